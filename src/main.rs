@@ -1,0 +1,2 @@
+//! miyako
+fn main() {}
