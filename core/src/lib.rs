@@ -1,1 +1,12 @@
-//! Pure decision core.
+//! The thinking part of Miyako, with no client, clock, file, randomness or async: the compiler keeps it so.
+//!
+//! * [`model`]: the cluster as plain values.
+//! * [`fit`]: what the Kubernetes scheduler would answer about one pod and one node.
+//! * [`plan`]: `(Snapshot, policies, now, seed) → (Plan, Report)`; every decision and its reason.
+//! * [`check`]: the safety rules over any plan, whoever made it.
+//!
+//! Time and randomness come in as arguments and all maps are ordered, so one seed gives one result.
+
+pub mod fit;
+pub mod model;
+pub mod plan;

@@ -1,0 +1,1 @@
+//! What the Kubernetes scheduler would answer.

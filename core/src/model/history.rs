@@ -1,0 +1,74 @@
+//! What was done before, folded from ConsolidationPlans: budgets, back-off and attempts survive a restart.
+
+use super::{Span, Timestamp, Uid};
+use std::collections::BTreeMap;
+
+/// What we did to one VM lately.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VmMoves {
+    /// When we began moves of it, ascending, within the last day.
+    pub moves: Vec<Timestamp>,
+    /// Failures since the last success.
+    pub failures: u32,
+    /// When the last failure was noted.
+    pub last_failure: Option<Timestamp>,
+}
+
+impl VmMoves {
+    /// The first wait after a failure; it doubles with each further one.
+    pub const FIRST_BACK_OFF: Span = Span::from_secs(30);
+    /// The longest wait after failures.
+    pub const LONGEST_BACK_OFF: Span = Span::from_secs(3600);
+
+    /// Moves begun within the 24 hours before `now`.
+    #[must_use]
+    pub fn within_a_day(&self, now: Timestamp) -> usize {
+        let day_ago = now - Span::from_secs(24 * 3600);
+        self.moves.iter().filter(|&&at| at > day_ago && at <= now).count()
+    }
+
+    /// Until when it is left alone after failures.
+    #[must_use]
+    pub fn back_off_until(&self) -> Option<Timestamp> {
+        let doublings = self.failures.checked_sub(1)?.min(20);
+        let wait = Self::FIRST_BACK_OFF.saturating_mul(1 << doublings).min(Self::LONGEST_BACK_OFF);
+        Some(self.last_failure? + wait)
+    }
+}
+
+/// What we did to every VM lately, by the VMI's uid.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MoveHistory {
+    /// Moves by VMI uid.
+    pub vms: BTreeMap<Uid, VmMoves>,
+}
+
+impl MoveHistory {
+    /// What we did to one VM.
+    #[must_use]
+    pub fn of(&self, uid: &Uid) -> Option<&VmMoves> {
+        self.vms.get(uid)
+    }
+
+    /// Moves begun anywhere within `span` before `now`.
+    #[must_use]
+    pub fn begun_within(&self, now: Timestamp, span: Span) -> usize {
+        let from = now - span;
+        self.vms.values().flat_map(|vm| &vm.moves).filter(|&&at| at > from && at <= now).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn back_off_doubles_up_to_an_hour() {
+        let after = |failures| {
+            let moves = VmMoves { failures, last_failure: Some(Timestamp::from_secs(0)), ..VmMoves::default() };
+            moves.back_off_until().map(|until| until.second())
+        };
+        assert_eq!([after(0), after(1), after(2), after(3)], [None, Some(30), Some(60), Some(120)]);
+        assert_eq!(after(40), Some(3600));
+    }
+}

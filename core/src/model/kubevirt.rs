@@ -1,0 +1,38 @@
+//! The KubeVirt installation as a whole.
+
+/// Why migrations can't be asked of KubeVirt at all.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub enum KubeVirtProblem {
+    /// There is no KubeVirt CR.
+    Missing,
+    /// Older than the first version with `addedNodeSelector`.
+    TooOld {
+        /// The version found.
+        found: String,
+    },
+    /// Not (yet) deployed.
+    NotDeployed {
+        /// What the CR's phase says.
+        phase: String,
+    },
+}
+
+/// The KubeVirt installation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KubeVirt {
+    /// Why it can't be used.
+    pub problem: Option<KubeVirtProblem>,
+    /// Migrations it runs at once in the cluster (`parallelMigrationsPerCluster`, 5 by default).
+    pub parallel_per_cluster: u32,
+    /// Migrations it runs at once out of one node (`parallelOutboundMigrationsPerNode`, 2 by default).
+    pub outbound_per_node: u32,
+    /// virt-handler is being rolled out, or KubeVirt upgraded (rule 10).
+    pub rolling_out: bool,
+}
+
+impl Default for KubeVirt {
+    /// KubeVirt's own defaults (`KUBEVIRT.md`, "Limits").
+    fn default() -> Self {
+        Self { problem: None, parallel_per_cluster: 5, outbound_per_node: 2, rolling_out: false }
+    }
+}

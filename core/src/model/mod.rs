@@ -1,0 +1,39 @@
+//! The cluster as plain values: what the planner may know, in the field's own words.
+//!
+//! Nothing here talks to a cluster. The edges (`observe`, the simulator, tests) build these values and
+//! everything inside trusts them: bytes are bytes, loads are finite and not negative, names are not mixed up.
+
+mod history;
+mod kubevirt;
+mod load;
+mod migration;
+mod names;
+mod node;
+mod pod;
+mod policy;
+mod proposal;
+mod selector;
+mod snapshot;
+mod time;
+mod units;
+mod vm;
+
+pub use history::{MoveHistory, VmMoves};
+pub use kubevirt::{KubeVirt, KubeVirtProblem};
+pub use load::{LoadHistory, LoadTable, WindowAverage};
+pub use migration::{Migration, MigrationMode, MigrationPhase, TargetTrouble};
+pub use names::{ClassName, MigrationName, Name, NodeName, PlanName, PodKey, PolicyName, Uid, VmKey};
+pub use node::{Node, PowerState, Taint, TaintEffect};
+pub use pod::{
+    Pod, PodAffinityTerm, PodOwner, PodPhase, Resources, Scheduling, SpreadConstraint, Toleration, TolerationOperator,
+};
+pub use policy::{
+    Budgets, Capacity, DestinationOrder, MigrationChoice, NodeClass, Policies, Policy, PolicyMode, PostCopyUse,
+    Profile, Role, Thresholds, VmSelector,
+};
+pub use proposal::{PlanPhase, PlanRecord, RecordedStep, StepOutcome};
+pub use selector::{Labels, NodeSelector, NodeSelectorTerm, Operator, Requirement, Selector};
+pub use snapshot::{Namespace, Quota, Snapshot, Switches};
+pub use time::{Span, Timestamp};
+pub use units::{Bytes, Cores, Joules, MilliCpu, Percent, Seconds, UnitError, Watts};
+pub use vm::{LastMigration, Marks, PostCopyMark, Unsupported, Vm, VmActivity};

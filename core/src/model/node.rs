@@ -1,0 +1,110 @@
+//! A node as the scheduler, KubeVirt and the power sequence see it.
+
+use super::{Labels, NodeName, Resources, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// What a taint does to pods that do not tolerate it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaintEffect {
+    /// New pods stay away.
+    NoSchedule,
+    /// New pods rather stay away.
+    PreferNoSchedule,
+    /// New pods stay away and running ones are evicted.
+    NoExecute,
+}
+
+/// A taint on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taint {
+    /// Its key.
+    pub key: String,
+    /// Its value, often empty.
+    pub value: String,
+    /// What it does.
+    pub effect: TaintEffect,
+}
+
+/// Where a node stands in the power sequence (`DESIGN.md` §6), from its NodePower. A node without one is awake.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PowerState {
+    /// Running.
+    #[default]
+    Awake,
+    /// Being emptied before a suspend; takes no VM.
+    Emptying,
+    /// Ordered to suspend.
+    Suspending,
+    /// Asleep, and able to wake.
+    Suspended,
+    /// Woken, not yet usable.
+    Waking,
+    /// Failed to wake; not to be counted on.
+    Quarantined,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// Its labels.
+    pub labels: Labels,
+    /// Its taints, cordons included.
+    pub taints: Vec<Taint>,
+    /// Cordoned.
+    pub unschedulable: bool,
+    /// The condition `Ready` is `True`.
+    pub ready: bool,
+    /// What pods may ask for in all.
+    pub allocatable: Resources,
+    /// Carries a control-plane role.
+    pub control_plane: bool,
+    /// A person's `miyako.dev/keep-awake`, with the reason.
+    pub keep_awake: Option<String>,
+    /// Its place in the power sequence.
+    pub power: PowerState,
+    /// When a wake test last succeeded; without one a node is never suspended (rule 3).
+    pub wake_tested: Option<Timestamp>,
+    /// Volumes still attached (`status.volumesAttached` and `volumesInUse`).
+    pub attached_volumes: Vec<String>,
+    /// virt-handler runs and is ready here.
+    pub virt_handler_ready: bool,
+    /// An upgrade or somebody else's drain works on this node (a foreign taint or annotation says so).
+    pub maintenance: Option<String>,
+}
+
+impl Node {
+    /// A ready, awake node with nothing special about it.
+    #[must_use]
+    pub fn new(name: impl AsRef<str>, allocatable: Resources) -> Self {
+        let name = NodeName::new(name);
+        Self {
+            labels: Labels::from([("kubernetes.io/hostname".into(), name.to_string())]),
+            name,
+            taints: Vec::new(),
+            unschedulable: false,
+            ready: true,
+            allocatable,
+            control_plane: false,
+            keep_awake: None,
+            power: PowerState::Awake,
+            wake_tested: None,
+            attached_volumes: Vec::new(),
+            virt_handler_ready: true,
+            maintenance: None,
+        }
+    }
+
+    /// Awake, ready and able to run VMs now.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.power == PowerState::Awake && self.ready && self.virt_handler_ready
+    }
+
+    /// Asleep and believed to wake when asked.
+    #[must_use]
+    pub fn can_wake(&self) -> bool {
+        self.power == PowerState::Suspended
+    }
+}

@@ -1,0 +1,270 @@
+//! Policies and node classes with every default filled in.
+
+use super::{Bytes, ClassName, Cores, Labels, MilliCpu, Node, Percent, PolicyName, Selector, Span, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Whether a policy acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PolicyMode {
+    /// Looks at nothing and does nothing.
+    Off,
+    /// Writes down what it would do and waits for approval.
+    Recommend,
+    /// Acts.
+    Automatic,
+}
+
+/// Where the defaults come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Profile {
+    /// Minutes: for datacentres that were never consolidated before.
+    Conservative,
+    /// Seconds: the papers' values.
+    Reactive,
+}
+
+/// When nodes are overloaded and VMs idle.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Thresholds {
+    /// A shared node at this share of its capacity is overloaded (Reactive Cloud §5.2.1: 90 %).
+    pub overload: Percent,
+    /// A VM on a dedicated node below this share of its vCPUs is idle (Reactive Cloud §5.2.2: 50 %).
+    pub idle: Percent,
+    /// A shared node takes a VM only if its load stays below this share: a margin under `overload`, so that the VM
+    /// that came is not the one that must leave again (Reactive Cloud §5.2.2, the round trip).
+    pub admission: Percent,
+    /// The window of the overload average (Reactive Cloud §5.2.3: 5 s).
+    pub overload_window: Span,
+    /// The window of the idle average (Reactive Cloud §5.2.3: 5 s).
+    pub idle_window: Span,
+    /// How long a VM stays after its last migration ended (Reactive Cloud §5.2.4: 20 s).
+    pub settle: Span,
+}
+
+impl Thresholds {
+    /// The profile's values. `Conservative` watches for minutes: overloaded for five, idle for thirty.
+    #[must_use]
+    pub fn of(profile: Profile) -> Self {
+        let percent = |value| Percent::threshold(value).unwrap_or_default();
+        let (overload_window, idle_window, settle) = match profile {
+            Profile::Reactive => (5, 5, 20),
+            Profile::Conservative => (5 * 60, 30 * 60, 10 * 60),
+        };
+        Self {
+            overload: percent(90.0),
+            idle: percent(50.0),
+            admission: percent(75.0),
+            overload_window: Span::from_secs(overload_window),
+            idle_window: Span::from_secs(idle_window),
+            settle: Span::from_secs(settle),
+        }
+    }
+}
+
+/// Which dedicated node comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DestinationOrder {
+    /// The one with the fewest empty cores that still suffice (Reactive Cloud §3.3.2).
+    MostDense,
+    /// The one with the most empty cores.
+    LeastDense,
+    /// Any, by the seed.
+    Random,
+}
+
+/// How VMs are moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MigrationChoice {
+    /// Relieve an overload by post-copy, return by pre-copy.
+    Auto,
+    /// Always post-copy, where it is allowed.
+    PostCopy,
+    /// Always pre-copy.
+    PreCopy,
+}
+
+/// Whether post-copy may be used at all: a failed one loses the VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PostCopyUse {
+    /// Never.
+    Never,
+    /// On VMs marked `miyako.dev/post-copy: allow`.
+    OptIn,
+    /// On all but those marked `never`.
+    Allow,
+}
+
+/// How much a policy may disturb.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budgets {
+    /// Moves of one VM within 24 hours. KubeVirt's own alert fires at 12.
+    pub moves_per_vm_per_day: u32,
+    /// Migrations of this policy at once; none: what KubeVirt's limit less the reserve gives.
+    pub concurrent: Option<u32>,
+    /// Migrations into or out of one shared node at once (rule 6).
+    pub concurrent_per_shared_node: u32,
+    /// KubeVirt's slots that are left to others.
+    pub reserved_migrations: u32,
+    /// Moves of this policy begun within an hour, if limited.
+    pub moves_per_hour: Option<u32>,
+}
+
+/// Which VMs a policy rules.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmSelector {
+    /// By the VMI's labels.
+    pub vms: Selector,
+    /// By the namespace's labels.
+    pub namespaces: Selector,
+}
+
+impl VmSelector {
+    /// Whether a VM with these labels in such a namespace is ruled.
+    #[must_use]
+    pub fn matches(&self, vm: &Labels, namespace: &Labels) -> bool {
+        self.vms.matches(vm) && self.namespaces.matches(namespace)
+    }
+}
+
+/// A ConsolidationPolicy with all defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// Its name.
+    pub name: PolicyName,
+    /// Of two policies that claim a class the higher priority wins, then the name.
+    pub priority: i32,
+    /// Whether it acts.
+    pub mode: PolicyMode,
+    /// The classes it names.
+    pub classes: Vec<ClassName>,
+    /// The VMs it rules.
+    pub vms: VmSelector,
+    /// When nodes are overloaded and VMs idle.
+    pub thresholds: Thresholds,
+    /// Which dedicated node comes first.
+    pub order: DestinationOrder,
+    /// Topology keys whose value a VM may not leave.
+    pub stay_within: Vec<String>,
+    /// How VMs are moved.
+    pub migration: MigrationChoice,
+    /// Whether post-copy may be used.
+    pub post_copy: PostCopyUse,
+    /// Our MigrationPolicies go before a user's own.
+    pub override_user_policies: bool,
+    /// How much it may disturb.
+    pub budgets: Budgets,
+    /// Dedicated nodes kept awake and empty in advance (Reactive Cloud §5.3).
+    pub spare_dedicated: u32,
+    /// Node failures that the awake rest must survive (rule 4).
+    pub keep_awake_failures: u32,
+    /// The topology key within which those failures are counted.
+    pub keep_awake_per: String,
+    /// Nodes that stay awake whatever happens.
+    pub min_awake: u32,
+    /// How long a proposal waits for approval.
+    pub plan_ttl: Span,
+    /// Whether `now` lies inside one of its schedules (the edge evaluates cron), and when that changes.
+    pub in_schedule: bool,
+    /// When `in_schedule` changes next.
+    pub schedule_changes: Option<Timestamp>,
+    /// Why it must hold (an upgrade of cluster or KubeVirt, a backup).
+    pub held: Option<String>,
+    /// Why it can't be served (bad spec, no such class, …): it then does nothing.
+    pub invalid: Option<String>,
+    /// A descheduler that would spread what we pack (rule 10).
+    pub rival: Option<String>,
+}
+
+/// What a node is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Role {
+    /// Much memory, overcommitted CPU: hosts idle VMs (Shared Server, Warehouse Node).
+    Shared,
+    /// One physical core per vCPU: hosts busy VMs (Dedicated Server, Server Node).
+    Dedicated,
+}
+
+/// How much of a node VMs may use; what is absent follows the node's allocatable.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// CPU for VMs.
+    pub cpu: Option<MilliCpu>,
+    /// Memory for VMs.
+    pub memory: Option<Bytes>,
+}
+
+/// A NodePowerClass.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NodeClass {
+    /// Its name.
+    pub name: ClassName,
+    /// Which nodes.
+    pub nodes: Selector,
+    /// What they are for.
+    pub role: Role,
+    /// How much of them VMs may use.
+    pub capacity: Capacity,
+    /// How many VMs one may host.
+    pub max_vms: Option<u32>,
+    /// DaemonSets (`namespace/name`) that may sleep with their node.
+    pub sleeping_daemon_sets: BTreeSet<String>,
+    /// Why the class can't be used.
+    pub invalid: Option<String>,
+}
+
+impl NodeClass {
+    /// The CPU that VMs may use on a node of this class.
+    #[must_use]
+    pub fn cpu_of(&self, node: &Node) -> Cores {
+        self.capacity.cpu.map_or(node.allocatable.cpu, |cpu| cpu.min(node.allocatable.cpu)).cores()
+    }
+
+    /// The whole cores that VMs may own on a node of this class.
+    #[must_use]
+    pub fn cores_of(&self, node: &Node) -> u64 {
+        self.capacity.cpu.map_or(node.allocatable.cpu, |cpu| cpu.min(node.allocatable.cpu)).whole_cores()
+    }
+
+    /// The memory that VMs may use on a node of this class.
+    #[must_use]
+    pub fn memory_of(&self, node: &Node) -> Bytes {
+        self.capacity.memory.map_or(node.allocatable.memory, |memory| memory.min(node.allocatable.memory))
+    }
+}
+
+/// All that people declared.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Policies {
+    /// The policies by name.
+    pub policies: BTreeMap<PolicyName, Policy>,
+    /// The classes by name.
+    pub classes: BTreeMap<ClassName, NodeClass>,
+}
+
+impl Policies {
+    /// The policy that a class belongs to: of those that name it the one with the highest priority, then the first
+    /// name.
+    #[must_use]
+    pub fn ruling(&self, class: &ClassName) -> Option<&Policy> {
+        self.policies
+            .values()
+            .filter(|policy| policy.classes.contains(class))
+            .max_by(|a, b| a.priority.cmp(&b.priority).then_with(|| b.name.cmp(&a.name)))
+    }
+
+    /// The class of a node: the one class that selects it. Two classes that select the same node leave it to neither,
+    /// because their roles could differ.
+    ///
+    /// # Errors
+    /// The names of all classes that select it, when there are several.
+    pub fn class_of(&self, node: &Node) -> Result<Option<&NodeClass>, Vec<ClassName>> {
+        let mut selecting = self.classes.values().filter(|class| class.nodes.matches(&node.labels));
+        let first = selecting.next();
+        let others: Vec<_> = selecting.map(|class| class.name.clone()).collect();
+        match first {
+            Some(first) if !others.is_empty() => Err([vec![first.name.clone()], others].concat()),
+            first => Ok(first),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! ConsolidationPlans as the API server holds them: what was wished, approved and done.
+
+use super::{MigrationMode, MigrationName, NodeName, PlanName, PolicyName, Timestamp, Uid, VmKey};
+use serde::{Deserialize, Serialize};
+
+/// How far a plan is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PlanPhase {
+    /// Written, not begun: waiting for approval, or for its first step.
+    Proposed,
+    /// Being carried out.
+    Running,
+    /// All steps done.
+    Succeeded,
+    /// A step failed.
+    Failed,
+    /// Not begun in time.
+    Expired,
+    /// A newer wish took its place.
+    Superseded,
+    /// The check just before acting said no.
+    Refused,
+}
+
+impl PlanPhase {
+    /// Nothing more will happen.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Proposed | Self::Running)
+    }
+}
+
+/// How one step went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum StepOutcome {
+    /// Not begun.
+    Waiting,
+    /// Begun.
+    Running,
+    /// Done.
+    Succeeded,
+    /// Tried, in vain.
+    Failed,
+    /// Given up before it began.
+    Skipped,
+}
+
+/// One step of a recorded plan.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RecordedStep {
+    /// Move a VM.
+    Migrate {
+        /// The VM.
+        vm: VmKey,
+        /// The VMI's uid when it was decided.
+        uid: Uid,
+        /// From where.
+        source: NodeName,
+        /// To where.
+        target: NodeName,
+        /// How.
+        mode: MigrationMode,
+        /// The VMIM that carries it out.
+        migration: MigrationName,
+        /// The reason's name (see `plan::MoveReason`).
+        reason: String,
+        /// The VMIM's uid, once it was seen.
+        migration_uid: Option<Uid>,
+        /// When it began.
+        started: Option<Timestamp>,
+        /// When it ended.
+        ended: Option<Timestamp>,
+        /// How it went.
+        outcome: StepOutcome,
+    },
+    /// Wake a node.
+    Wake {
+        /// The node.
+        node: NodeName,
+        /// How it went.
+        outcome: StepOutcome,
+    },
+}
+
+impl RecordedStep {
+    /// How it went so far.
+    #[must_use]
+    pub fn outcome(&self) -> StepOutcome {
+        match self {
+            Self::Migrate { outcome, .. } | Self::Wake { outcome, .. } => *outcome,
+        }
+    }
+}
+
+/// A ConsolidationPlan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlanRecord {
+    /// Its name, a digest of its content.
+    pub name: PlanName,
+    /// The policy it serves.
+    pub policy: PolicyName,
+    /// It waits for a person's approval.
+    pub needs_approval: bool,
+    /// A person approved it.
+    pub approved: bool,
+    /// When it was decided.
+    pub decided: Timestamp,
+    /// When it is void unless begun.
+    pub expires: Timestamp,
+    /// How far it is.
+    pub phase: PlanPhase,
+    /// What it does.
+    pub steps: Vec<RecordedStep>,
+}
+
+impl PlanRecord {
+    /// May be carried out now, as far as people are concerned.
+    #[must_use]
+    pub fn is_cleared(&self) -> bool {
+        !self.needs_approval || self.approved
+    }
+}

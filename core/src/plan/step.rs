@@ -1,0 +1,166 @@
+//! What a plan consists of. It is so specific that carrying it out leaves no choice to make.
+
+use crate::model::{MigrationMode, MigrationName, NodeName, Percent, PolicyName, Timestamp, Uid, VmKey};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Why a VM is moved.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum MoveReason {
+    /// Its shared node reached the overload threshold and it uses the most CPU there (Reactive Cloud §3.3.2,
+    /// overloading detection).
+    Overload {
+        /// The node's average over the window.
+        node_load: Percent,
+        /// The threshold it reached.
+        threshold: Percent,
+    },
+    /// It idles on a dedicated node (Reactive Cloud §3.3.2, idling detection).
+    Idle {
+        /// The VM's average over the window, of its vCPUs.
+        vm_load: Percent,
+        /// The threshold it stays below.
+        threshold: Percent,
+        /// Since when: the order of admission to shared nodes.
+        since: Timestamp,
+    },
+}
+
+impl MoveReason {
+    /// The reason's name in objects, Events and metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Overload { .. } => "Overload",
+            Self::Idle { .. } => "Idle",
+        }
+    }
+}
+
+impl fmt::Display for MoveReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overload { node_load, threshold } => {
+                write!(f, "its node is at {node_load}, overloaded from {threshold}; no VM there uses more CPU")
+            }
+            Self::Idle { vm_load, threshold, .. } => {
+                write!(f, "it uses {vm_load} of its vCPUs, idle below {threshold}, and a shared node has room")
+            }
+        }
+    }
+}
+
+/// Move one VM.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MigrateStep {
+    /// The policy that wants it.
+    pub policy: PolicyName,
+    /// The VM.
+    pub vm: VmKey,
+    /// Its VMI's uid: a VM of the same name that came later is not moved.
+    pub uid: Uid,
+    /// From where.
+    pub source: NodeName,
+    /// To where.
+    pub target: NodeName,
+    /// How.
+    pub mode: MigrationMode,
+    /// The VMIM to create: named by VMI uid, last migration and attempt, so that the same wish has the same name.
+    pub migration: MigrationName,
+    /// Which try this is since the VM's last migration; the first is 0.
+    pub attempt: u32,
+    /// Why.
+    pub reason: MoveReason,
+    /// The target sleeps: it must be awake and usable before this step begins.
+    pub after_wake: bool,
+}
+
+/// Why a node is woken.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum WakeReason {
+    /// A VM must move and no awake node has room.
+    ForMove {
+        /// The VM.
+        vm: VmKey,
+    },
+    /// A pod is pending that fits no awake node (rule 9).
+    PendingPod {
+        /// The pod.
+        pod: String,
+    },
+    /// Spare capacity or the least number of awake nodes is not met (rule 4).
+    Reserve,
+    /// A person holds everything awake.
+    Hold,
+}
+
+/// Wake one node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WakeStep {
+    /// The policy that wants it.
+    pub policy: PolicyName,
+    /// The node.
+    pub node: NodeName,
+    /// Why.
+    pub reason: WakeReason,
+}
+
+/// Suspend one node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SuspendStep {
+    /// The policy that wants it.
+    pub policy: PolicyName,
+    /// The node.
+    pub node: NodeName,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "step")]
+pub enum Step {
+    /// Move a VM.
+    Migrate(MigrateStep),
+    /// Wake a node.
+    Wake(WakeStep),
+    /// Suspend a node.
+    Suspend(SuspendStep),
+    /// Delete a VMIM of ours whose target will not come up: it would hold a slot of KubeVirt's for minutes.
+    Abort {
+        /// The VMIM.
+        migration: MigrationName,
+        /// Its uid.
+        uid: Uid,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What to do now, in order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The steps. They hold together: later ones count on earlier ones.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// The moves among the steps.
+    pub fn migrations(&self) -> impl Iterator<Item = &MigrateStep> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Migrate(step) => Some(step),
+            _ => None,
+        })
+    }
+
+    /// The policy a step serves; aborts serve none.
+    #[must_use]
+    pub fn policy_of(step: &Step) -> Option<&PolicyName> {
+        match step {
+            Step::Migrate(MigrateStep { policy, .. })
+            | Step::Wake(WakeStep { policy, .. })
+            | Step::Suspend(SuspendStep { policy, .. }) => Some(policy),
+            Step::Abort { .. } => None,
+        }
+    }
+}
