@@ -2,3 +2,4 @@
 
 pub mod kubevirt;
 pub mod names;
+pub mod wire;
