@@ -105,6 +105,8 @@ pub struct SpreadConstraint {
 pub struct Scheduling {
     /// What it asks for.
     pub requests: Resources,
+    /// What its containers may use at most, summed; zero where one of them has no limit. Only quotas ask for it.
+    pub limits: Resources,
     /// `nodeSelector`.
     pub node_selector: BTreeMap<String, String>,
     /// Required node affinity.

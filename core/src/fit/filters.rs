@@ -1,0 +1,110 @@
+//! The filters that look at the node and the sums of what is on it, not at single other pods.
+
+use super::{Misfit, NodeUse};
+use crate::model::{Bytes, MilliCpu, Node, Scheduling, Taint, TaintEffect, Toleration, TolerationOperator};
+
+/// The node's state that is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// As it is.
+    Now,
+    /// Once a sleeping node is awake: the taints that come and go with its sleep no longer count.
+    OnceAwake,
+}
+
+/// Taints that the control plane sets while a node sleeps and takes away when it is back.
+const TAINTS_OF_SLEEP: [&str; 3] =
+    ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable", "node.kubernetes.io/network-unavailable"];
+
+/// Our own taints, which end with the sleep as well.
+const OWN_TAINTS: &str = "miyako.dev/";
+
+/// The taint that stands for a cordon: who tolerates it may run on a cordoned node.
+const CORDON: &str = "node.kubernetes.io/unschedulable";
+
+impl Moment {
+    fn counts(self, taint: &Taint) -> bool {
+        let of_sleep = || TAINTS_OF_SLEEP.contains(&taint.key.as_str()) || taint.key.starts_with(OWN_TAINTS);
+        self == Self::Now || !of_sleep()
+    }
+}
+
+fn tolerates(toleration: &Toleration, key: &str, value: &str, effect: TaintEffect) -> bool {
+    toleration.effect.is_none_or(|tolerated| tolerated == effect)
+        && toleration.key.as_ref().is_none_or(|tolerated| tolerated == key)
+        && (toleration.operator == TolerationOperator::Exists || toleration.value == value)
+}
+
+/// NodeUnschedulable and TaintToleration.
+pub(super) fn taints(pod: &Scheduling, node: &Node, moment: Moment) -> Result<(), Misfit> {
+    let tolerated =
+        |key: &str, value: &str, effect| pod.tolerations.iter().any(|each| tolerates(each, key, value, effect));
+    if node.unschedulable && !tolerated(CORDON, "", TaintEffect::NoSchedule) {
+        return Err(Misfit::Cordoned);
+    }
+    let keeps_away = |taint: &&Taint| {
+        taint.effect != TaintEffect::PreferNoSchedule
+            && moment.counts(taint)
+            && !tolerated(&taint.key, &taint.value, taint.effect)
+    };
+    match node.taints.iter().find(keeps_away) {
+        Some(taint) if taint.key == CORDON => Err(Misfit::Cordoned),
+        Some(Taint { key, value, effect }) => {
+            Err(Misfit::Taint { key: key.clone(), value: value.clone(), effect: *effect })
+        }
+        None => Ok(()),
+    }
+}
+
+/// NodeAffinity: the selector and the required terms.
+pub(super) fn node_affinity(pod: &Scheduling, node: &Node) -> Result<(), Misfit> {
+    if let Some((key, wanted)) = pod.node_selector.iter().find(|(key, wanted)| node.labels.get(*key) != Some(wanted)) {
+        return Err(Misfit::NodeSelector { key: key.clone(), wanted: wanted.clone() });
+    }
+    match &pod.node_affinity {
+        Some(required) if !required.matches(node.name.as_str(), &node.labels) => Err(Misfit::NodeAffinity),
+        _ => Ok(()),
+    }
+}
+
+/// NodePorts. Host addresses are not told apart, which errs on the safe side.
+pub(super) fn ports(pod: &Scheduling, on: &NodeUse<'_>) -> Result<(), Misfit> {
+    match pod.host_ports.iter().find(|(protocol, port)| on.ports.contains(&(protocol.as_str(), *port))) {
+        Some((protocol, port)) => Err(Misfit::PortTaken { protocol: protocol.clone(), port: *port }),
+        None => Ok(()),
+    }
+}
+
+/// NodeResourcesFit. What is not requested is not compared, so a pod without requests fits a node that is
+/// overcommitted already.
+pub(super) fn resources(pod: &Scheduling, on: &NodeUse<'_>) -> Result<(), Misfit> {
+    let (want, have) = (&pod.requests, &on.node().allocatable);
+    if on.pods >= have.pods {
+        return Err(Misfit::TooManyPods { allowed: have.pods });
+    }
+    let free = have.cpu.saturating_sub(on.cpu);
+    if want.cpu > MilliCpu::default() && want.cpu > free {
+        return Err(Misfit::InsufficientCpu { requested: want.cpu, free });
+    }
+    let free = have.memory.saturating_sub(on.memory);
+    if want.memory > Bytes::default() && want.memory > free {
+        return Err(Misfit::InsufficientMemory { requested: want.memory, free });
+    }
+    let free = have.ephemeral_storage.saturating_sub(on.ephemeral_storage);
+    if want.ephemeral_storage > Bytes::default() && want.ephemeral_storage > free {
+        return Err(Misfit::InsufficientEphemeralStorage { requested: want.ephemeral_storage, free });
+    }
+    for (name, &requested) in &want.extended {
+        let free = have.extended.get(name).copied().unwrap_or(0).saturating_sub(on.extended(name));
+        if requested > 0 && requested > free {
+            return Err(Misfit::InsufficientExtended { name: name.clone(), requested, free });
+        }
+    }
+    Ok(())
+}
+
+/// Volume topology: every volume must be usable on the node.
+pub(super) fn volumes(pod: &Scheduling, node: &Node) -> Result<(), Misfit> {
+    let usable = pod.volume_topology.iter().all(|volume| volume.matches(node.name.as_str(), &node.labels));
+    if usable { Ok(()) } else { Err(Misfit::VolumeTopology) }
+}

@@ -1,0 +1,343 @@
+//! What is where: an index over a snapshot that a planner can extend by the moves it plans.
+
+use super::{
+    Candidate, Misfit,
+    probe::Probe,
+    quota::{self, PlannedUse},
+};
+use crate::model::{
+    Bytes, Labels, MilliCpu, Name, Node, NodeName, Operator, PodAffinityTerm, PodOwner, Quota, Resources, Scheduling,
+    Selector, Snapshot, Vm,
+};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+/// What the pods on one node ask for.
+#[derive(Debug, Clone)]
+pub struct NodeUse<'a> {
+    node: &'a Node,
+    /// CPU requests.
+    pub cpu: MilliCpu,
+    /// Memory requests.
+    pub memory: Bytes,
+    /// Requests of ephemeral storage.
+    pub ephemeral_storage: Bytes,
+    /// Pods.
+    pub pods: u64,
+    /// VMs here or on their way from or to here.
+    pub vms: u32,
+    /// Their vCPUs.
+    pub vcpus: u64,
+    /// Memory requests of their launchers.
+    pub vm_memory: Bytes,
+    extended: Vec<(&'a str, u64)>,
+    pub(super) ports: Vec<(&'a str, u16)>,
+}
+
+impl<'a> NodeUse<'a> {
+    fn new(node: &'a Node) -> Self {
+        Self {
+            node,
+            cpu: MilliCpu::default(),
+            memory: Bytes::default(),
+            ephemeral_storage: Bytes::default(),
+            pods: 0,
+            vms: 0,
+            vcpus: 0,
+            vm_memory: Bytes::default(),
+            extended: Vec::new(),
+            ports: Vec::new(),
+        }
+    }
+
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &'a Node {
+        self.node
+    }
+
+    /// Requests of an extended resource.
+    #[must_use]
+    pub fn extended(&self, name: &str) -> u64 {
+        self.extended.iter().find(|(known, _)| *known == name).map_or(0, |(_, amount)| *amount)
+    }
+
+    fn add_pod(&mut self, pod: &'a Scheduling) {
+        let Resources { cpu, memory, ephemeral_storage, pods: _, extended } = &pod.requests;
+        self.cpu += *cpu;
+        self.memory += *memory;
+        self.ephemeral_storage += *ephemeral_storage;
+        self.pods += 1;
+        for (name, amount) in extended {
+            match self.extended.iter_mut().find(|(known, _)| known == name) {
+                Some((_, sum)) => *sum = sum.saturating_add(*amount),
+                None => self.extended.push((name, *amount)),
+            }
+        }
+        self.ports.extend(pod.host_ports.iter().map(|(protocol, port)| (protocol.as_str(), *port)));
+    }
+
+    fn add_vm(&mut self, vm: &Vm) {
+        self.vms += 1;
+        self.vcpus += u64::from(vm.vcpus);
+        self.vm_memory += vm.target.requests.memory;
+    }
+}
+
+/// A pod that is on a node.
+#[derive(Debug, Clone)]
+pub(super) struct Placed<'a> {
+    pub(super) node: usize,
+    pub(super) namespace: &'a Name,
+    pub(super) labels: &'a Labels,
+    pub(super) scheduling: &'a Scheduling,
+    pub(super) terminating: bool,
+}
+
+/// A state of an [`Occupancy`] to return to.
+#[derive(Debug, Clone, Copy)]
+#[must_use]
+pub struct Mark(usize);
+
+struct Undo<'a> {
+    namespace: &'a Name,
+    scheduling: &'a Scheduling,
+    /// The node's state before.
+    before: (usize, NodeUse<'a>),
+}
+
+/// Which pods are on which node, and what they leave of it. Built once from a snapshot in time linear in its pods
+/// (looked up by hash, never iterated by it), then extended move by move.
+pub struct Occupancy<'a> {
+    snapshot: &'a Snapshot,
+    nodes: Vec<NodeUse<'a>>,
+    by_name: HashMap<&'a NodeName, usize>,
+    pub(super) placed: Vec<Placed<'a>>,
+    /// The pods that carry a label, for those keys that constraints ask about.
+    by_label: HashMap<&'a str, HashMap<&'a str, Vec<usize>>>,
+    /// Required anti-affinity of pods that are there, by a label that they keep away: usually there is one, and then
+    /// only pods that carry it need a closer look.
+    keep_away: HashMap<(&'a str, &'a str), Vec<(usize, &'a PodAffinityTerm)>>,
+    /// Those for which there is no such label.
+    keep_away_others: Vec<(usize, &'a PodAffinityTerm)>,
+    planned_quota: BTreeMap<&'a Name, PlannedUse>,
+    undo: Vec<Undo<'a>>,
+}
+
+impl<'a> Occupancy<'a> {
+    /// Indexes a snapshot: the pods that are there, and as if they were there already the targets of unfinished
+    /// migrations and the launchers of VMs whose pods the cache does not show.
+    #[must_use]
+    pub fn new(snapshot: &'a Snapshot) -> Self {
+        let nodes: Vec<_> = snapshot.nodes.values().map(NodeUse::new).collect();
+        let by_name = snapshot.nodes.keys().enumerate().map(|(index, name)| (name, index)).collect();
+        let mut this = Self {
+            snapshot,
+            nodes,
+            by_name,
+            placed: Vec::with_capacity(snapshot.pods.len()),
+            by_label: asked_keys(snapshot).into_iter().map(|key| (key, HashMap::new())).collect(),
+            keep_away: HashMap::new(),
+            keep_away_others: Vec::new(),
+            planned_quota: BTreeMap::new(),
+            undo: Vec::new(),
+        };
+        let mut launchers = HashSet::with_capacity(snapshot.vms.len());
+        for pod in snapshot.pods.values().filter(|pod| pod.is_active()) {
+            let Some(node) = pod.node.as_ref().and_then(|name| this.index_of(name)) else { continue };
+            if let PodOwner::Vm { uid, .. } = &pod.owner {
+                launchers.insert((uid, node));
+            }
+            this.insert(Placed {
+                node,
+                namespace: &pod.key.namespace,
+                labels: &pod.labels,
+                scheduling: &pod.scheduling,
+                terminating: pod.terminating,
+            });
+        }
+        this.add_vms(&launchers);
+        this
+    }
+
+    /// VMs count on the node they run on and on both ends of their unfinished migrations.
+    fn add_vms(&mut self, launchers: &HashSet<(&'a crate::model::Uid, usize)>) {
+        let mut ends: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for migration in self.snapshot.migrations.values().filter(|migration| migration.is_unfinished()) {
+            ends.entry(&migration.vm).or_default().extend(migration.source.iter().chain(&migration.target));
+        }
+        for vm in self.snapshot.vms.values() {
+            let moving = ends.get(&vm.key).map_or(&[][..], Vec::as_slice);
+            let mut on: Vec<_> =
+                vm.node.iter().chain(moving.iter().copied()).filter_map(|name| self.index_of(name)).collect();
+            on.sort_unstable();
+            on.dedup();
+            for node in on {
+                if !launchers.contains(&(&vm.uid, node)) {
+                    self.insert_candidate(Candidate::restart_of(vm), node);
+                    self.charge_quota(&vm.key.namespace, &vm.target);
+                }
+                self.nodes[node].add_vm(vm);
+            }
+        }
+    }
+
+    fn index_of(&self, name: &NodeName) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    fn insert_candidate(&mut self, candidate: Candidate<'a>, node: usize) {
+        let Candidate { namespace, labels, scheduling, .. } = candidate;
+        self.insert(Placed { node, namespace, labels, scheduling, terminating: false });
+    }
+
+    fn insert(&mut self, pod: Placed<'a>) {
+        let index = self.placed.len();
+        self.nodes[pod.node].add_pod(pod.scheduling);
+        for (key, by_value) in &mut self.by_label {
+            if let Some(value) = pod.labels.get(*key) {
+                by_value.entry(value).or_default().push(index);
+            }
+        }
+        for term in &pod.scheduling.anti_affinity {
+            match narrow(&term.selector) {
+                Some((key, values)) => {
+                    for value in values {
+                        self.keep_away.entry((key, value)).or_default().push((index, term));
+                    }
+                }
+                None => self.keep_away_others.push((index, term)),
+            }
+        }
+        self.placed.push(pod);
+    }
+
+    fn charge_quota(&mut self, namespace: &'a Name, scheduling: &'a Scheduling) {
+        let quotas = self.quotas(namespace);
+        if !quotas.is_empty() {
+            self.planned_quota.entry(namespace).or_default().add(quotas, scheduling);
+        }
+    }
+
+    fn quotas(&self, namespace: &Name) -> &'a [Quota] {
+        self.snapshot.namespaces.get(namespace).map_or(&[], |namespace| &namespace.quotas)
+    }
+
+    /// What is in use on a node.
+    #[must_use]
+    pub fn on(&self, node: &NodeName) -> Option<&NodeUse<'a>> {
+        self.index_of(node).map(|index| &self.nodes[index])
+    }
+
+    /// All nodes with what is in use on them, by name.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeUse<'a>> {
+        self.nodes.iter()
+    }
+
+    pub(super) fn use_of(&self, index: usize) -> &NodeUse<'a> {
+        &self.nodes[index]
+    }
+
+    /// Prepares to ask about one pod and any number of nodes.
+    #[must_use]
+    pub fn probe(&self, candidate: Candidate<'a>) -> Probe<'_, 'a> {
+        Probe::new(self, candidate)
+    }
+
+    /// Whether the namespace's quotas let the pod in.
+    pub(super) fn quota_allows(&self, candidate: &Candidate<'_>) -> Result<(), Misfit> {
+        let planned = self.planned_quota.get(candidate.namespace);
+        quota::allows(self.quotas(candidate.namespace), planned, candidate.scheduling)
+    }
+
+    /// Puts a pod on a node, as planned; what else is there stays. `false` if there is no such node.
+    pub fn place(&mut self, candidate: Candidate<'a>, node: &NodeName) -> bool {
+        let Some(index) = self.index_of(node) else { return false };
+        let Candidate { namespace, scheduling, .. } = candidate;
+        self.undo.push(Undo { namespace, scheduling, before: (index, self.nodes[index].clone()) });
+        self.insert_candidate(candidate, index);
+        self.charge_quota(namespace, scheduling);
+        if let Some(vm) = candidate.vm {
+            self.nodes[index].add_vm(vm);
+        }
+        true
+    }
+
+    /// The state now, to come back to.
+    pub fn mark(&self) -> Mark {
+        Mark(self.undo.len())
+    }
+
+    /// Takes back all that was placed since the mark.
+    pub fn roll_back(&mut self, mark: Mark) {
+        while self.undo.len() > mark.0 {
+            let (Some(undo), Some(pod)) = (self.undo.pop(), self.placed.pop()) else { return };
+            let gone = self.placed.len();
+            for (key, by_value) in &mut self.by_label {
+                if let Some(pods) = pod.labels.get(*key).and_then(|value| by_value.get_mut(value.as_str())) {
+                    pods.retain(|&index| index != gone);
+                }
+            }
+            for term in &pod.scheduling.anti_affinity {
+                for value in narrow(&term.selector).into_iter().flat_map(|(key, values)| values.map(move |v| (key, v)))
+                {
+                    if let Some(terms) = self.keep_away.get_mut(&value) {
+                        terms.retain(|(index, _)| *index != gone);
+                    }
+                }
+            }
+            self.keep_away_others.retain(|(index, _)| *index != gone);
+            let quotas = self.quotas(undo.namespace);
+            if let Some(planned) = self.planned_quota.get_mut(undo.namespace) {
+                planned.remove(quotas, undo.scheduling);
+            }
+            let (index, before) = undo.before;
+            self.nodes[index] = before;
+        }
+    }
+
+    /// The pods that a selector may match: all of them, or those that carry a label which it asks for.
+    pub(super) fn matching<'s>(&'s self, selector: &'s Selector) -> impl Iterator<Item = &'s Placed<'a>> {
+        let narrowed = narrow(selector).and_then(|(key, values)| Some((self.by_label.get(key)?, values)));
+        let (some, all) = match narrowed {
+            Some((by_value, values)) => (Some(values.filter_map(|value| by_value.get(value)).flatten()), None),
+            None => (None, Some(self.placed.iter())),
+        };
+        some.into_iter()
+            .flatten()
+            .map(|&index| &self.placed[index])
+            .chain(all.into_iter().flatten())
+            .filter(|pod| selector.matches(pod.labels))
+    }
+
+    /// The required anti-affinity terms of pods that are there which may keep a pod with these labels away.
+    pub(super) fn keeping_away<'s>(
+        &'s self,
+        labels: &'s Labels,
+    ) -> impl Iterator<Item = (&'s Placed<'a>, &'a PodAffinityTerm)> {
+        let labels = (!self.keep_away.is_empty()).then_some(labels);
+        labels
+            .into_iter()
+            .flatten()
+            .filter_map(|(key, value)| self.keep_away.get(&(key.as_str(), value.as_str())))
+            .flatten()
+            .chain(&self.keep_away_others)
+            .map(|&(index, term)| (&self.placed[index], term))
+    }
+}
+
+/// A label that everything the selector matches carries: its key and the values it may have.
+fn narrow(selector: &Selector) -> Option<(&str, impl Iterator<Item = &str> + Clone)> {
+    let requirement = selector.requirements.iter().find(|requirement| requirement.operator == Operator::In)?;
+    Some((requirement.key.as_str(), requirement.values.iter().map(String::as_str)))
+}
+
+/// The label keys by which constraints of VMs and pods look for other pods.
+fn asked_keys(snapshot: &Snapshot) -> BTreeSet<&str> {
+    let of_vms = snapshot.vms.values().map(|vm| &vm.target);
+    let of_waiting = snapshot.pods.values().filter(|pod| pod.node.is_none()).map(|pod| &pod.scheduling);
+    let selectors = of_vms.chain(of_waiting).flat_map(|pod| {
+        let terms = pod.affinity.iter().chain(&pod.anti_affinity).map(|term| &term.selector);
+        terms.chain(pod.spread.iter().map(|constraint| &constraint.selector))
+    });
+    selectors.filter_map(|selector| narrow(selector).map(|(key, _)| key)).collect()
+}
