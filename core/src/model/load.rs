@@ -56,6 +56,13 @@ struct MinuteBucket {
     count: u8,
 }
 
+/// The rings live on the heap: a map of histories then pays only for those it holds, not for its spare room.
+#[derive(Debug, Clone)]
+struct Rings {
+    fine: [f32; FINE_SECONDS as usize],
+    coarse: [MinuteBucket; COARSE_MINUTES as usize],
+}
+
 /// CPU use of one node or VM over the last two hours, in cores.
 #[derive(Debug, Clone)]
 pub struct LoadHistory {
@@ -64,8 +71,8 @@ pub struct LoadHistory {
     /// The first second covered since the history began.
     oldest: i64,
     stale_after: Span,
-    fine: [f32; FINE_SECONDS as usize],
-    coarse: [MinuteBucket; COARSE_MINUTES as usize],
+    shortest_window: Span,
+    rings: Box<Rings>,
 }
 
 impl Default for LoadHistory {
@@ -91,14 +98,23 @@ impl LoadHistory {
             newest: None,
             oldest: 0,
             stale_after,
-            fine: [f32::NAN; FINE_SECONDS as usize],
-            coarse: [MinuteBucket::default(); COARSE_MINUTES as usize],
+            shortest_window: Span::ZERO,
+            rings: Box::new(Rings {
+                fine: [f32::NAN; FINE_SECONDS as usize],
+                coarse: [MinuteBucket::default(); COARSE_MINUTES as usize],
+            }),
         }
     }
 
     /// Changes when samples count as stale, for a source that reports at another pace.
     pub fn set_stale_after(&mut self, stale_after: Span) {
         self.stale_after = stale_after;
+    }
+
+    /// Changes the shortest window that the source can answer for: one that reports every 30 s knows nothing of
+    /// 5 s. A shorter window is taken as this one.
+    pub fn set_shortest_window(&mut self, shortest_window: Span) {
+        self.shortest_window = shortest_window;
     }
 
     /// Notes that `value` was in use during the last `covers` up to `at`. Samples that lie before the newest one
@@ -119,7 +135,7 @@ impl LoadHistory {
                 first = first.max(newest + 1).min(last);
             }
             _ => {
-                *self = Self::new(self.stale_after);
+                *self = Self { shortest_window: self.shortest_window, ..Self::new(self.stale_after) };
                 self.oldest = first;
             }
         }
@@ -132,16 +148,16 @@ impl LoadHistory {
     #[allow(clippy::cast_possible_truncation)] // seven digits of a core are far beyond what is measured
     fn record(&mut self, second: i64, value: Cores) {
         let value = value.value() as f32;
-        self.fine[slot(second, FINE_SECONDS)] = value;
-        let bucket = &mut self.coarse[slot(second.div_euclid(MINUTE), COARSE_MINUTES)];
+        self.rings.fine[slot(second, FINE_SECONDS)] = value;
+        let bucket = &mut self.rings.coarse[slot(second.div_euclid(MINUTE), COARSE_MINUTES)];
         bucket.sum += value;
         bucket.count += 1;
     }
 
     fn forget_second(&mut self, second: i64) {
-        let value = std::mem::replace(&mut self.fine[slot(second, FINE_SECONDS)], f32::NAN);
+        let value = std::mem::replace(&mut self.rings.fine[slot(second, FINE_SECONDS)], f32::NAN);
         if !value.is_nan() {
-            let bucket = &mut self.coarse[slot(second.div_euclid(MINUTE), COARSE_MINUTES)];
+            let bucket = &mut self.rings.coarse[slot(second.div_euclid(MINUTE), COARSE_MINUTES)];
             bucket.sum = (bucket.sum - value).max(0.0);
             bucket.count = bucket.count.saturating_sub(1);
         }
@@ -150,11 +166,11 @@ impl LoadHistory {
     /// Empties the slots between the newest sample and `last`, which still hold values from a ring ago.
     fn forget_gap(&mut self, newest: i64, last: i64) {
         for second in (newest + 1).max(last - FINE_SECONDS + 1)..=last {
-            self.fine[slot(second, FINE_SECONDS)] = f32::NAN;
+            self.rings.fine[slot(second, FINE_SECONDS)] = f32::NAN;
         }
         let (newest, last) = (newest.div_euclid(MINUTE), last.div_euclid(MINUTE));
         for minute in (newest + 1).max(last - COARSE_MINUTES + 1)..=last {
-            self.coarse[slot(minute, COARSE_MINUTES)] = MinuteBucket::default();
+            self.rings.coarse[slot(minute, COARSE_MINUTES)] = MinuteBucket::default();
         }
     }
 
@@ -167,7 +183,7 @@ impl LoadHistory {
     /// The newest value, however old.
     #[must_use]
     pub fn latest(&self) -> Option<Cores> {
-        let value = self.fine[slot(self.newest?.second(), FINE_SECONDS)];
+        let value = self.rings.fine[slot(self.newest?.second(), FINE_SECONDS)];
         Cores::new(f64::from(value)).ok()
     }
 
@@ -186,7 +202,8 @@ impl LoadHistory {
             return WindowAverage::Stale { age: now.since(newest) };
         }
         let newest = newest.second();
-        let want = i64::try_from(window.min(Self::LONGEST_WINDOW).as_secs()).unwrap_or(1).max(1);
+        let window = window.max(self.shortest_window).min(Self::LONGEST_WINDOW);
+        let want = i64::try_from(window.as_secs()).unwrap_or(1).max(1);
         let (sum, have) =
             if want <= FINE_SECONDS { self.fine_sum(newest, want) } else { self.coarse_sum(newest, want) };
         let reaches_back = newest - self.oldest + 1 >= want;
@@ -199,7 +216,7 @@ impl LoadHistory {
 
     fn fine_sum(&self, newest: i64, want: i64) -> (f64, u32) {
         ((newest - want + 1).max(self.oldest)..=newest)
-            .map(|second| self.fine[slot(second, FINE_SECONDS)])
+            .map(|second| self.rings.fine[slot(second, FINE_SECONDS)])
             .filter(|value| !value.is_nan())
             .fold((0.0, 0), |(sum, count), value| (sum + f64::from(value), count + 1))
     }
@@ -207,7 +224,7 @@ impl LoadHistory {
     fn coarse_sum(&self, newest: i64, want: i64) -> (f64, u32) {
         let first = (newest - want + 1).max(self.oldest).div_euclid(MINUTE);
         (first..=newest.div_euclid(MINUTE))
-            .map(|minute| self.coarse[slot(minute, COARSE_MINUTES)])
+            .map(|minute| self.rings.coarse[slot(minute, COARSE_MINUTES)])
             .fold((0.0, 0), |(sum, count), bucket| (sum + f64::from(bucket.sum), count + u32::from(bucket.count)))
     }
 
@@ -303,6 +320,15 @@ mod tests {
         }
         let average = history.average(Timestamp::from_secs(310), Span::from_secs(120));
         assert_eq!(average, WindowAverage::Full(cores(0.5)));
+    }
+
+    #[test]
+    fn a_slow_source_answers_only_for_windows_it_can_tell() {
+        let mut history = LoadHistory::new(Span::from_secs(90));
+        history.set_shortest_window(Span::from_secs(120));
+        history.push(Timestamp::from_secs(30), Span::from_secs(30), cores(0.5));
+        let average = history.average(Timestamp::from_secs(30), Span::from_secs(5));
+        assert_eq!(average, WindowAverage::Filling { have: 30, want: 120 });
     }
 
     #[test]
