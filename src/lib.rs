@@ -1,1 +1,2 @@
 //! Miyako.
+pub mod observe;

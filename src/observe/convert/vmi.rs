@@ -1,0 +1,246 @@
+//! VirtualMachineInstances. What their pods, nodes and VirtualMachines add is joined later.
+
+use super::{Converted, Problems, objects, quantity};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use miyako_api::{
+    kubevirt::{MigrationState, VirtualMachineInstance, VirtualMachineInstanceStatus},
+    names::{descheduler, marks, ours},
+};
+use miyako_core::model::{
+    Bytes, Labels, LastMigration, Marks, MigrationMode, Name, NodeName, PostCopyMark, Uid, Unsupported, Vm, VmActivity,
+    VmKey,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// A VM as its VMI alone tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObservedVmi {
+    /// The VM; `target`, `launcher_labels` and `user_migration_policy` are still empty.
+    pub vm: Vm,
+    /// Node labels that the VM asks for itself.
+    pub node_selector: BTreeMap<String, String>,
+    /// Its CPU is the host's model, so a target must offer the source's.
+    pub host_model: bool,
+    /// The claims behind its volumes, hot-plugged ones included.
+    pub claims: BTreeSet<Name>,
+    /// KubeVirt wants it off this node.
+    pub evacuating_from: Option<NodeName>,
+}
+
+/// Converts a VMI.
+#[must_use]
+pub fn convert(vmi: &VirtualMachineInstance) -> Converted<ObservedVmi> {
+    let mut problems = Problems::default();
+    let nothing = VirtualMachineInstanceStatus::default();
+    let status = vmi.status.as_ref().unwrap_or(&nothing);
+    let metadata = &vmi.metadata;
+    let labels = metadata.labels.clone().unwrap_or_default();
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    let phase = status.phase.as_deref().unwrap_or_default();
+    let named = |name: &Option<String>| name.as_deref().filter(|name| !name.is_empty()).map(NodeName::new);
+    let vm = Vm {
+        key: VmKey::new(namespace, objects::name(metadata).as_str()),
+        uid: objects::uid(metadata),
+        node: named(&status.node_name),
+        running: phase == "Running",
+        vcpus: vcpus(vmi, status, &mut problems),
+        memory: memory(vmi, status, &mut problems),
+        not_migratable: not_migratable(vmi, status),
+        activity: activity(metadata, phase, status),
+        host_device: host_device(vmi),
+        marks: read_marks(metadata, &mut problems),
+        last_migration: status.migration_state.as_ref().and_then(last_migration),
+        target: Arc::default(),
+        unsupported: unsupported(vmi),
+        launcher_labels: Labels::new(),
+        mode_label: labels.get(ours::MIGRATION_MODE).and_then(|mode| match mode.as_str() {
+            ours::POST_COPY => Some(MigrationMode::PostCopy),
+            ours::PRE_COPY => Some(MigrationMode::PreCopy),
+            _ => None,
+        }),
+        labels,
+        user_migration_policy: None,
+    };
+    let model = vmi.spec.domain.cpu.as_ref().and_then(|cpu| cpu.model.as_deref());
+    let observed = ObservedVmi {
+        vm,
+        node_selector: vmi.spec.node_selector.clone(),
+        host_model: model == Some("host-model"),
+        claims: vmi.spec.volumes.iter().filter_map(|volume| volume.claim()).map(Name::from).collect(),
+        evacuating_from: named(&status.evacuation_node_name),
+    };
+    Converted::new(observed, problems)
+}
+
+/// What people wrote on a VMI or a VirtualMachine, as label or annotation.
+pub fn read_marks(metadata: &ObjectMeta, problems: &mut Problems) -> Marks {
+    let odd = |problems: &mut Problems, key: &str, value: &str, allowed: &str| {
+        problems.note(format!("metadata.annotations[{key}]"), format!("{value:?} means nothing; write {allowed}"));
+    };
+    let never_consolidate = objects::mark(metadata, marks::CONSOLIDATE).is_some_and(|value| {
+        if value != marks::NEVER && value != "always" {
+            odd(problems, marks::CONSOLIDATE, value, marks::NEVER);
+        }
+        // A mark we can't read was still meant to restrain us.
+        value != "always"
+    });
+    let post_copy = objects::mark(metadata, marks::POST_COPY).map(|value| match value {
+        marks::ALLOW => PostCopyMark::Allow,
+        marks::NEVER => PostCopyMark::Never,
+        other => {
+            odd(problems, marks::POST_COPY, other, "allow or never");
+            PostCopyMark::Never
+        }
+    });
+    let prefer_no_eviction =
+        objects::mark(metadata, marks::PREFER_NO_EVICTION).is_some_and(|value| !value.eq_ignore_ascii_case("false"));
+    Marks { never_consolidate, prefer_no_eviction, post_copy }
+}
+
+fn vcpus(vmi: &VirtualMachineInstance, status: &VirtualMachineInstanceStatus, problems: &mut Problems) -> u32 {
+    if let Some(now) = &status.current_cpu_topology {
+        let part = |part: u32| part.max(1);
+        return part(now.sockets).saturating_mul(part(now.cores)).saturating_mul(part(now.threads));
+    }
+    if let Some(cpu) = &vmi.spec.domain.cpu
+        && (cpu.sockets.is_some() || cpu.cores.is_some() || cpu.threads.is_some())
+    {
+        return cpu.vcpus();
+    }
+    // Without a topology KubeVirt gives as many vCPUs as CPUs are allowed or, failing that, requested.
+    let resources = &vmi.spec.domain.resources;
+    let cpu = resources.limits.get("cpu").or_else(|| resources.requests.get("cpu"));
+    let Some(cpu) = cpu else { return 1 };
+    let whole = problems.or_default("spec.domain.resources", quantity::whole(&cpu.0));
+    u32::try_from(whole).unwrap_or(u32::MAX).max(1)
+}
+
+fn memory(vmi: &VirtualMachineInstance, status: &VirtualMachineInstanceStatus, problems: &mut Problems) -> Bytes {
+    let domain = &vmi.spec.domain;
+    let now = status.memory.as_ref().and_then(|memory| memory.guest_current.as_ref());
+    let declared = domain.memory.as_ref().and_then(|memory| memory.guest.as_ref());
+    let requested = domain.resources.requests.get("memory").or_else(|| domain.resources.limits.get("memory"));
+    let Some(memory) = now.or(declared).or(requested) else {
+        problems.note("spec.domain.memory.guest", "is missing, so the VM's memory is not known");
+        return Bytes(0);
+    };
+    problems.or_default("spec.domain.memory.guest", quantity::bytes(&memory.0))
+}
+
+fn not_migratable(vmi: &VirtualMachineInstance, status: &VirtualMachineInstanceStatus) -> Option<String> {
+    if vmi.spec.domain.launch_security.is_some() {
+        return Some("confidential computing (spec.domain.launchSecurity)".into());
+    }
+    let Some(condition) = status.condition("LiveMigratable") else {
+        return Some("KubeVirt has not said yet whether it can migrate (no condition LiveMigratable)".into());
+    };
+    (!condition.is_true()).then(|| {
+        let reason = condition.reason.as_deref().filter(|reason| !reason.is_empty());
+        let message = condition.message.as_deref().filter(|message| !message.is_empty());
+        match (reason, message) {
+            (Some(reason), Some(message)) => format!("{reason}: {message}"),
+            (Some(one), None) | (None, Some(one)) => one.to_owned(),
+            (None, None) => format!("LiveMigratable is {}", condition.status),
+        }
+    })
+}
+
+/// The weightiest thing that must end before the VM may move.
+fn activity(metadata: &ObjectMeta, phase: &str, status: &VirtualMachineInstanceStatus) -> Option<VmActivity> {
+    let holds = |kind: &str| status.condition(kind).is_some_and(|condition| condition.is_true());
+    let stopping = metadata.deletion_timestamp.is_some() || matches!(phase, "Succeeded" | "Failed");
+    let migrating = status.migration_state.as_ref().is_some_and(is_under_way);
+    let evacuating = status.evacuation_node_name.as_deref().is_some_and(|node| !node.is_empty())
+        || objects::annotation(metadata, descheduler::EVICTION_IN_PROGRESS).is_some();
+    let plugging = |phase: &str| !matches!(phase, "Ready" | "VolumeReady" | "MountedToPod");
+    let hotplugging = holds("HotVCPUChange")
+        || holds("HotMemoryChange")
+        || holds("MigrationRequired")
+        || status
+            .volume_status
+            .iter()
+            .any(|volume| volume.hotplug_volume.is_some() && volume.phase.as_deref().is_none_or(plugging));
+    let changing_volumes = holds("VolumesChange") || !status.migrated_volumes.is_empty();
+    // Snapshots and backups freeze the guest's file systems.
+    let frozen = status.fs_freeze_status.as_deref() == Some("frozen");
+    let several_launchers = status.active_pods.len() > 1;
+    [
+        (stopping, VmActivity::Stopping),
+        (migrating, VmActivity::Migrating),
+        (evacuating, VmActivity::Evacuating),
+        (hotplugging, VmActivity::Hotplugging),
+        (changing_volumes, VmActivity::ChangingVolumes),
+        (frozen || backing_up(status), VmActivity::BackingUp),
+        (holds("Paused"), VmActivity::Paused),
+        (several_launchers, VmActivity::OldLauncherLeaving),
+    ]
+    .into_iter()
+    .find_map(|(is, activity)| is.then_some(activity))
+}
+
+fn backing_up(status: &VirtualMachineInstanceStatus) -> bool {
+    let backup = status.changed_block_tracking.as_ref().and_then(|tracking| tracking.get("backupStatus"));
+    let backup = backup.is_some_and(|backup| {
+        let says = |field: &str| backup.get(field).and_then(serde_json::Value::as_bool) == Some(true);
+        !backup.is_null() && !says("completed") && !says("failed")
+    });
+    // A memory dump is a volume that passes through phases of its own.
+    let dumping =
+        |volume: &miyako_api::kubevirt::VolumeStatus| volume.phase.as_deref() == Some("MemoryDumpVolumeInProgress");
+    backup || status.volume_status.iter().any(dumping)
+}
+
+fn is_under_way(state: &MigrationState) -> bool {
+    !state.completed && !state.failed && state.end_timestamp.is_none() && state.migration_uid.is_some()
+}
+
+fn last_migration(state: &MigrationState) -> Option<LastMigration> {
+    let named = |name: &Option<String>| name.as_deref().filter(|name| !name.is_empty()).map(NodeName::new);
+    let moment = |time: &Option<Time>| time.as_ref().map(objects::timestamp);
+    let aborted = state.abort_status.as_deref() == Some("Succeeded");
+    Some(LastMigration {
+        uid: Uid::new(state.migration_uid.as_deref()?),
+        source: named(&state.source_node),
+        target: named(&state.target_node),
+        started: moment(&state.start_timestamp),
+        ended: moment(&state.end_timestamp),
+        completed: state.completed,
+        failed: state.failed || aborted,
+        failure: state.failure_reason.clone().or_else(|| aborted.then(|| "aborted".to_owned())),
+        mode: mode(state.mode.as_deref()),
+    })
+}
+
+/// KubeVirt's name of a migration's mode. `Paused` is a pre-copy that stops the VM at the end.
+#[must_use]
+pub fn mode(name: Option<&str>) -> Option<MigrationMode> {
+    match name? {
+        "PreCopy" | "Paused" => Some(MigrationMode::PreCopy),
+        "PostCopy" => Some(MigrationMode::PostCopy),
+        _ => None,
+    }
+}
+
+fn host_device(vmi: &VirtualMachineInstance) -> bool {
+    let devices = &vmi.spec.domain.devices;
+    !devices.host_devices.is_empty()
+        || !devices.gpus.is_empty()
+        || devices.client_passthrough.is_some()
+        || devices.interfaces.iter().any(|interface| interface.sriov.is_some())
+}
+
+fn unsupported(vmi: &VirtualMachineInstance) -> Option<Unsupported> {
+    let cpu = vmi.spec.domain.cpu.as_ref();
+    let field = if !vmi.spec.resource_claims.is_empty() {
+        "spec.resourceClaims"
+    } else if cpu.is_some_and(|cpu| cpu.numa.is_some()) {
+        // The kubelet's topology manager may refuse what the scheduler accepts.
+        "spec.domain.cpu.numa"
+    } else {
+        return None;
+    };
+    Some(Unsupported { field: field.into() })
+}
