@@ -1,0 +1,142 @@
+//! What a policy's status tells.
+
+use crate::schema;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How a policy is doing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsolidationPolicyStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Degraded, Paused, Held, LoadKnown, Conflict.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+    /// The nodes it rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<NodeCounts>,
+    /// The VMs it rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vms: Option<VmCounts>,
+    /// What keeps nodes awake, the most nodes first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
+    pub blockers: Vec<Blocker>,
+    /// The first of the blockers in a few words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub top_blocker: Option<String>,
+    /// Where load comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<LoadStatus>,
+    /// The last decision that did, or would have done, something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_decision: Option<LastDecision>,
+    /// Someone said `miyako pause`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// Why it holds, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub held: Option<String>,
+    /// Energy that sleeping nodes did not use, in joules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub saved_joules: Option<i64>,
+}
+
+/// Nodes of a policy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeCounts {
+    /// Awake.
+    pub awake: u32,
+    /// Asleep.
+    pub asleep: u32,
+    /// Awake, and nothing keeps them so.
+    pub can_sleep: u32,
+    /// In a class with role Shared.
+    pub shared: u32,
+    /// In a class with role Dedicated.
+    pub dedicated: u32,
+}
+
+/// VMs of a policy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VmCounts {
+    /// Selected, on nodes of the policy.
+    pub ruled: u32,
+    /// Being moved.
+    pub moving: u32,
+    /// Left alone because KubeVirt can't migrate them.
+    pub not_migratable: u32,
+    /// Left alone because of a constraint that Miyako does not understand.
+    pub unsupported: u32,
+    /// Left alone because someone said so.
+    pub opted_out: u32,
+    /// Without a load that is new enough.
+    pub load_unknown: u32,
+}
+
+/// Something that keeps nodes awake.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Blocker {
+    /// Its name.
+    #[schemars(length(min = 1, max = 64))]
+    pub reason: String,
+    /// How many nodes it keeps awake.
+    pub nodes: u32,
+    /// Some of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 3), inner(length(max = 253)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub example: Vec<String>,
+    /// What it is and what to do about it.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+}
+
+/// Where load comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LoadStatus {
+    /// Who reports it.
+    pub source: LoadSource,
+    /// The window that overload is really averaged over, in seconds: Prometheus can't see shorter ones than four
+    /// scrape intervals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overload_window_seconds: Option<u32>,
+    /// The window that idling is really averaged over, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_window_seconds: Option<u32>,
+}
+
+/// Who reports load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LoadSource {
+    /// Miyako's agents.
+    Agents,
+    /// A Prometheus server.
+    Prometheus,
+    /// Nobody.
+    None,
+}
+
+/// A decision in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastDecision {
+    /// When.
+    pub at: Time,
+    /// The ConsolidationPlan.
+    #[schemars(length(max = 253))]
+    pub plan: String,
+    /// What and why.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+}

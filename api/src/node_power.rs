@@ -1,0 +1,161 @@
+//! NodePower (`np`), named as its node: the operator's order in `spec`, the node's answer in `status.agent`, and what
+//! the operator makes of both in the rest of `status`.
+
+use crate::schema;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The operator's order to one node. An order is carried out at most once: the agent acknowledges its generation
+/// before it acts and ignores what is expired or acknowledged.
+#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "miyako.dev",
+    version = "v1alpha1",
+    kind = "NodePower",
+    plural = "nodepowers",
+    shortname = "np",
+    category = "miyako",
+    status = "NodePowerStatus",
+    derive = "PartialEq",
+    doc = "The power of one node: what the operator orders, what its agent answers, and how it is. Written by Miyako alone.",
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Since", type_ = "date", json_path = ".status.since"),
+    printcolumn(name = "Why awake", type_ = "string", json_path = ".status.whyAwake"),
+    printcolumn(name = "Wake test", type_ = "date", json_path = ".status.lastWakeTest.at"),
+    printcolumn(name = "Watts", type_ = "integer", json_path = ".status.watts"),
+    printcolumn(name = "Joules", type_ = "integer", json_path = ".status.joules", priority = 1),
+    printcolumn(name = "Agent", type_ = "string", json_path = ".status.agent.version", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+pub struct NodePowerSpec {
+    /// What the node is to be.
+    pub desired: DesiredPower,
+    /// Grows with every order.
+    #[schemars(range(min = 0))]
+    pub generation: i64,
+    /// When the order was given.
+    pub issued_at: Time,
+    /// When the order is void unless acknowledged.
+    pub expires_at: Time,
+    /// Why.
+    #[schemars(length(max = 1024))]
+    pub reason: String,
+    /// The waker that is to wake the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub wake_by: Option<String>,
+}
+
+/// What a node is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum DesiredPower {
+    /// Awake.
+    Awake,
+    /// Suspended.
+    Suspended,
+}
+
+/// How a node is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodePowerStatus {
+    /// The generation of the object that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Conditions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+    /// What the node's own agent says; nobody else writes it, and the agent writes nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentStatus>,
+    /// Where it is between awake and asleep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<PowerPhase>,
+    /// Since when it is in this phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// What keeps it awake, in a few words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub why_awake: Option<String>,
+    /// What it draws, at most five minutes old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub watts: Option<u32>,
+    /// What it drew since this object exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub joules: Option<i64>,
+    /// The last proof that it can be woken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_wake_test: Option<WakeTest>,
+}
+
+/// Where a node is between awake and asleep.
+///
+/// ```text
+/// Awake ──▶ Emptying ──▶ Suspending ──▶ Suspended ──▶ Waking ──▶ Awake
+///   ▲          │             │                          │
+///   └──────────┴── aborted ──┘                          └──▶ Quarantined, until it is seen healthy
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum PowerPhase {
+    /// Awake.
+    Awake,
+    /// Its VMs are leaving.
+    Emptying,
+    /// Cordoned, the order is given.
+    Suspending,
+    /// Asleep.
+    Suspended,
+    /// Being woken, not usable yet.
+    Waking,
+    /// It failed to wake.
+    Quarantined,
+}
+
+/// What a node's agent says.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentStatus {
+    /// The newest order it has seen and will not carry out again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub acknowledged_generation: Option<i64>,
+    /// The kernel's boot id: another one means a cold boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub boot_id: Option<String>,
+    /// The agent's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub version: Option<String>,
+    /// When it last wrote this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Time>,
+    /// When it last came back from sleep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_at: Option<Time>,
+    /// Why it refused the newest order, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub refusal: Option<String>,
+}
+
+/// A proof that a node can be woken, or that it can't.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WakeTest {
+    /// When.
+    pub at: Time,
+    /// It woke.
+    pub succeeded: bool,
+    /// By which driver, how long it took, or what went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+}

@@ -1,0 +1,309 @@
+//! NodePowerClass (`npc`): which nodes are alike, what they are for and how they sleep and wake. Nothing of ours ever
+//! writes its spec.
+
+#![allow(unreachable_pub, reason = "KubeSchema puts a copy of each struct into the function that makes its schema")]
+
+use crate::{duration::Duration, schema};
+use k8s_openapi::{
+    api::core::v1::SecretReference,
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{Condition, LabelSelector},
+    },
+};
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// Nodes that are alike: what they are for, how much of them VMs may use, how they sleep and wake.
+#[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "miyako.dev",
+    version = "v1alpha1",
+    kind = "NodePowerClass",
+    plural = "nodepowerclasses",
+    shortname = "npc",
+    category = "miyako",
+    status = "NodePowerClassStatus",
+    derive = "PartialEq",
+    doc = "Nodes that are alike: what they are for, how much of them VMs may use, how they sleep and wake.",
+    printcolumn(name = "Role", type_ = "string", json_path = ".spec.role"),
+    printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.nodes"),
+    printcolumn(name = "Policy", type_ = "string", json_path = ".status.policy"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct NodePowerClassSpec {
+    /// Which nodes. A node that two classes select belongs to neither, and both say so.
+    #[schemars(schema_with = "schema::narrowing_label_selector")]
+    pub node_selector: LabelSelector,
+    /// What the nodes are for: Shared nodes have much memory and hold idle VMs, more vCPUs than cores; Dedicated nodes
+    /// have a core for every vCPU and hold busy VMs.
+    pub role: Role,
+    /// How much of a node VMs may use; what is unset follows the node's allocatable.
+    #[serde(default, skip_serializing_if = "Capacity::is_unset")]
+    pub capacity: Capacity,
+    /// How many VMs a node may hold; unlimited by default.
+    #[serde(rename = "maxVMs", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_vms: Option<u32>,
+    /// What a node draws and how long it takes to sleep and wake.
+    #[serde(default)]
+    pub power: Power,
+    /// How a node sleeps.
+    #[serde(default)]
+    pub suspend: Suspend,
+    /// How a node is woken, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["driver"]))]
+    pub wake: Vec<WakeDriver>,
+    /// When a woken node counts as usable, besides being Ready.
+    #[serde(default, skip_serializing_if = "ReadyWhen::is_unset")]
+    pub ready_when: ReadyWhen,
+}
+
+/// What nodes are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Role {
+    /// For idle VMs.
+    Shared,
+    /// For busy VMs.
+    Dedicated,
+}
+
+/// How much of a node VMs may use.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Capacity {
+    /// CPU for VMs, such as 12 or 11500m; never more than the node's allocatable.
+    #[serde(default, deserialize_with = "schema::read_quantity", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::quantity")]
+    pub cpu: Option<Quantity>,
+    /// Memory for VMs, such as 96Gi; never more than the node's allocatable.
+    #[serde(default, deserialize_with = "schema::read_quantity", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::quantity")]
+    pub memory: Option<Quantity>,
+}
+
+impl Capacity {
+    fn is_unset(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What a node draws and how long it takes to sleep and wake. The defaults are the measured node of the Energy paper,
+/// tables II and III.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = (
+    "self.asleepWatts <= self.idleWatts && self.idleWatts <= self.fullWatts",
+    "write asleepWatts no higher than idleWatts, and idleWatts no higher than fullWatts"
+))]
+#[serde(rename_all = "camelCase")]
+pub struct Power {
+    /// Awake with nothing to do.
+    #[serde(default = "idle_watts")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub idle_watts: u32,
+    /// All cores busy.
+    #[serde(default = "full_watts")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub full_watts: u32,
+    /// Asleep.
+    #[serde(default = "asleep_watts")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub asleep_watts: u32,
+    /// From the order to asleep.
+    #[serde(default = "transition")]
+    #[schemars(schema_with = "schema::transition")]
+    pub suspend_time: Duration,
+    /// From the order to usable.
+    #[serde(default = "transition")]
+    #[schemars(schema_with = "schema::transition")]
+    pub resume_time: Duration,
+}
+
+impl Default for Power {
+    fn default() -> Self {
+        Self {
+            idle_watts: idle_watts(),
+            full_watts: full_watts(),
+            asleep_watts: asleep_watts(),
+            suspend_time: transition(),
+            resume_time: transition(),
+        }
+    }
+}
+
+fn idle_watts() -> u32 {
+    53
+}
+
+fn full_watts() -> u32 {
+    100
+}
+
+fn asleep_watts() -> u32 {
+    7
+}
+
+fn transition() -> Duration {
+    Duration::from("5s")
+}
+
+/// How a node sleeps.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Suspend {
+    /// S3 is suspend to RAM.
+    #[serde(default)]
+    pub method: SuspendMethod,
+    /// DaemonSets that serve only their own node and may sleep with it, as namespace/name, besides the usual ones that
+    /// Miyako knows. A storage data plane keeps its node awake whatever is written here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::namespaced_names")]
+    pub ignore_daemon_sets: Vec<String>,
+    /// How many nodes of the class may sleep at once; unlimited by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10_000))]
+    pub max_asleep: Option<u32>,
+}
+
+/// How a node sleeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SuspendMethod {
+    /// Suspend to RAM.
+    #[default]
+    S3,
+}
+
+/// One way to wake a node.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[x_kube(
+    validation = (
+        "self.address.matches('^([A-Za-z0-9._~:/-]|[{]node[}]|[{]label:[A-Za-z0-9._/-]+[}])+$')",
+        "write an address of letters, digits and . : / - with the placeholders {node} and {label:KEY}, such as {node}.bmc.example.org"
+    ),
+    validation = (
+        "self.driver != 'redfish' || self.address.startsWith('https://')",
+        "write a Redfish address as https://HOST, such as https://{node}.bmc.example.org"
+    ),
+    validation = (
+        "self.driver != 'wol' || self.address.matches('^(([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}|[{]label:[A-Za-z0-9._/-]+[}])$')",
+        "write a Wake-on-LAN address as a MAC address, or as {label:KEY} of a node label that holds one"
+    ),
+    validation = (
+        "(self.driver == 'wol') != has(self.secretRef)",
+        "give a secretRef with the BMC's user name and password to amt, redfish and ipmi, and none to wol"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct WakeDriver {
+    /// The protocol.
+    pub driver: WakeProtocol,
+    /// Where it is spoken to; {node} stands for the node's name and {label:KEY} for the value of one of its labels.
+    #[schemars(length(min = 1, max = 253))]
+    pub address: String,
+    /// The Secret with the keys username and password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "secret_reference")]
+    pub secret_ref: Option<SecretReference>,
+}
+
+/// How a BMC or network card is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WakeProtocol {
+    /// Intel Active Management Technology.
+    Amt,
+    /// DMTF Redfish.
+    Redfish,
+    /// IPMI over LAN.
+    Ipmi,
+    /// Wake-on-LAN, sent by any agent of the segment.
+    Wol,
+}
+
+fn secret_reference(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "required": ["name", "namespace"],
+        "x-kubernetes-map-type": "atomic",
+        "properties": {
+            "name": {
+                "description": "The Secret.",
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 253,
+            },
+            "namespace": {
+                "description": "Its namespace.",
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 63,
+            },
+        },
+    })
+}
+
+/// When a woken node counts as usable, besides being Ready.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadyWhen {
+    /// Types of node conditions that must be True.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 316)), extend("x-kubernetes-list-type" = "set"))]
+    pub conditions: Vec<String>,
+    /// DaemonSets whose pod on the node must be ready, as namespace/name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::namespaced_names")]
+    pub daemon_sets: Vec<String>,
+}
+
+impl ReadyWhen {
+    fn is_unset(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What Miyako made of a class.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodePowerClassStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Conflict.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+    /// How many nodes it selects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<u32>,
+    /// The policy that rules it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub policy: Option<String>,
+    /// Some of the nodes that other classes select too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
+    pub conflicts: Vec<ClassConflict>,
+}
+
+/// A node that several classes select.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassConflict {
+    /// The node.
+    #[schemars(length(max = 253))]
+    pub node: String,
+    /// The other classes.
+    #[schemars(length(max = 8), inner(length(max = 253)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub classes: Vec<String>,
+}
