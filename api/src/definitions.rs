@@ -35,11 +35,10 @@ fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
 /// Kubernetes does not know only cause warnings; `minimum` says what they say.
 fn tidy(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
-    schema.format = match schema.format.take().as_deref() {
-        Some("uint32" | "uint64" | "uint8" | "uint16") => Some("int64".to_owned()),
-        Some(other) => Some(other.to_owned()),
-        None => None,
-    };
+    schema.title = None;
+    if schema.format.as_deref() == Some("uint32") {
+        schema.format = Some("int32".to_owned());
+    }
     if let Some(description) = &mut schema.description {
         *description = description.split("\n\n").map(|part| part.replace('\n', " ")).collect::<Vec<_>>().join("\n");
     }
@@ -53,5 +52,72 @@ fn tidy(schema: &mut JSONSchemaProps) {
     }
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
         tidy(values);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever the API server would store without a bound, or would not take from a schema.
+    fn complaints(path: &str, schema: &JSONSchemaProps, found: &mut Vec<String>) {
+        let bounded = match schema.type_.as_deref() {
+            Some("string") => {
+                schema.max_length.is_some() || schema.enum_.is_some() || schema.format.as_deref() == Some("date-time")
+            }
+            Some("array") => schema.max_items.is_some() && schema.x_kubernetes_list_type.is_some(),
+            Some("object") => schema.properties.is_some() != schema.max_properties.is_some() || path == ".metadata",
+            Some("integer") => matches!(schema.format.as_deref(), Some("int32" | "int64")),
+            Some("boolean") => true,
+            _ => schema.x_kubernetes_int_or_string == Some(true) && schema.max_length.is_some(),
+        };
+        if !bounded {
+            found.push(format!("{path}: no bound"));
+        }
+        if schema.description.is_none()
+            && !path.is_empty()
+            && !path.ends_with(['*', '}'])
+            && !path.contains(".conditions")
+        {
+            found.push(format!("{path}: no description"));
+        }
+        if schema.nullable.is_some() || schema.any_of.is_some() || schema.one_of.is_some() {
+            found.push(format!("{path}: not a plain structural schema"));
+        }
+        for (name, property) in schema.properties.iter().flatten() {
+            complaints(&format!("{path}.{name}"), property, found);
+        }
+        if let Some(JSONSchemaPropsOrArray::Schema(items)) = &schema.items {
+            complaints(&format!("{path}.*"), items, found);
+        }
+        if let Some(JSONSchemaPropsOrBool::Schema(values)) = &schema.additional_properties {
+            complaints(&format!("{path}.{{}}"), values, found);
+        }
+    }
+
+    #[test]
+    fn every_field_is_bounded_described_and_structural() {
+        let mut found = Vec::new();
+        for crd in crds() {
+            let schema = crd.spec.versions[0].schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
+            complaints("", schema.expect("a schema"), &mut found);
+        }
+        assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_kind_has_its_short_name_category_status_and_columns() {
+        let crds = crds();
+        let short: Vec<_> =
+            crds.iter().flat_map(|crd| crd.spec.names.short_names.clone().unwrap_or_default()).collect();
+        assert_eq!(short, ["cpol", "npc", "np", "cplan"]);
+        for crd in crds {
+            assert_eq!(crd.spec.scope, "Cluster");
+            assert_eq!(crd.spec.names.categories, Some(vec![names::CATEGORY.to_owned()]));
+            let version = &crd.spec.versions[0];
+            assert_eq!(version.name, names::VERSION);
+            assert!(version.subresources.as_ref().is_some_and(|subresources| subresources.status.is_some()));
+            assert!(version.additional_printer_columns.as_ref().is_some_and(|columns| columns.len() >= 5));
+        }
     }
 }

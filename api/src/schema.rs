@@ -201,7 +201,6 @@ pub(crate) fn namespaced_names(_: &mut SchemaGenerator) -> Schema {
 /// A quantity above zero, with or without quotes.
 pub(crate) fn quantity(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
-        "anyOf": [{ "type": "integer" }, { "type": "string" }],
         "x-kubernetes-int-or-string": true,
         "maxLength": 32,
         "x-kubernetes-validations": rules(&[(
