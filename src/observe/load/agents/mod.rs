@@ -1,0 +1,13 @@
+//! The end of the wire that listens: agents' streams come in over TLS, each speaks for the node that its token is
+//! bound to, and every sample is answered.
+
+mod authenticate;
+mod connection;
+mod serve;
+mod stream;
+mod token_review;
+
+pub use authenticate::{Authenticate, AuthenticationError};
+pub use serve::{ServeError, serve, serve_connections};
+pub use stream::{LoadService, WallClock};
+pub use token_review::{AgentAccount, TokenReviewer};

@@ -1,0 +1,275 @@
+//! What is believed of a sample. Everything here is a plain function; nothing panics whatever an agent sends.
+
+use miyako_api::wire::{MAX_VMS_PER_SAMPLE, load as wire};
+use miyako_core::model::{Bytes, Cores, NodeName, Span, Timestamp, VmKey};
+
+/// How far a node's clock may be off, and how long an agent may hold a sample back, before its samples are refused:
+/// older ones are no basis for anything (`DESIGN.md` §4, rule 8).
+pub const TOLERANCE: Span = Span::from_secs(3);
+
+/// A figure above this many times the node's CPU is no measurement. Not 1: a sample covers about a second, and
+/// what a stalled agent did not count in one it counts in the next.
+const MOST_TIMES_CAPACITY: f64 = 4.0;
+
+/// No machine has a million cores.
+const MOST_CORES: f64 = 1e6;
+
+/// A pebibyte of memory in one machine is a mistake.
+const MOST_MEMORY: u64 = 1 << 50;
+
+/// Ten terabytes per second through one machine's disks or network are a mistake.
+const MOST_BYTES_PER_SECOND: f64 = 1e13;
+
+/// The longest namespace, name and uid that Kubernetes hands out.
+const LONGEST: (usize, usize, usize) = (63, 253, 64);
+
+/// What a node or VM uses, believed.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Figures {
+    /// CPU in use.
+    pub cpu: Cores,
+    /// Memory in use, where the source tells.
+    pub memory: Option<Bytes>,
+    /// Network, in bytes per second: received and sent together.
+    pub network_bytes_per_second: f64,
+    /// Disks, in bytes per second: read and written together.
+    pub disk_bytes_per_second: f64,
+    /// CPU that was wanted and not given, where the source tells.
+    pub cpu_wait: Option<Cores>,
+}
+
+/// Why a sample, or one VM's part of it, is not believed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// An agent may speak only for the node that its pod runs on.
+    #[error(
+        "this agent runs on node {speaker:?} and may not report for node {claimed:?}; send samples of its own node"
+    )]
+    WrongNode {
+        /// The node of the agent's token.
+        speaker: NodeName,
+        /// The node of its sample.
+        claimed: NodeName,
+    },
+    /// There is no such node, or the watch has not seen it yet.
+    #[error("the API server shows no node {0:?}")]
+    UnknownNode(NodeName),
+    /// Another, newer stream of the same node took over.
+    #[error("a newer stream of this node took over")]
+    Superseded,
+    /// The node's clock is ahead of ours, or ours is behind.
+    #[error("sent {by_millis} ms in the future: set the clocks of this node and the operator's (NTP)")]
+    FromTheFuture {
+        /// By how much.
+        by_millis: u64,
+    },
+    /// The node's clock is behind ours, or the sample was under way for long.
+    #[error(
+        "sent {by_millis} ms in the past: set the clocks of this node and the operator's (NTP), or mend the network"
+    )]
+    FromThePast {
+        /// By how much.
+        by_millis: u64,
+    },
+    /// The times within the sample contradict each other.
+    #[error("sampled_unix_ms lies {by_millis} ms after sent_unix_ms")]
+    SampledAfterSent {
+        /// By how much.
+        by_millis: u64,
+    },
+    /// The agent held the sample back for too long.
+    #[error("held back for {for_millis} ms before it was sent")]
+    HeldBack {
+        /// For how long.
+        for_millis: u64,
+    },
+    /// The sequence number was seen already.
+    #[error("sequence {0} came before")]
+    Duplicate(u64),
+    /// The sequence number is below one that was seen.
+    #[error("sequence {got} came after {newest}")]
+    OutOfOrder {
+        /// What came.
+        got: u64,
+        /// What had come.
+        newest: u64,
+    },
+    /// There is a name and no figures.
+    #[error("usage is missing")]
+    NoFigures,
+    /// NaN or infinite.
+    #[error("{field} is not a finite number")]
+    NotFinite {
+        /// Which figure.
+        field: &'static str,
+    },
+    /// Below zero.
+    #[error("{field} is negative ({value})")]
+    Negative {
+        /// Which figure.
+        field: &'static str,
+        /// What it said.
+        value: f64,
+    },
+    /// More than any machine has, or far more than this one.
+    #[error("{field} is {value}, more than the {most} that can be")]
+    Absurd {
+        /// Which figure.
+        field: &'static str,
+        /// What it said.
+        value: f64,
+        /// What would have been believed.
+        most: f64,
+    },
+    /// More VMs than a node can run.
+    #[error("{0} VMs in one sample; at most {MAX_VMS_PER_SAMPLE} are believed")]
+    TooManyVms(usize),
+    /// A namespace, name or uid that Kubernetes would not have given.
+    #[error("a VM's namespace, name or uid is empty or too long")]
+    BadName,
+    /// There is no such VM, or the watch has not seen it yet.
+    #[error("the API server shows no VM {0}")]
+    UnknownVm(VmKey),
+    /// The name belongs to another VM now.
+    #[error("VM {0} has another uid: it was deleted and created again")]
+    OtherUid(VmKey),
+    /// The VM runs on another node; this one holds what is left of it or the target of its migration.
+    #[error("VM {0} runs on another node")]
+    Elsewhere(VmKey),
+    /// One VM twice in a sample.
+    #[error("VM {0} is in the sample twice")]
+    Twice(VmKey),
+}
+
+impl Refusal {
+    /// The name for metrics and conditions. It never contains what an agent sent.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::WrongNode { .. } => "WrongNode",
+            Self::UnknownNode(_) => "UnknownNode",
+            Self::Superseded => "Superseded",
+            Self::FromTheFuture { .. } | Self::FromThePast { .. } => "ClockSkew",
+            Self::SampledAfterSent { .. } => "SampledAfterSent",
+            Self::HeldBack { .. } => "HeldBack",
+            Self::Duplicate(_) => "Duplicate",
+            Self::OutOfOrder { .. } => "OutOfOrder",
+            Self::NoFigures => "NoFigures",
+            Self::NotFinite { .. } => "NotFinite",
+            Self::Negative { .. } => "Negative",
+            Self::Absurd { .. } => "Absurd",
+            Self::TooManyVms(_) => "TooManyVms",
+            Self::BadName => "BadName",
+            Self::UnknownVm(_) => "UnknownVm",
+            Self::OtherUid(_) => "OtherUid",
+            Self::Elsewhere(_) => "Elsewhere",
+            Self::Twice(_) => "Twice",
+        }
+    }
+
+    /// Whether it belongs to the day's business (a VM just moved, came or went) rather than to something broken.
+    #[must_use]
+    pub const fn is_ordinary(&self) -> bool {
+        matches!(self, Self::Elsewhere(_) | Self::UnknownVm(_) | Self::OtherUid(_) | Self::Superseded)
+    }
+
+    /// Whether the stream it came on must end: whoever claims another node will not tell the truth next time.
+    #[must_use]
+    pub const fn ends_stream(&self) -> bool {
+        matches!(self, Self::WrongNode { .. } | Self::Superseded)
+    }
+}
+
+/// When the sample was taken, by our clock: the moment it arrived less the time the agent held it back. The node's
+/// own clock serves only for that difference, and for noticing that it is off.
+///
+/// # Errors
+/// Refuses samples whose clock is more than [`TOLERANCE`] away from ours, or that are older than that.
+pub fn moment(sample: &wire::NodeSample, arrived: Timestamp) -> Result<Timestamp, Refusal> {
+    let sent = Timestamp::from_millis(sample.sent_unix_ms);
+    let sampled = Timestamp::from_millis(sample.sampled_unix_ms);
+    if sent.since(arrived) > TOLERANCE {
+        return Err(Refusal::FromTheFuture { by_millis: millis(sent.since(arrived)) });
+    }
+    if arrived.since(sent) > TOLERANCE {
+        return Err(Refusal::FromThePast { by_millis: millis(arrived.since(sent)) });
+    }
+    if sampled > sent {
+        return Err(Refusal::SampledAfterSent { by_millis: millis(sampled.since(sent)) });
+    }
+    let held_back = sent.since(sampled);
+    if held_back > TOLERANCE {
+        return Err(Refusal::HeldBack { for_millis: millis(held_back) });
+    }
+    Ok(arrived - held_back)
+}
+
+fn millis(span: Span) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The figures of a node, or of a VM on it, when they can be true on a node with `capacity`.
+///
+/// # Errors
+/// Names the figure that cannot be.
+pub fn figures(usage: Option<&wire::Usage>, capacity: Option<Cores>) -> Result<Figures, Refusal> {
+    let usage = usage.ok_or(Refusal::NoFigures)?;
+    let rate = |field, value| bounded(field, value, MOST_BYTES_PER_SECOND);
+    if usage.memory_bytes > MOST_MEMORY {
+        let (value, most) = (usage.memory_bytes as f64, MOST_MEMORY as f64);
+        return Err(Refusal::Absurd { field: "memory_bytes", value, most });
+    }
+    Ok(Figures {
+        cpu: cpu("cpu_cores", usage.cpu_cores, capacity)?,
+        memory: Some(Bytes(usage.memory_bytes)),
+        network_bytes_per_second: rate("network_receive_bytes_per_second", usage.network_receive_bytes_per_second)?
+            + rate("network_transmit_bytes_per_second", usage.network_transmit_bytes_per_second)?,
+        disk_bytes_per_second: rate("disk_read_bytes_per_second", usage.disk_read_bytes_per_second)?
+            + rate("disk_write_bytes_per_second", usage.disk_write_bytes_per_second)?,
+        cpu_wait: usage
+            .cpu_wait_cores
+            .map(|value| bounded("cpu_wait_cores", value, MOST_CORES).and_then(|value| cores("cpu_wait_cores", value)))
+            .transpose()?,
+    })
+}
+
+/// CPU in use that can be true on a node with `capacity`.
+///
+/// # Errors
+/// Names the figure that cannot be.
+pub fn cpu(field: &'static str, value: f64, capacity: Option<Cores>) -> Result<Cores, Refusal> {
+    let most = match capacity {
+        Some(capacity) if capacity > Cores::ZERO => MOST_CORES.min(MOST_TIMES_CAPACITY * capacity.value()),
+        _ => MOST_CORES,
+    };
+    cores(field, bounded(field, value, most)?)
+}
+
+fn cores(field: &'static str, value: f64) -> Result<Cores, Refusal> {
+    Cores::new(value).map_err(|_| Refusal::NotFinite { field })
+}
+
+fn bounded(field: &'static str, value: f64, most: f64) -> Result<f64, Refusal> {
+    if !value.is_finite() {
+        Err(Refusal::NotFinite { field })
+    } else if value < 0.0 {
+        Err(Refusal::Negative { field, value })
+    } else if value > most {
+        Err(Refusal::Absurd { field, value, most })
+    } else {
+        Ok(value)
+    }
+}
+
+/// The VM that a part of a sample names.
+///
+/// # Errors
+/// Refuses names that Kubernetes would not have given.
+pub fn vm_key(vm: &wire::VmSample) -> Result<VmKey, Refusal> {
+    let fits = |text: &str, longest: usize| !text.is_empty() && text.len() <= longest;
+    if fits(&vm.namespace, LONGEST.0) && fits(&vm.name, LONGEST.1) && fits(&vm.uid, LONGEST.2) {
+        Ok(VmKey::new(&vm.namespace, &vm.name))
+    } else {
+        Err(Refusal::BadName)
+    }
+}

@@ -1,0 +1,513 @@
+//! What was measured of every node and VM that exists, and what is wrong with what came in.
+//!
+//! Memory is bounded by the [`Inventory`]: nothing else is kept, and what vanishes from it is forgotten. The
+//! histories can be lent to a [`miyako_core::model::Snapshot`] for the length of a decision instead of being
+//! copied every second; what arrives meanwhile waits.
+
+use super::{
+    inventory::Inventory,
+    judge::{self, Figures, Refusal},
+};
+use miyako_api::wire::{MAX_REFUSALS_PER_ACK, MAX_VMS_PER_SAMPLE, SAMPLE_INTERVAL, load as wire};
+use miyako_core::model::{LoadHistory, LoadTable, NodeName, Span, Timestamp, VmKey};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque, btree_map},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Samples of an agent older than this are stale (`DESIGN.md` §4, rule 8).
+pub const AGENT_STALE_AFTER: Span = Span::from_secs(3);
+
+/// How long an agent must have been silent about a node or VM before Prometheus is believed instead. Longer than an
+/// agent's restart, so that windows are not mixed from both for nothing.
+pub const AGENT_PREFERRED_FOR: Span = Span::from_secs(30);
+
+/// Readings that wait per node and VM while the table is lent. A decision takes milliseconds.
+const WAITING_PER_ENTRY: usize = 4;
+
+/// One agent's stream, as long as it lasts. A later stream has a higher number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StreamId(u64);
+
+/// Who measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The node's agent.
+    Agent,
+    /// A Prometheus server that scrapes every `interval`.
+    Prometheus {
+        /// The scrape interval.
+        interval: Span,
+    },
+}
+
+impl Source {
+    /// From which age on what it measured is no basis for anything.
+    #[must_use]
+    pub fn stale_after(self) -> Span {
+        match self {
+            Self::Agent => AGENT_STALE_AFTER,
+            Self::Prometheus { interval } => interval.saturating_mul(3),
+        }
+    }
+
+    /// The shortest window it can answer for.
+    #[must_use]
+    pub fn shortest_window(self) -> Span {
+        match self {
+            Self::Agent => Span::ZERO,
+            Self::Prometheus { interval } => interval.saturating_mul(4),
+        }
+    }
+}
+
+/// What is wrong with what comes from one node.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum NodeProblem {
+    /// The agent reported before and is silent now.
+    #[error("its agent has been silent for {} s", .since.as_secs())]
+    Silent {
+        /// For how long.
+        since: Span,
+    },
+    /// The last sample was refused as a whole.
+    #[error("its agent's last sample was refused: {0}")]
+    Refused(Refusal),
+    /// Parts of the last sample were refused, beyond the day's business.
+    #[error("parts of its agent's last sample were refused, the first because {0}")]
+    PartlyRefused(Refusal),
+}
+
+impl NodeProblem {
+    /// The name for conditions and metrics.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Silent { .. } => "AgentSilent",
+            Self::Refused(refusal) | Self::PartlyRefused(refusal) => refusal.reason(),
+        }
+    }
+}
+
+/// What became of one sample.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Verdict {
+    /// The sample as a whole is not believed.
+    pub refused: Option<Refusal>,
+    /// VMs of it that are not believed; the first few.
+    pub parts: Vec<Refusal>,
+}
+
+impl Verdict {
+    /// All refusals, as the answer to the agent names them.
+    pub fn refusals(&self) -> impl Iterator<Item = &Refusal> {
+        self.refused.iter().chain(&self.parts).take(MAX_REFUSALS_PER_ACK)
+    }
+}
+
+/// CPU in use at a moment, ready to enter a history.
+#[derive(Debug, Clone)]
+pub(super) struct Reading {
+    /// Whose.
+    pub(super) of: Subject,
+    /// Up to when.
+    pub(super) at: Timestamp,
+    /// When it came in.
+    pub(super) arrived: Timestamp,
+    /// The time before `at` that it stands for; none where it stands for the time since the reading before.
+    pub(super) covers: Option<Span>,
+    /// What was measured.
+    pub(super) figures: Figures,
+    /// By whom.
+    pub(super) source: Source,
+}
+
+impl Reading {
+    fn of_agent(of: Subject, at: Timestamp, arrived: Timestamp, figures: Figures) -> Self {
+        Self { of, at, arrived, covers: None, figures, source: Source::Agent }
+    }
+}
+
+/// A node or a VM.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Subject {
+    /// A node.
+    Node(NodeName),
+    /// A VM.
+    Vm(VmKey),
+}
+
+/// The newest word on a node or VM.
+#[derive(Debug, Clone, Copy)]
+struct Latest {
+    at: Timestamp,
+    source: Source,
+    figures: Figures,
+}
+
+/// What is known of a node's agent.
+#[derive(Debug, Clone)]
+struct Agent {
+    stream: StreamId,
+    connected: bool,
+    sequence: Option<u64>,
+    heard: Option<Timestamp>,
+    problem: Option<NodeProblem>,
+}
+
+/// Takes in what was measured.
+#[derive(Debug, Default)]
+pub struct LoadStore {
+    inventory: Inventory,
+    /// None while it is lent.
+    table: Option<LoadTable>,
+    waiting: VecDeque<Reading>,
+    latest: BTreeMap<Subject, Latest>,
+    agents: BTreeMap<NodeName, Agent>,
+    /// VMs whose name came back with another uid, and when: what was measured before is not theirs.
+    reborn: BTreeMap<VmKey, Timestamp>,
+    /// Those of them whose old history is in the table that is lent.
+    reborn_while_lent: Vec<VmKey>,
+    next_stream: u64,
+    accepted: u64,
+    refused: BTreeMap<&'static str, u64>,
+}
+
+impl LoadStore {
+    /// A store that knows of no node yet, and so believes nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { table: Some(LoadTable::default()), ..Self::default() }
+    }
+
+    /// Says which nodes and VMs exist at `now`. What is not among them is forgotten; a VM with a new uid begins anew.
+    pub fn set_inventory(&mut self, inventory: Inventory, now: Timestamp) {
+        if inventory == self.inventory {
+            return;
+        }
+        let before = std::mem::replace(&mut self.inventory, inventory);
+        let known = &self.inventory;
+        for (key, place) in &before.vms {
+            if known.vms.get(key).is_some_and(|place_now| place_now.uid != place.uid) {
+                self.reborn.insert(key.clone(), now);
+                self.latest.remove(&Subject::Vm(key.clone()));
+                self.waiting.retain(|reading| reading.of != Subject::Vm(key.clone()));
+                match &mut self.table {
+                    Some(table) => drop(table.vms.remove(key)),
+                    None => self.reborn_while_lent.push(key.clone()),
+                }
+            }
+        }
+        self.reborn.retain(|key, _| known.vms.contains_key(key));
+        self.agents.retain(|name, _| known.nodes.contains_key(name));
+        self.latest.retain(|subject, _| exists(known, subject));
+        self.waiting.retain(|reading| exists(known, &reading.of));
+        if let Some(table) = &mut self.table {
+            forget_vanished(known, table);
+        }
+    }
+
+    /// A new stream of `node`'s agent begins; it takes over from any other of this node.
+    pub fn open_stream(&mut self, node: &NodeName) -> StreamId {
+        self.next_stream += 1;
+        let stream = StreamId(self.next_stream);
+        // An agent on a node that the watch has not seen yet is remembered at its first sample.
+        if self.inventory.nodes.contains_key(node) {
+            let heard = self.agents.get(node).and_then(|agent| agent.heard);
+            self.agents.insert(node.clone(), Agent { stream, connected: true, sequence: None, heard, problem: None });
+        }
+        stream
+    }
+
+    /// A stream ended.
+    pub fn close_stream(&mut self, node: &NodeName, stream: StreamId) {
+        if let Some(agent) = self.agents.get_mut(node).filter(|agent| agent.stream == stream) {
+            agent.connected = false;
+        }
+    }
+
+    /// Takes in a sample that arrived at `arrived` on a stream of `speaker`'s agent.
+    pub fn accept(
+        &mut self,
+        stream: StreamId,
+        speaker: &NodeName,
+        sample: &wire::NodeSample,
+        arrived: Timestamp,
+    ) -> Verdict {
+        let verdict = match self.take_node(stream, speaker, sample, arrived) {
+            Ok(at) => {
+                self.accepted += 1;
+                let parts = self.take_vms(speaker, &sample.vms, at, arrived);
+                Verdict { refused: None, parts }
+            }
+            Err(refusal) => {
+                self.count(refusal.reason());
+                Verdict { refused: Some(refusal), parts: Vec::new() }
+            }
+        };
+        self.note_problem(stream, speaker, &verdict);
+        verdict
+    }
+
+    fn take_node(
+        &mut self,
+        stream: StreamId,
+        speaker: &NodeName,
+        sample: &wire::NodeSample,
+        arrived: Timestamp,
+    ) -> Result<Timestamp, Refusal> {
+        if sample.node != speaker.as_str() {
+            let claimed: String = sample.node.chars().take(253).collect();
+            return Err(Refusal::WrongNode { speaker: speaker.clone(), claimed: NodeName::new(claimed) });
+        }
+        let Some(&capacity) = self.inventory.nodes.get(speaker) else {
+            return Err(Refusal::UnknownNode(speaker.clone()));
+        };
+        let agent = self.agents.entry(speaker.clone()).or_insert(Agent {
+            stream,
+            connected: true,
+            sequence: None,
+            heard: None,
+            problem: None,
+        });
+        if stream < agent.stream {
+            return Err(Refusal::Superseded);
+        }
+        match agent.sequence {
+            Some(newest) if sample.sequence == newest => return Err(Refusal::Duplicate(newest)),
+            Some(newest) if sample.sequence < newest => {
+                return Err(Refusal::OutOfOrder { got: sample.sequence, newest });
+            }
+            _ => agent.sequence = Some(sample.sequence),
+        }
+        if sample.vms.len() > MAX_VMS_PER_SAMPLE {
+            return Err(Refusal::TooManyVms(sample.vms.len()));
+        }
+        let at = judge::moment(sample, arrived)?;
+        let figures = judge::figures(sample.usage.as_ref(), Some(capacity))?;
+        agent.heard = Some(arrived);
+        self.take(Reading::of_agent(Subject::Node(speaker.clone()), at, arrived, figures));
+        Ok(at)
+    }
+
+    fn take_vms(
+        &mut self,
+        speaker: &NodeName,
+        vms: &[wire::VmSample],
+        at: Timestamp,
+        arrived: Timestamp,
+    ) -> Vec<Refusal> {
+        let capacity = self.inventory.nodes.get(speaker).copied();
+        let mut seen = BTreeSet::new();
+        let mut refusals = Vec::new();
+        for vm in vms {
+            let judged = self.place_vm(speaker, vm).and_then(|key| {
+                if !seen.insert(key.clone()) {
+                    return Err(Refusal::Twice(key));
+                }
+                Ok((key, judge::figures(vm.usage.as_ref(), capacity)?))
+            });
+            match judged {
+                Ok((key, figures)) => {
+                    self.take(Reading::of_agent(Subject::Vm(key), at, arrived, figures));
+                }
+                Err(refusal) => {
+                    self.count(refusal.reason());
+                    // What is broken matters more than what is just moving.
+                    if refusals.len() < MAX_REFUSALS_PER_ACK {
+                        refusals.push(refusal);
+                    } else if !refusal.is_ordinary()
+                        && let Some(ordinary) = refusals.iter_mut().find(|refusal| refusal.is_ordinary())
+                    {
+                        *ordinary = refusal;
+                    }
+                }
+            }
+        }
+        refusals.sort_by_key(Refusal::is_ordinary);
+        refusals
+    }
+
+    /// The VM that a part of a sample names, if it is one that runs there.
+    fn place_vm(&self, speaker: &NodeName, vm: &wire::VmSample) -> Result<VmKey, Refusal> {
+        let key = judge::vm_key(vm)?;
+        let Some(place) = self.inventory.vms.get(&key) else { return Err(Refusal::UnknownVm(key)) };
+        if place.uid.as_str() != vm.uid {
+            return Err(Refusal::OtherUid(key));
+        }
+        if place.node.as_ref() != Some(speaker) {
+            return Err(Refusal::Elsewhere(key));
+        }
+        Ok(key)
+    }
+
+    fn note_problem(&mut self, stream: StreamId, speaker: &NodeName, verdict: &Verdict) {
+        let Some(agent) = self.agents.get_mut(speaker).filter(|agent| agent.stream == stream) else { return };
+        agent.problem = match (&verdict.refused, verdict.parts.first()) {
+            (Some(refusal), _) => Some(NodeProblem::Refused(refusal.clone())),
+            (None, Some(part)) if !part.is_ordinary() => Some(NodeProblem::PartlyRefused(part.clone())),
+            _ => None,
+        };
+    }
+
+    /// Takes in what a Prometheus server answered. Nodes and VMs that an agent speaks for are passed over.
+    pub(super) fn accept_scrapes(&mut self, readings: Vec<Reading>, arrived: Timestamp) {
+        for reading in readings {
+            let agent_speaks = self.latest.get(&reading.of).is_some_and(|latest| {
+                latest.source == Source::Agent && arrived.since(latest.at) <= AGENT_PREFERRED_FOR
+            });
+            let before_its_time = matches!(&reading.of, Subject::Vm(key)
+                if self.reborn.get(key).is_some_and(|&reborn| reading.at <= reborn));
+            if !agent_speaks && !before_its_time && exists(&self.inventory, &reading.of) {
+                self.accepted += 1;
+                self.take(reading);
+            }
+        }
+    }
+
+    fn take(&mut self, reading: Reading) {
+        let latest = Latest { at: reading.at, source: reading.source, figures: reading.figures };
+        self.latest.insert(reading.of.clone(), latest);
+        if let Some(table) = &mut self.table {
+            enter(table, reading);
+        } else {
+            if self.waiting.len() >= WAITING_PER_ENTRY * (self.inventory.nodes.len() + self.inventory.vms.len()) {
+                self.waiting.pop_front();
+            }
+            self.waiting.push_back(reading);
+        }
+    }
+
+    /// Counts something that was refused: a sample, a part of one, or an agent that may not speak.
+    pub(super) fn count(&mut self, reason: &'static str) {
+        *self.refused.entry(reason).or_default() += 1;
+    }
+
+    /// Hands the histories out, to be looked at and given back with [`Self::take_back`]. A table that is never given
+    /// back (a decision that panicked) is lost, and all windows fill anew.
+    #[must_use]
+    pub fn lend(&mut self) -> LoadTable {
+        self.table.take().unwrap_or_default()
+    }
+
+    /// Takes the histories back and enters what arrived meanwhile.
+    pub fn take_back(&mut self, mut table: LoadTable) {
+        forget_vanished(&self.inventory, &mut table);
+        for key in self.reborn_while_lent.drain(..) {
+            table.vms.remove(&key);
+        }
+        for reading in self.waiting.drain(..) {
+            enter(&mut table, reading);
+        }
+        self.table = Some(table);
+    }
+
+    /// The newest figures of a node, and when they were measured.
+    #[must_use]
+    pub fn node_figures(&self, node: &NodeName) -> Option<(Timestamp, Figures)> {
+        self.figures(&Subject::Node(node.clone()))
+    }
+
+    /// The newest figures of a VM, and when they were measured.
+    #[must_use]
+    pub fn vm_figures(&self, vm: &VmKey) -> Option<(Timestamp, Figures)> {
+        self.figures(&Subject::Vm(vm.clone()))
+    }
+
+    fn figures(&self, subject: &Subject) -> Option<(Timestamp, Figures)> {
+        self.latest.get(subject).map(|latest| (latest.at, latest.figures))
+    }
+
+    /// Agents that are connected.
+    #[must_use]
+    pub fn agents_connected(&self) -> usize {
+        self.agents.values().filter(|agent| agent.connected).count()
+    }
+
+    /// What is wrong with what comes from the nodes. A node that never had an agent has no problem; that a sleeping
+    /// node's agent is silent is for the caller to know.
+    #[must_use]
+    pub fn problems(&self, now: Timestamp) -> BTreeMap<NodeName, NodeProblem> {
+        self.agents
+            .iter()
+            .filter_map(|(node, agent)| {
+                let silent = agent.heard.map(|heard| now.since(heard)).filter(|since| *since > AGENT_STALE_AFTER);
+                // What its samples suffer from tells more than that there are none.
+                let problem = match (&agent.problem, silent) {
+                    (Some(problem), _) if agent.connected => Some(problem.clone()),
+                    (_, Some(since)) => Some(NodeProblem::Silent { since }),
+                    (problem, None) => problem.clone(),
+                };
+                Some((node.clone(), problem?))
+            })
+            .collect()
+    }
+
+    /// Samples and scraped figures taken in since the start.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// Refusals since the start, by reason.
+    #[must_use]
+    pub fn refused(&self) -> &BTreeMap<&'static str, u64> {
+        &self.refused
+    }
+}
+
+fn exists(inventory: &Inventory, subject: &Subject) -> bool {
+    match subject {
+        Subject::Node(node) => inventory.nodes.contains_key(node),
+        Subject::Vm(vm) => inventory.vms.contains_key(vm),
+    }
+}
+
+fn forget_vanished(inventory: &Inventory, table: &mut LoadTable) {
+    table.nodes.retain(|node, _| inventory.nodes.contains_key(node));
+    table.vms.retain(|vm, _| inventory.vms.contains_key(vm));
+}
+
+/// Enters a reading into its history.
+fn enter(table: &mut LoadTable, reading: Reading) {
+    fn history<K: Ord>(entry: btree_map::Entry<'_, K, LoadHistory>) -> &mut LoadHistory {
+        entry.or_default()
+    }
+    let history = match reading.of {
+        Subject::Node(node) => history(table.nodes.entry(node)),
+        Subject::Vm(vm) => history(table.vms.entry(vm)),
+    };
+    // Our own clock was set back: by the new time everything measured lies in the future, and nothing would enter
+    // until the clock has caught up.
+    if history.newest().is_some_and(|newest| newest.since(reading.arrived) > judge::TOLERANCE) {
+        *history = LoadHistory::default();
+    }
+    history.set_stale_after(reading.source.stale_after());
+    history.set_shortest_window(reading.source.shortest_window());
+    let covers = reading.covers.unwrap_or_else(|| second_steps(history.newest(), reading.at));
+    history.push(reading.at, covers, reading.figures.cpu);
+}
+
+/// The time that an agent's sample stands for. Samples come a second apart and a little early or late, so now and
+/// then a whole second by the clock passes without one: the next sample stands for it too.
+fn second_steps(newest: Option<Timestamp>, at: Timestamp) -> Span {
+    let steps = newest.map_or(1, |newest| at.second().saturating_sub(newest.second()));
+    if steps == 2 { SAMPLE_INTERVAL * 2 } else { SAMPLE_INTERVAL }
+}
+
+/// A store that the wire's streams, the Prometheus poller and the loop share. Locks are held for microseconds.
+#[derive(Debug, Clone)]
+pub struct SharedLoadStore(Arc<Mutex<LoadStore>>);
+
+impl Default for SharedLoadStore {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(LoadStore::new())))
+    }
+}
+
+impl SharedLoadStore {
+    /// The store, for a moment. A panic elsewhere does not matter: every operation leaves the store usable.
+    pub fn lock(&self) -> MutexGuard<'_, LoadStore> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
