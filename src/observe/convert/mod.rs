@@ -3,19 +3,25 @@
 //! Whatever an object holds, its conversion yields a value and the problems it met; it never panics and never fails
 //! the pass. What can't be read is taken in the way that lets us do less.
 
+pub mod class;
 pub mod kubevirt;
 pub mod migration;
 pub mod migration_policy;
 pub mod namespace;
 pub mod node;
+pub mod node_power;
 pub mod objects;
+pub mod plan;
 pub mod pod;
+pub mod policy;
 mod problem;
 pub mod quantity;
 mod requests;
+pub mod schedule;
 pub mod scheduling;
 pub mod selector;
 pub mod storage;
+pub mod switches;
 pub mod target;
 pub mod vm;
 pub mod vmi;

@@ -24,7 +24,7 @@ pub struct ObservedPod {
 /// What a launcher pod tells about its VM.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Launcher {
-    /// All its constraints, volumes not included.
+    /// All its constraints, volumes and the anti-affinity towards its VM's other launchers not included.
     pub scheduling: Arc<Scheduling>,
     /// A constraint of it that we do not understand.
     pub unsupported: Option<Unsupported>,
@@ -49,7 +49,12 @@ pub fn convert(pod: &KubePod) -> Converted<ObservedPod> {
     });
     let status = pod.status.as_ref();
     let owner = owner(pod, &mut problems);
-    let (all, unsupported) = scheduling::of(spec, status, namespace, &mut problems);
+    let (mut all, unsupported) = scheduling::of(spec, status, namespace, &mut problems);
+    if let PodOwner::Vm { uid, .. } = &owner {
+        // The same for every VM but for its uid: without it thousands of launchers share a few values.
+        let own = Selector::label(kubevirt::CREATED_BY, uid.as_str());
+        all.anti_affinity.retain(|term| term.selector != own);
+    }
     let all = Arc::new(all);
     let node = spec.node_name.as_deref().filter(|node| !node.is_empty()).map(NodeName::new);
     let unschedulable = unschedulable(status);
@@ -60,7 +65,7 @@ pub fn convert(pod: &KubePod) -> Converted<ObservedPod> {
         created: objects::created(&pod.metadata),
         unschedulable: unschedulable.clone(),
     });
-    let scheduling = if node.is_some() { Arc::new(felt_by_others(&all, &owner)) } else { all };
+    let scheduling = if node.is_some() { Arc::new(felt_by_others(&all)) } else { all };
     let converted = Pod {
         key: PodKey::new(namespace, name),
         uid: objects::uid(&pod.metadata),
@@ -111,23 +116,17 @@ fn owner(pod: &KubePod, problems: &mut Problems) -> PodOwner {
 }
 
 /// Of a bound pod's constraints those that decide where *others* may run.
-///
-/// KubeVirt keeps the launchers of one VM apart by an anti-affinity on `kubevirt.io/created-by`. The target carries
-/// the same term, so nothing is lost without it here, and twenty thousand launchers can share a few values.
-fn felt_by_others(all: &Scheduling, owner: &PodOwner) -> Scheduling {
-    let own = match owner {
-        PodOwner::Vm { uid, .. } => Some(Selector::label(kubevirt::CREATED_BY, uid.as_str())),
-        _ => None,
-    };
+fn felt_by_others(all: &Scheduling) -> Scheduling {
     Scheduling {
         requests: all.requests.clone(),
-        anti_affinity: all.anti_affinity.iter().filter(|term| Some(&term.selector) != own.as_ref()).cloned().collect(),
+        anti_affinity: all.anti_affinity.clone(),
         host_ports: all.host_ports.clone(),
         ..Scheduling::default()
     }
 }
 
-/// The anti-affinity by which KubeVirt keeps the launchers of one VM on different nodes.
+/// The anti-affinity by which KubeVirt keeps the launchers of one VM on different nodes. The target carries it, so
+/// it is kept with the VM's next target alone.
 #[must_use]
 pub fn apart_from_own_launchers(namespace: &Name, uid: &Uid) -> PodAffinityTerm {
     PodAffinityTerm {

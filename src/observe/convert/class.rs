@@ -1,0 +1,90 @@
+//! NodePowerClasses.
+
+use super::{Converted, Problems, quantity, selector};
+use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector};
+use miyako_api::node_power_class::{self as api, NodePowerClassSpec};
+use miyako_core::model::{Capacity, ClassName, NodeClass, Role};
+
+/// Converts a NodePowerClass. Whatever contradicts itself makes the class `invalid`.
+#[must_use]
+pub fn convert(name: &str, spec: &NodePowerClassSpec) -> Converted<NodeClass> {
+    let mut problems = Problems::default();
+    if spec.node_selector == LabelSelector::default() {
+        problems.note(
+            "spec.nodeSelector",
+            "is empty and would select every node, the control plane too; write matchLabels",
+        );
+    }
+    let class = NodeClass {
+        name: ClassName::new(name),
+        nodes: selector::labels(Some(&spec.node_selector), "spec.nodeSelector", &mut problems),
+        role: match spec.role {
+            api::Role::Shared => Role::Shared,
+            api::Role::Dedicated => Role::Dedicated,
+        },
+        capacity: Capacity {
+            cpu: amount(spec.capacity.cpu.as_ref(), quantity::cpu, "spec.capacity.cpu", &mut problems),
+            memory: amount(spec.capacity.memory.as_ref(), quantity::bytes, "spec.capacity.memory", &mut problems),
+        },
+        max_vms: spec.max_vms,
+        sleeping_daemon_sets: spec.suspend.ignore_daemon_sets.iter().cloned().collect(),
+        invalid: None,
+    };
+    let mut converted = Converted::new(class, problems);
+    let said: Vec<_> = converted.problems.iter().map(ToString::to_string).collect();
+    converted.value.invalid = (!said.is_empty()).then(|| said.join("; "));
+    converted
+}
+
+/// What is left of a class whose object can't be read at all: it selects nothing and says why.
+#[must_use]
+pub fn unreadable(name: &str, error: &str) -> NodeClass {
+    NodeClass {
+        name: ClassName::new(name),
+        nodes: selector::nothing(),
+        role: Role::Shared,
+        capacity: Capacity::default(),
+        max_vms: Some(0),
+        sleeping_daemon_sets: Default::default(),
+        invalid: Some(format!("the object can't be read: {error}")),
+    }
+}
+
+fn amount<T: Default, E: std::fmt::Display>(
+    quantity: Option<&Quantity>,
+    read: fn(&str) -> Result<T, E>,
+    field: &str,
+    problems: &mut Problems,
+) -> Option<T> {
+    quantity.map(|quantity| problems.or_default(field, read(&quantity.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use miyako_core::model::{Bytes, Labels, MilliCpu};
+    use serde_json::{Value, from_value, json};
+
+    fn class(spec: Value) -> NodeClass {
+        convert("c", &from_value(spec).unwrap()).value
+    }
+
+    #[test]
+    fn a_class_selects_by_labels_and_caps_its_nodes() {
+        let class = class(json!({"nodeSelector": {"matchLabels": {"role": "shared"}}, "role": "Shared",
+            "capacity": {"cpu": "11500m", "memory": "96Gi"}, "suspend": {"ignoreDaemonSets": ["a/b"]}}));
+        assert_eq!(class.invalid, None);
+        assert!(class.nodes.matches(&Labels::from([("role".into(), "shared".into())])));
+        assert_eq!(class.capacity, Capacity { cpu: Some(MilliCpu(11500)), memory: Some(Bytes::gib(96)) });
+        assert!(class.sleeping_daemon_sets.contains("a/b"));
+    }
+
+    #[test]
+    fn nonsense_makes_it_invalid() {
+        let bad = class(json!({"nodeSelector": {}, "role": "Shared"}));
+        assert!(bad.invalid.is_some_and(|message| message.contains("spec.nodeSelector")));
+        let bad =
+            class(json!({"nodeSelector": {"matchLabels": {"a": "b"}}, "role": "Shared", "capacity": {"cpu": "-1"}}));
+        assert!(bad.invalid.is_some_and(|message| message.contains("spec.capacity.cpu")));
+    }
+}

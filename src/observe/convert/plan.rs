@@ -1,0 +1,157 @@
+//! ConsolidationPlans, and the history folded from them.
+
+use super::{Converted, Problems, objects};
+use miyako_api::consolidation_plan::{self as api, ConsolidationPlan, PlanStep, StepKind, StepPhase, StepStatus};
+use miyako_core::model::{
+    MigrationMode, MigrationName, NodeName, PlanName, PlanPhase, PlanRecord, PolicyName, RecordedStep, Span,
+    StepOutcome, Timestamp, Uid, VmKey, VmMoves,
+};
+
+/// Converts a ConsolidationPlan.
+#[must_use]
+pub fn convert(plan: &ConsolidationPlan) -> Converted<PlanRecord> {
+    let mut problems = Problems::default();
+    let spec = &plan.spec;
+    let status = plan.status.clone().unwrap_or_default();
+    let mut steps = Vec::new();
+    for (index, step) in spec.steps.iter().enumerate() {
+        let status = status.steps.iter().find(|status| usize::try_from(status.index) == Ok(index));
+        match read_step(step, status) {
+            Some(step) => steps.push(step),
+            None => {
+                problems.note(format!("spec.steps[{index}]"), "a move without its VM, source, mode or name; left out")
+            }
+        }
+    }
+    let record = PlanRecord {
+        name: PlanName::new(objects::name(&plan.metadata).as_str()),
+        policy: PolicyName::new(&spec.policy),
+        needs_approval: spec.mode != miyako_api::consolidation_policy::Mode::Automatic,
+        approved: spec.approved,
+        decided: objects::timestamp(&spec.decided_at),
+        expires: objects::timestamp(&spec.expires_at),
+        phase: match status.phase {
+            None | Some(api::PlanPhase::Proposed) => PlanPhase::Proposed,
+            Some(api::PlanPhase::Running) => PlanPhase::Running,
+            Some(api::PlanPhase::Succeeded) => PlanPhase::Succeeded,
+            Some(api::PlanPhase::Failed) => PlanPhase::Failed,
+            Some(api::PlanPhase::Expired) => PlanPhase::Expired,
+            Some(api::PlanPhase::Superseded) => PlanPhase::Superseded,
+            Some(api::PlanPhase::Refused) => PlanPhase::Refused,
+        },
+        steps,
+    };
+    Converted::new(record, problems)
+}
+
+fn read_step(step: &PlanStep, status: Option<&StepStatus>) -> Option<RecordedStep> {
+    let outcome = match status.map(|status| status.phase) {
+        None | Some(StepPhase::Waiting) => StepOutcome::Waiting,
+        Some(StepPhase::Running) => StepOutcome::Running,
+        Some(StepPhase::Succeeded) => StepOutcome::Succeeded,
+        Some(StepPhase::Failed) => StepOutcome::Failed,
+        Some(StepPhase::Skipped) => StepOutcome::Skipped,
+    };
+    let target = NodeName::new(&step.target_node);
+    if step.kind == StepKind::Wake {
+        return Some(RecordedStep::Wake { node: target, outcome });
+    }
+    let vm = step.vm.as_ref()?;
+    Some(RecordedStep::Migrate {
+        vm: VmKey::new(&vm.namespace, &vm.name),
+        uid: Uid::new(&vm.uid),
+        source: NodeName::new(step.source_node.as_ref()?),
+        target,
+        mode: match step.migration_mode? {
+            api::MigrationMode::PreCopy => MigrationMode::PreCopy,
+            api::MigrationMode::PostCopy => MigrationMode::PostCopy,
+        },
+        migration: MigrationName::new(&vm.namespace, step.migration_name.as_ref()?),
+        reason: step.reason.clone(),
+        migration_uid: status.and_then(|status| status.migration_uid.as_deref()).map(Uid::new),
+        started: status.and_then(|status| status.started_at.as_ref()).map(objects::timestamp),
+        ended: status.and_then(|status| status.ended_at.as_ref()).map(objects::timestamp),
+        outcome,
+    })
+}
+
+/// One move of one VM, as a plan recorded it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedMove {
+    /// The VMI's uid.
+    pub vm: Uid,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it was over.
+    pub ended: Option<Timestamp>,
+    /// How it went.
+    pub outcome: StepOutcome,
+}
+
+/// The moves that a plan began.
+#[must_use]
+pub fn moves(plan: &PlanRecord) -> Vec<RecordedMove> {
+    let begun = plan.steps.iter().filter_map(|step| match step {
+        RecordedStep::Migrate { uid, started: Some(started), ended, outcome, .. } => {
+            Some(RecordedMove { vm: uid.clone(), started: *started, ended: *ended, outcome: *outcome })
+        }
+        // A step can fail before it began: its request was refused.
+        RecordedStep::Migrate { uid, started: None, ended: Some(ended), outcome: StepOutcome::Failed, .. } => {
+            Some(RecordedMove { vm: uid.clone(), started: *ended, ended: Some(*ended), outcome: StepOutcome::Failed })
+        }
+        _ => None,
+    });
+    begun.collect()
+}
+
+/// Folds the recorded moves of one VM. The order they come in does not matter, so a restart folds the same.
+#[must_use]
+pub fn fold<'a>(moves: impl IntoIterator<Item = &'a RecordedMove>, now: Timestamp) -> VmMoves {
+    let mut moves: Vec<_> = moves.into_iter().collect();
+    moves.sort_by_key(|one| (one.ended.unwrap_or(one.started), one.started));
+    let day_ago = now - Span::from_secs(24 * 3600);
+    let mut folded = VmMoves::default();
+    for one in moves {
+        if one.started > day_ago {
+            folded.moves.push(one.started);
+        }
+        match one.outcome {
+            StepOutcome::Succeeded => (folded.failures, folded.last_failure) = (0, None),
+            StepOutcome::Failed => {
+                folded.failures = folded.failures.saturating_add(1);
+                folded.last_failure = Some(one.ended.unwrap_or(one.started));
+            }
+            StepOutcome::Waiting | StepOutcome::Running | StepOutcome::Skipped => {}
+        }
+    }
+    folded.moves.sort();
+    folded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(started: i64, ended: i64, outcome: StepOutcome) -> RecordedMove {
+        let [started, ended] = [started, ended].map(Timestamp::from_secs);
+        RecordedMove { vm: Uid::new("u"), started, ended: Some(ended), outcome }
+    }
+
+    #[test]
+    fn failures_count_since_the_last_success_in_any_order() {
+        let now = Timestamp::from_secs(100_000);
+        let mut moves = vec![
+            one(99_000, 99_010, StepOutcome::Failed),
+            one(99_100, 99_110, StepOutcome::Succeeded),
+            one(99_200, 99_210, StepOutcome::Failed),
+            one(99_300, 99_310, StepOutcome::Failed),
+            one(10_000, 10_010, StepOutcome::Succeeded),
+        ];
+        let folded = fold(&moves, now);
+        assert_eq!((folded.failures, folded.last_failure), (2, Some(Timestamp::from_secs(99_310))));
+        assert_eq!(folded.moves.len(), 4, "the one of more than a day ago is forgotten");
+        assert!(folded.moves.is_sorted());
+        moves.reverse();
+        assert_eq!(fold(&moves, now), folded);
+    }
+}
