@@ -7,6 +7,7 @@
 //!
 //! Time and randomness come in as arguments and all maps are ordered, so one seed gives one result.
 
+pub mod check;
 pub mod fit;
 pub mod model;
 pub mod plan;

@@ -26,7 +26,7 @@ pub struct Taint {
 }
 
 /// Where a node stands in the power sequence (`DESIGN.md` §6), from its NodePower. A node without one is awake.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PowerState {
     /// Running.
     #[default]

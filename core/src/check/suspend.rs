@@ -1,0 +1,290 @@
+//! Rule 3: what keeps a node awake, with what to do about it.
+
+use super::{
+    Findings, Rule, State,
+    daemons::{Sleep, sleep_of},
+};
+use crate::{
+    model::{Name, Node, NodeName, Pod, Policies, PowerState, Snapshot, TaintEffect},
+    plan::SuspendStep,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What keeps a node awake. The order is that of the report: first what is never going to change by itself, last what
+/// consolidation can clear away.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "blocker")]
+pub enum Blocker {
+    /// It carries a control-plane role.
+    #[error("it is a control-plane node")]
+    ControlPlane,
+    /// A person's mark.
+    #[error("kept awake: {reason}")]
+    KeepAwake {
+        /// What the person wrote.
+        reason: String,
+    },
+    /// No class selects it, several do, or the class is invalid.
+    #[error("its class is not clear: {why}")]
+    NoClass {
+        /// Why.
+        why: String,
+    },
+    /// It holds or serves other nodes' data.
+    #[error("{workload} pods hold data of others")]
+    StorageDataPlane {
+        /// What kind of pods.
+        workload: String,
+    },
+    /// Nobody has tried whether it wakes.
+    #[error("it was never woken for a test")]
+    NoWakeTest,
+    /// It failed to wake, or its place in the power sequence is another.
+    #[error("it is {power:?}, not awake")]
+    NotAwake {
+        /// Its place in the power sequence.
+        power: PowerState,
+    },
+    /// Its condition Ready is not True.
+    #[error("it is not ready")]
+    NotReady,
+    /// Somebody works on it.
+    #[error("under maintenance: {what}")]
+    Maintenance {
+        /// What says so.
+        what: String,
+    },
+    /// Somebody cordoned it.
+    #[error("somebody cordoned it")]
+    Cordoned,
+    /// Somebody tainted it.
+    #[error("somebody tainted it: {key}")]
+    Tainted {
+        /// The taint's key.
+        key: String,
+        /// Its effect.
+        effect: TaintEffect,
+    },
+    /// A DaemonSet that is not known to serve its node alone.
+    #[error("DaemonSet {daemon_set} is not known to serve its node alone")]
+    DaemonSet {
+        /// Namespace and name.
+        daemon_set: String,
+    },
+    /// Ordinary pods.
+    #[error("{count} pods of namespace {namespace}")]
+    Pods {
+        /// Their namespace.
+        namespace: Name,
+        /// How many.
+        count: u32,
+    },
+    /// Volumes are attached.
+    #[error("{count} volumes are attached")]
+    Volumes {
+        /// How many.
+        count: u32,
+    },
+    /// Migrations come from it or go to it.
+    #[error("{count} migrations come from it or go to it")]
+    Migrations {
+        /// How many.
+        count: u32,
+    },
+    /// VMs run on it.
+    #[error("{count} VMs run on it")]
+    Vms {
+        /// How many.
+        count: u32,
+    },
+}
+
+impl Blocker {
+    /// The kind, by which blockers of many nodes are counted together.
+    #[must_use]
+    pub fn kind(&self) -> String {
+        match self {
+            Self::ControlPlane => "control-plane nodes".into(),
+            Self::KeepAwake { .. } => "miyako.dev/keep-awake".into(),
+            Self::NoClass { .. } => "no clear class".into(),
+            Self::StorageDataPlane { workload } => format!("{workload} pods"),
+            Self::NoWakeTest => "no wake test".into(),
+            Self::NotAwake { power } => format!("{power:?}"),
+            Self::NotReady => "not ready".into(),
+            Self::Maintenance { .. } => "maintenance".into(),
+            Self::Cordoned => "cordoned".into(),
+            Self::Tainted { key, .. } => format!("taint {key}"),
+            Self::DaemonSet { daemon_set } => format!("DaemonSet {daemon_set}"),
+            Self::Pods { namespace, .. } => format!("pods of namespace {namespace}"),
+            Self::Volumes { .. } => "attached volumes".into(),
+            Self::Migrations { .. } => "migrations".into(),
+            Self::Vms { .. } => "VMs".into(),
+        }
+    }
+
+    /// What a person can do about it.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        match self {
+            Self::ControlPlane => "control-plane nodes never sleep; leave them out of the class's selector".into(),
+            Self::KeepAwake { .. } => {
+                "remove the node's annotation miyako.dev/keep-awake when its reason is gone".into()
+            }
+            Self::NoClass { .. } => "let exactly one valid NodePowerClass select the node".into(),
+            Self::StorageDataPlane { .. } => {
+                "keep storage on nodes that never sleep and leave them out of the class".into()
+            }
+            Self::NoWakeTest => "run a wake test of the node".into(),
+            Self::NotAwake { .. } => "nothing, or see the node's NodePower".into(),
+            Self::NotReady => "see the node's conditions".into(),
+            Self::Maintenance { .. } => "nothing; it can sleep when the maintenance is over".into(),
+            Self::Cordoned => "uncordon the node (kubectl uncordon)".into(),
+            Self::Tainted { key, .. } => format!("remove the taint {key} or leave the node out of the class"),
+            Self::DaemonSet { daemon_set } => {
+                format!("if it serves its own node alone, add {daemon_set} to the class's sleepingDaemonSets")
+            }
+            Self::Pods { namespace, .. } => {
+                format!("keep pods of {namespace} off these nodes by a node selector or a taint")
+            }
+            Self::Volumes { .. } => "nothing; they are detached when their pods have gone".into(),
+            Self::Migrations { .. } => "nothing; they end".into(),
+            Self::Vms { .. } => "nothing; idle VMs are moved away when another node has room".into(),
+        }
+    }
+}
+
+/// Our own taints have this prefix; a node that we are emptying carries one.
+const OWN_TAINTS: &str = "miyako.dev/";
+
+/// What keeps each node awake, indexed once for many nodes.
+pub struct SuspendBlockers<'a> {
+    policies: &'a Policies,
+    pods: BTreeMap<&'a NodeName, Vec<&'a Pod>>,
+    vms: BTreeMap<&'a NodeName, u32>,
+    migrations: BTreeMap<&'a NodeName, u32>,
+}
+
+impl<'a> SuspendBlockers<'a> {
+    /// Indexes a snapshot.
+    #[must_use]
+    pub fn new(snapshot: &'a Snapshot, policies: &'a Policies) -> Self {
+        let mut pods: BTreeMap<_, Vec<_>> = snapshot.nodes.keys().map(|name| (name, Vec::new())).collect();
+        for pod in snapshot.pods.values().filter(|pod| pod.is_active()) {
+            if let Some(there) = pod.node.as_ref().and_then(|name| pods.get_mut(name)) {
+                there.push(pod);
+            }
+        }
+        let mut vms = BTreeMap::new();
+        for node in snapshot.vms.values().filter_map(|vm| vm.node.as_ref()) {
+            *vms.entry(node).or_default() += 1;
+        }
+        let mut migrations = BTreeMap::new();
+        for migration in snapshot.migrations.values().filter(|migration| migration.is_unfinished()) {
+            let home = snapshot.vms.get(&migration.vm).and_then(|vm| vm.node.as_ref());
+            let ends: BTreeSet<_> =
+                [migration.source.as_ref(), migration.target.as_ref(), home].into_iter().flatten().collect();
+            for node in ends {
+                *migrations.entry(node).or_default() += 1;
+            }
+        }
+        Self { policies, pods, vms, migrations }
+    }
+
+    /// Everything that keeps this node awake, ranked; nothing if it could sleep.
+    #[must_use]
+    pub fn of(&self, node: &Node) -> Vec<Blocker> {
+        let mut blockers = BTreeSet::new();
+        of_node(node, &mut blockers);
+        let class = match self.policies.class_of(node) {
+            Ok(Some(class)) => {
+                if let Some(why) = &class.invalid {
+                    blockers.insert(Blocker::NoClass { why: why.clone() });
+                }
+                Some(class)
+            }
+            Ok(None) => {
+                blockers.insert(Blocker::NoClass { why: "no class selects it".into() });
+                None
+            }
+            Err(classes) => {
+                blockers.insert(Blocker::NoClass { why: format!("several classes select it: {classes:?}") });
+                None
+            }
+        };
+        let count = |counts: &BTreeMap<&NodeName, u32>| counts.get(&node.name).copied().filter(|&count| count > 0);
+        let mut launchers = 0;
+        let mut ordinary: BTreeMap<&Name, u32> = BTreeMap::new();
+        for pod in self.pods.get(&node.name).into_iter().flatten() {
+            match sleep_of(pod, class) {
+                Sleep::Along => {}
+                Sleep::DataPlane(workload) => {
+                    blockers.insert(Blocker::StorageDataPlane { workload: workload.into() });
+                }
+                Sleep::UnknownDaemonSet(name) => {
+                    blockers.insert(Blocker::DaemonSet { daemon_set: format!("{}/{name}", pod.key.namespace) });
+                }
+                Sleep::Launcher => launchers += 1,
+                Sleep::Ordinary => *ordinary.entry(&pod.key.namespace).or_default() += 1,
+            }
+        }
+        blockers.extend(
+            ordinary.into_iter().map(|(namespace, count)| Blocker::Pods { namespace: namespace.clone(), count }),
+        );
+        // A launcher whose VM is not (or no longer) said to be here is a VM all the same.
+        if let Some(count) = Some(count(&self.vms).unwrap_or(0).max(launchers)).filter(|&count| count > 0) {
+            blockers.insert(Blocker::Vms { count });
+        }
+        if let Some(count) = count(&self.migrations) {
+            blockers.insert(Blocker::Migrations { count });
+        }
+        blockers.into_iter().collect()
+    }
+}
+
+/// What the node itself says.
+fn of_node(node: &Node, blockers: &mut BTreeSet<Blocker>) {
+    if node.control_plane {
+        blockers.insert(Blocker::ControlPlane);
+    }
+    if let Some(reason) = &node.keep_awake {
+        blockers.insert(Blocker::KeepAwake { reason: reason.clone() });
+    }
+    if node.wake_tested.is_none() {
+        blockers.insert(Blocker::NoWakeTest);
+    }
+    if !matches!(node.power, PowerState::Awake | PowerState::Emptying) {
+        blockers.insert(Blocker::NotAwake { power: node.power });
+    } else if !node.ready {
+        blockers.insert(Blocker::NotReady);
+    }
+    if let Some(what) = &node.maintenance {
+        blockers.insert(Blocker::Maintenance { what: what.clone() });
+    }
+    if node.unschedulable {
+        blockers.insert(Blocker::Cordoned);
+    }
+    let foreign = node.taints.iter().filter(|taint| !taint.key.starts_with(OWN_TAINTS));
+    blockers.extend(foreign.map(|taint| Blocker::Tainted { key: taint.key.clone(), effect: taint.effect }));
+    if !node.attached_volumes.is_empty() {
+        let count = u32::try_from(node.attached_volumes.len()).unwrap_or(u32::MAX);
+        blockers.insert(Blocker::Volumes { count });
+    }
+}
+
+/// The node has no blocker, and no earlier step of the plan moves a VM from or to it.
+pub(super) fn judge(state: &State<'_>, step: &SuspendStep, found: &mut Findings) {
+    let Some(node) = state.snapshot.nodes.get(&step.node) else {
+        found.add(Rule::Suspendable, format!("node {} is not in the cluster", step.node));
+        return;
+    };
+    for blocker in state.blockers().of(node) {
+        found.add(Rule::Suspendable, format!("{}: {blocker}", node.name));
+    }
+    if state.begun.iter().any(|begun| begun.source == node.name || begun.target == node.name) {
+        found.add(Rule::Suspendable, format!("{}: this plan moves a VM from or to it", node.name));
+    }
+    if state.woken.contains(&node.name) {
+        found.add(Rule::Suspendable, format!("{}: this plan wakes it", node.name));
+    }
+}

@@ -1,0 +1,156 @@
+//! Rules 3, 4 and 9: suspends, wakes and what is kept in reserve.
+
+use super::*;
+
+#[test]
+fn rule_3_a_node_that_somebody_needs_stays_awake() {
+    refused_for(
+        Rule::Suspendable,
+        Case::good_night,
+        &[
+            ("no such node", |case| case.plan.steps = vec![suspend_step("gone")]),
+            ("a VM", |case| case.add_vm("late", "d4", 1, 0.1)),
+            ("an ordinary pod", |case| {
+                case.add_pod("web", Some("d4"), PodOwner::Other);
+            }),
+            ("an unknown DaemonSet", |case| {
+                case.add_pod("x", Some("d4"), PodOwner::DaemonSet("my-agent".into()));
+            }),
+            ("a storage data plane, even if listed", |case| {
+                case.class("dedicated").sleeping_daemon_sets.insert("default/longhorn-manager".into());
+                case.add_pod("x", Some("d4"), PodOwner::DaemonSet("longhorn-manager".into()));
+            }),
+            ("an attached volume", |case| case.node("d4").attached_volumes.push("pvc-1".into())),
+            ("a migration comes", |case| {
+                case.add_migration("other", "s1", "d4", MigrationPhase::Pending);
+            }),
+            ("control plane", |case| case.node("d4").control_plane = true),
+            ("kept awake", |case| case.node("d4").keep_awake = Some("licence server".into())),
+            ("no wake test", |case| case.node("d4").wake_tested = None),
+            ("cordoned", |case| case.node("d4").unschedulable = true),
+            ("maintenance", |case| case.node("d4").maintenance = Some("upgrade".into())),
+            ("not ready", |case| case.node("d4").ready = false),
+            ("a foreign taint", |case| {
+                let taint = Taint { key: "theirs".into(), value: String::new(), effect: TaintEffect::NoSchedule };
+                case.node("d4").taints.push(taint);
+            }),
+            ("this plan wakes it", |case| case.plan.steps.insert(0, wake_step("d4"))),
+        ],
+    );
+    allowed(
+        Case::good_night,
+        &[
+            ("our own taint", |case| {
+                let taint =
+                    Taint { key: "miyako.dev/emptying".into(), value: String::new(), effect: TaintEffect::NoSchedule };
+                case.node("d4").taints.push(taint);
+                case.node("d4").power = PowerState::Emptying;
+            }),
+            ("pods that sleep along", |case| {
+                case.class("dedicated").sleeping_daemon_sets.insert("default/my-agent".into());
+                case.add_pod("a", Some("d4"), PodOwner::DaemonSet("my-agent".into()));
+                case.add_pod("b", Some("d4"), PodOwner::DaemonSet("monitoring-prometheus-node-exporter".into()));
+                case.add_pod("c", Some("d4"), PodOwner::DaemonSet("virt-handler".into()));
+                case.add_pod("d", Some("d4"), PodOwner::Static);
+                case.add_pod("e", Some("d4"), PodOwner::Other).phase = PodPhase::Finished;
+            }),
+        ],
+    );
+}
+
+#[test]
+fn blockers_are_ranked_and_say_what_to_do() {
+    let mut case = Case::good_night();
+    case.add_vm("late", "d4", 1, 0.1);
+    case.node("d4").control_plane = true;
+    case.add_pod("instance-manager-1", Some("d4"), PodOwner::Other);
+    let blockers = SuspendBlockers::new(&case.snapshot, &case.policies).of(&case.snapshot.nodes[&NodeName::new("d4")]);
+    let kinds: Vec<_> = blockers.iter().map(Blocker::kind).collect();
+    assert_eq!(kinds, ["control-plane nodes", "instance-manager pods", "VMs"]);
+    assert!(blockers.iter().all(|blocker| !blocker.advice().is_empty()));
+}
+
+#[test]
+fn rule_4_reserves_and_budgets_are_kept() {
+    refused_for(
+        Rule::Reserve,
+        Case::good_night,
+        &[
+            ("awake nodes", |case| case.policy().min_awake = 5),
+            ("spare nodes", |case| case.policy().spare_dedicated = 2),
+            ("failover", |case| {
+                case.policy().keep_awake_failures = 1;
+                for (name, gib) in [("s2", 3), ("d1", 5), ("d2", 5)] {
+                    case.node(name).allocatable.memory = Bytes::gib(gib);
+                }
+            }),
+            ("failover of two", |case| {
+                case.policy().keep_awake_failures = 2;
+                for name in ["s2", "d2"] {
+                    case.node(name).allocatable.memory = Bytes::gib(5);
+                }
+            }),
+        ],
+    );
+    allowed(
+        Case::good_night,
+        &[
+            ("awake nodes", |case| case.policy().min_awake = 4),
+            ("spare nodes", |case| case.policy().spare_dedicated = 1),
+            ("failover", |case| case.policy().keep_awake_failures = 1),
+            ("what never fitted is not this plan's fault", |case| {
+                case.policy().keep_awake_failures = 1;
+                for name in ["s2", "d1", "d2", "d4"] {
+                    case.node(name).allocatable.memory = Bytes::gib(3);
+                }
+            }),
+        ],
+    );
+    refused_for(
+        Rule::Reserve,
+        Case::good,
+        &[
+            ("KubeVirt's slots", |case| case.snapshot.kubevirt.parallel_per_cluster = 3),
+            ("the policy's own limit", |case| case.policy().budgets.concurrent = Some(1)),
+            ("moves per hour", |case| case.policy().budgets.moves_per_hour = Some(1)),
+            ("an evacuation waits", |case| case.snapshot.evacuations_waiting = 1),
+        ],
+    );
+}
+
+#[test]
+fn rule_9_what_is_pending_gets_its_node() {
+    fn waiting_for_d4(case: &mut Case) {
+        let pod = case.add_pod("pending", None, PodOwner::Other);
+        let mut only_d4 = Scheduling::default();
+        only_d4.node_selector.insert("kubernetes.io/hostname".into(), "d4".into());
+        (pod.phase, pod.scheduling) = (PodPhase::Pending, Arc::new(only_d4));
+    }
+    refused_for(Rule::Pending, Case::good_night, &[("only d4 would do", waiting_for_d4)]);
+    allowed(
+        Case::good_night,
+        &[("any node would do", |case| {
+            case.add_pod("pending", None, PodOwner::Other).phase = PodPhase::Pending;
+        })],
+    );
+    fn waking() -> Case {
+        let mut case = Case::good();
+        case.plan.steps = vec![wake_step("d3")];
+        case
+    }
+    refused_for(
+        Rule::Pending,
+        waking,
+        &[
+            ("quarantined", |case| case.node("d3").power = PowerState::Quarantined),
+            ("no such node", |case| case.plan.steps = vec![wake_step("gone")]),
+        ],
+    );
+    allowed(
+        waking,
+        &[
+            ("held", |case| case.snapshot.switches.held = Some("upgrade".into())),
+            ("incomplete", |case| case.snapshot.incomplete = Some("pods not synced".into())),
+        ],
+    );
+}
