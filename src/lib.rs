@@ -1,2 +1,4 @@
 //! Miyako.
+
+pub mod crds;
 pub mod observe;

@@ -2,6 +2,7 @@
 //! out. Its name is a digest of its content, so the same wish makes no second object.
 
 #![allow(unreachable_pub, reason = "KubeSchema puts a copy of each struct into the function that makes its schema")]
+#![allow(clippy::duplicated_attributes, reason = "two columns may be of the same type")]
 
 mod status;
 

@@ -1,6 +1,7 @@
 //! ConsolidationPolicy (`cpol`): what people want. Nothing of ours ever writes its spec.
 
 #![allow(unreachable_pub, reason = "KubeSchema puts a copy of each struct into the function that makes its schema")]
+#![allow(clippy::duplicated_attributes, reason = "two columns may be of the same type")]
 
 mod status;
 

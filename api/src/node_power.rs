@@ -1,6 +1,8 @@
 //! NodePower (`np`), named as its node: the operator's order in `spec`, the node's answer in `status.agent`, and what
 //! the operator makes of both in the rest of `status`.
 
+#![allow(clippy::duplicated_attributes, reason = "two columns may be of the same type")]
+
 use crate::schema;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;

@@ -2,6 +2,7 @@
 //! writes its spec.
 
 #![allow(unreachable_pub, reason = "KubeSchema puts a copy of each struct into the function that makes its schema")]
+#![allow(clippy::duplicated_attributes, reason = "two columns may be of the same type")]
 
 use crate::{duration::Duration, schema};
 use k8s_openapi::{

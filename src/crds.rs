@@ -1,0 +1,172 @@
+//! `miyako crds`: the CustomResourceDefinitions, from the types of the `api` package.
+
+use clap::Args;
+use miyako_api::names;
+use std::{
+    fs, io,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+/// Flags of `miyako crds`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CrdsArgs {
+    /// Write one file per CustomResourceDefinition into this directory instead of printing them all.
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: Option<PathBuf>,
+}
+
+/// Why the definitions could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum CrdsError {
+    /// A file or directory.
+    #[error("cannot write {path}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Standard output.
+    #[error("cannot print the definitions")]
+    Print(#[source] io::Error),
+    /// A definition that is no YAML: a mistake of ours.
+    #[error("cannot express {name} in YAML")]
+    Yaml {
+        /// The definition.
+        name: String,
+        /// Why.
+        #[source]
+        source: serde_yaml::Error,
+    },
+}
+
+/// One definition as a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrdFile {
+    /// The file's name.
+    pub name: String,
+    /// What it holds.
+    pub text: String,
+}
+
+/// Prints all definitions as one stream of YAML documents, or writes one file each.
+///
+/// # Errors
+/// When the output can't be written.
+pub fn run(args: &CrdsArgs, out: &mut dyn Write) -> Result<(), CrdsError> {
+    let files = files()?;
+    match &args.output_dir {
+        Some(directory) => {
+            fs::create_dir_all(directory).map_err(|source| CrdsError::File { path: directory.clone(), source })?;
+            files.iter().try_for_each(|file| write(directory, file))
+        }
+        None => files.iter().try_for_each(|file| write!(out, "---\n{}", file.text)).map_err(CrdsError::Print),
+    }
+}
+
+fn write(directory: &Path, file: &CrdFile) -> Result<(), CrdsError> {
+    let path = directory.join(&file.name);
+    fs::write(&path, &file.text).map_err(|source| CrdsError::File { path, source })
+}
+
+/// The definitions as files, named as `<group>_<plural>.yaml`, which is how Kubernetes projects name them.
+///
+/// # Errors
+/// When a definition can't be expressed in YAML.
+pub fn files() -> Result<Vec<CrdFile>, CrdsError> {
+    miyako_api::crds()
+        .iter()
+        .map(|crd| {
+            let plural = &crd.spec.names.plural;
+            let yaml = |source| CrdsError::Yaml { name: plural.clone(), source };
+            let mut value = serde_yaml::to_value(crd).map_err(yaml)?;
+            whole_numbers(&mut value);
+            let text = serde_yaml::to_string(&value).map_err(yaml)?;
+            Ok(CrdFile {
+                name: format!("{}_{plural}.yaml", names::GROUP),
+                text: format!(
+                    "# Made by `miyako crds` from the types of the api package. Change those, not this.\n{text}"
+                ),
+            })
+        })
+        .collect()
+}
+
+/// Bounds are floats in the Rust type and come out as `100.0`; the API server gives them back as `100`.
+fn whole_numbers(value: &mut serde_yaml::Value) {
+    use serde_yaml::Value;
+    match value {
+        Value::Number(number) => {
+            if let Some(whole) = number.as_f64().filter(|_| number.is_f64()).and_then(whole) {
+                *number = whole.into();
+            }
+        }
+        Value::Sequence(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Mapping(entries) => entries.values_mut().for_each(whole_numbers),
+        _ => {}
+    }
+}
+
+fn whole(number: f64) -> Option<i64> {
+    format!("{number}").parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn committed() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("crds")
+    }
+
+    /// The types are the one source of the schemas. After a change of theirs: `miyako crds --output-dir crds`.
+    #[test]
+    fn committed_files_are_what_the_types_say() -> anyhow::Result<()> {
+        let mut expected: Vec<_> = files()?.into_iter().map(|file| (file.name, file.text)).collect();
+        expected.sort();
+        let mut found = Vec::new();
+        for entry in fs::read_dir(committed())? {
+            let entry = entry?;
+            found.push((entry.file_name().to_string_lossy().into_owned(), fs::read_to_string(entry.path())?));
+        }
+        found.sort();
+        let names = |files: &[(String, String)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&found), names(&expected));
+        for ((name, found), (_, expected)) in found.iter().zip(&expected) {
+            assert!(found == expected, "crds/{name} differs: run `miyako crds --output-dir crds`");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn printed_and_written_definitions_are_the_same() -> anyhow::Result<()> {
+        let mut printed = Vec::new();
+        run(&CrdsArgs::default(), &mut printed)?;
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("crds");
+        run(&CrdsArgs { output_dir: Some(path.clone()) }, &mut io::sink())?;
+        let mut written = String::new();
+        for file in files()? {
+            written += &format!("---\n{}", fs::read_to_string(path.join(file.name))?);
+        }
+        assert_eq!(String::from_utf8(printed)?, written);
+        Ok(())
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let args = CrdsArgs { output_dir: Some(PathBuf::from("/dev/null/crds")) };
+        let error = run(&args, &mut io::sink()).expect_err("no directory below a file");
+        assert_eq!(error.to_string(), "cannot write /dev/null/crds");
+    }
+
+    #[test]
+    fn numbers_are_written_as_the_api_server_gives_them_back() -> anyhow::Result<()> {
+        for file in files()? {
+            assert!(!file.text.contains(".0\n"), "{}", file.name);
+        }
+        Ok(())
+    }
+}
