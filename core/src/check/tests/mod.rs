@@ -93,7 +93,7 @@ fn migrate(vm: &str, source: &str, target: &str, mode: MigrationMode, reason: Mo
         migration: MigrationName::new("default", format!("miyako-{vm}")),
         attempt: 0,
         reason,
-        users_policy: None,
+        after_wake: false,
     }
 }
 

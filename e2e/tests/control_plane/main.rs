@@ -1,0 +1,20 @@
+//! End-to-end scenarios on a real Kubernetes control plane (`miyako_e2e::control_plane`).
+
+mod crds;
+mod nodes;
+
+use miyako_e2e::driver::{Scenario, run};
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    run(
+        Path::new(env!("CARGO_TARGET_TMPDIR")),
+        vec![
+            Scenario::new("crds_of_kubevirt_are_served", crds::kubevirts_are_served),
+            Scenario::new("crds_of_ours_are_served", crds::ours_are_served),
+            Scenario::new("nodes_run_what_the_scheduler_places", nodes::run_what_the_scheduler_places),
+            Scenario::new("nodes_fall_silent_and_wake", nodes::fall_silent_and_wake),
+        ],
+    )
+}
