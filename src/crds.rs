@@ -83,7 +83,7 @@ pub fn files() -> Result<Vec<CrdFile>, CrdsError> {
             let yaml = |source| CrdsError::Yaml { name: plural.clone(), source };
             let mut value = serde_yaml::to_value(crd).map_err(yaml)?;
             whole_numbers(&mut value);
-            let text = serde_yaml::to_string(&value).map_err(yaml)?;
+            let text = quote_old_booleans(&serde_yaml::to_string(&value).map_err(yaml)?);
             Ok(CrdFile {
                 name: format!("{}_{plural}.yaml", names::GROUP),
                 text: format!(
@@ -113,9 +113,32 @@ fn whole(number: f64) -> Option<i64> {
     format!("{number}").parse().ok()
 }
 
+/// Words that YAML 1.1, which kubectl and Helm read, takes for booleans.
+pub(crate) const OLD_BOOLEANS: [&str; 16] =
+    ["y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "n", "N", "no", "No", "NO", "off", "Off", "OFF"];
+
+/// Quotes the words that YAML 1.2, in which the definitions are written, does not take for booleans but kubectl does:
+/// the mode `Off` would be installed as `false`.
+fn quote_old_booleans(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len());
+    for line in text.lines() {
+        let value = line.rsplit_once([' ']).map_or(line, |(_, value)| value);
+        let start = line.len() - value.len();
+        let is_value = line[..start].ends_with("- ") || line[..start].ends_with(": ");
+        if is_value && OLD_BOOLEANS.contains(&value) {
+            quoted += &format!("{}'{value}'\n", &line[..start]);
+        } else {
+            quoted += line;
+            quoted.push('\n');
+        }
+    }
+    quoted
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
     fn committed() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("crds")
@@ -160,6 +183,23 @@ mod tests {
         let args = CrdsArgs { output_dir: Some(PathBuf::from("/dev/null/crds")) };
         let error = run(&args, &mut io::sink()).expect_err("no directory below a file");
         assert_eq!(error.to_string(), "cannot write /dev/null/crds");
+    }
+
+    #[test]
+    fn what_is_written_reads_as_what_the_types_say() -> anyhow::Result<()> {
+        for (file, crd) in files()?.iter().zip(miyako_api::crds()) {
+            let read: CustomResourceDefinition = serde_yaml::from_str(&file.text)?;
+            assert_eq!(read, crd, "{}", file.name);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn words_that_kubectl_takes_for_booleans_are_quoted() -> anyhow::Result<()> {
+        let text: String = files()?.into_iter().map(|file| file.text).collect();
+        assert!(text.contains("- 'Off'\n"));
+        assert!(!text.contains("- Off\n"));
+        Ok(())
     }
 
     #[test]

@@ -43,7 +43,8 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ConsolidationPolicySpec {
-    /// Whether the policy acts: Off does nothing, Recommend writes ConsolidationPlans that wait for approval, Automatic
+    /// Whether the policy acts: "Off" (in quotes, because YAML reads a bare Off as false) does nothing, Recommend writes
+    /// ConsolidationPlans that wait for approval, Automatic
     /// carries them out.
     #[serde(default)]
     pub mode: Mode,

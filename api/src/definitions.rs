@@ -31,13 +31,13 @@ fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
 /// Makes a schema say what Kubernetes understands.
 ///
 /// An optional field comes out as nullable, but a null in a manifest means "not set": the API server drops nulls from
-/// fields that are not nullable, so that what is stored is what a GitOps tool will compare with. And formats that
-/// Kubernetes does not know only cause warnings; `minimum` says what they say.
+/// fields that are not nullable, so that what is stored is what a GitOps tool will compare with. Kubernetes does not
+/// know unsigned formats, and of an int32 that is out of bounds it complains twice; `minimum` and `maximum` say enough.
 fn tidy(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     schema.title = None;
-    if schema.format.as_deref() == Some("uint32") {
-        schema.format = Some("int32".to_owned());
+    if matches!(schema.format.as_deref(), Some("uint32" | "int32")) {
+        schema.format = Some("int64".to_owned());
     }
     if let Some(description) = &mut schema.description {
         *description = description.split("\n\n").map(|part| part.replace('\n', " ")).collect::<Vec<_>>().join("\n");
@@ -67,7 +67,7 @@ mod tests {
             }
             Some("array") => schema.max_items.is_some() && schema.x_kubernetes_list_type.is_some(),
             Some("object") => schema.properties.is_some() != schema.max_properties.is_some() || path == ".metadata",
-            Some("integer") => matches!(schema.format.as_deref(), Some("int32" | "int64")),
+            Some("integer") => matches!(schema.format.as_deref(), Some("int64")),
             Some("boolean") => true,
             _ => schema.x_kubernetes_int_or_string == Some(true) && schema.max_length.is_some(),
         };

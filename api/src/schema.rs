@@ -115,12 +115,12 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-fn duration(least: &str, most: &str) -> Schema {
+fn duration(least: &str, most: &str, examples: &str) -> Schema {
     let rule = format!(
         "self.matches('{}') && duration(self) >= duration('{least}') && duration(self) <= duration('{most}')",
         duration::PATTERN
     );
-    let message = format!("write a duration between {least} and {most}, such as 30s, 10m or 1h30m");
+    let message = format!("write a duration between {least} and {most}, such as {examples}");
     json_schema!({
         "type": "string",
         "maxLength": duration::MAX_LENGTH,
@@ -130,17 +130,17 @@ fn duration(least: &str, most: &str) -> Schema {
 
 /// The window of an average, or the time between two moves: from a sample's distance to what the history holds.
 pub(crate) fn window(_: &mut SchemaGenerator) -> Schema {
-    duration("1s", "2h")
+    duration("1s", "2h", "5s, 10m or 1h30m")
 }
 
 /// How long a proposal or a schedule lasts.
 pub(crate) fn stretch(_: &mut SchemaGenerator) -> Schema {
-    duration("1m", "168h")
+    duration("1m", "168h", "30m or 8h")
 }
 
 /// How long a node takes to fall asleep or wake up.
 pub(crate) fn transition(_: &mut SchemaGenerator) -> Schema {
-    duration("1s", "30m")
+    duration("1s", "30m", "5s or 1m30s")
 }
 
 /// Names of cluster-scoped objects, each at most once, at least one.
