@@ -1,0 +1,130 @@
+//! virt-controller's VMI controller, as far as stands need it: launchers of new VMs, `activePods`, and the end of VMs.
+
+use super::{
+    KubeVirtStandIn, create::running_status, created_by, events::Severity, hands::Hands, launcher, moves,
+    names::VMI_FINALIZER, phases, writes::ignore_gone,
+};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, PostParams},
+};
+use miyako_api::{
+    kubevirt::{VirtualMachineInstance, VirtualMachineInstanceMigration as Migration},
+    names::kubevirt::NODE_NAME,
+};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl<H: Hands> KubeVirtStandIn<H> {
+    /// Looks at every VM that changed, or whose launchers did.
+    pub(super) async fn tend_vms(&mut self, now: Timestamp) {
+        let mut changed: BTreeSet<(String, String)> = self.vmis.take_changed();
+        for (namespace, pod) in self.launchers.take_changed() {
+            let domain = self
+                .launchers
+                .get(&namespace, &pod)
+                .and_then(|pod| pod.annotations().get(miyako_api::names::kubevirt::DOMAIN).cloned());
+            // A launcher that is gone leaves its VM's name in its own.
+            let name = domain.or_else(|| Some(pod.strip_prefix("virt-launcher-")?.rsplit_once('-')?.0.to_owned()));
+            changed.extend(name.map(|name| (namespace, name)));
+        }
+        for (namespace, name) in changed {
+            let outcome = match self.vmis.get(&namespace, &name).cloned() {
+                Some(vmi) => self.tend_vm(&vmi, now).await,
+                None => self.forget_vm(&namespace, &name).await,
+            };
+            if let Err(error) = outcome {
+                tracing::debug!(%error, vmi = %name, "virt-controller tries again when the VM changes");
+            }
+        }
+    }
+
+    async fn tend_vm(&mut self, vmi: &VirtualMachineInstance, now: Timestamp) -> kube::Result<()> {
+        let uid = vmi.uid().unwrap_or_default();
+        if vmi.metadata.deletion_timestamp.is_some() {
+            return self.end_vm(vmi).await;
+        }
+        let status = vmi.status.clone().unwrap_or_default();
+        let first = self.active_launchers(&uid).next().cloned();
+        match (phases::vmi_phase(vmi), first) {
+            ("Pending", None) if status.node_name.is_none() => return self.start_vm(vmi, now).await,
+            ("Pending", Some(pod)) if phases::is_ready(&pod) => return self.run_vm(vmi, &pod, now).await,
+            _ => {}
+        }
+        let active: BTreeMap<String, String> = self
+            .active_launchers(&uid)
+            .map(|pod| {
+                let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+                (pod.uid().unwrap_or_default(), node.unwrap_or_default())
+            })
+            .collect();
+        if active == status.active_pods {
+            return Ok(());
+        }
+        let mut patch: BTreeMap<String, Value> = status.active_pods.into_keys().map(|pod| (pod, Value::Null)).collect();
+        patch.extend(active.into_iter().map(|(pod, node)| (pod, json!(node))));
+        self.patch_vmi_as_controller(vmi, json!({"status": {"activePods": patch}})).await
+    }
+
+    async fn start_vm(&mut self, vmi: &VirtualMachineInstance, now: Timestamp) -> kube::Result<()> {
+        match launcher::launcher(vmi) {
+            Ok(pod) => {
+                let api: Api<Pod> = self.controller_api(&vmi.namespace().unwrap_or_default());
+                let pod = api.create(&PostParams::default(), &pod).await?;
+                self.launchers.put(pod);
+            }
+            Err(error) => {
+                let message = format!("failed to render launch manifest: {error}");
+                self.controller_events.tell(vmi, Severity::Warning, "FailedCreate", message, now).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn run_vm(&mut self, vmi: &VirtualMachineInstance, pod: &Pod, now: Timestamp) -> kube::Result<()> {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+        let mut status = running_status(&node, true, now);
+        status["phase"] = json!("Running");
+        status["activePods"] = json!({pod.uid().unwrap_or_default(): node});
+        let patch = json!({"metadata": {"labels": {NODE_NAME: node}}, "status": status});
+        self.patch_vmi_as_handler(vmi, patch).await
+    }
+
+    /// The VM was deleted: its launchers end, then it goes.
+    async fn end_vm(&mut self, vmi: &VirtualMachineInstance) -> kube::Result<()> {
+        let namespace = vmi.namespace().unwrap_or_default();
+        let active: Vec<String> =
+            self.active_launchers(&vmi.uid().unwrap_or_default()).map(ResourceExt::name_any).collect();
+        for pod in active {
+            self.exit_launcher(&namespace, &pod, "Succeeded").await?;
+        }
+        let rest: Vec<&String> = vmi.finalizers().iter().filter(|name| *name != VMI_FINALIZER).collect();
+        let patch = json!({"metadata": {"finalizers": rest}, "status": {"phase": "Succeeded"}});
+        self.patch_vmi_as_controller(vmi, patch).await?;
+        // What the garbage collector would do for objects owned by the VMI.
+        let pods: Api<Pod> = self.controller_api(&namespace);
+        let owned = created_by(&vmi.uid().unwrap_or_default());
+        let owned: Vec<String> = self.launchers.tagged(&owned).map(ResourceExt::name_any).collect();
+        for pod in owned {
+            ignore_gone(pods.delete(&pod, &DeleteParams::default()).await)?;
+        }
+        Ok(())
+    }
+
+    /// The VM is gone, and its finished migrations with it. Unfinished ones see to that themselves.
+    async fn forget_vm(&mut self, namespace: &str, name: &str) -> kube::Result<()> {
+        let api: Api<Migration> = self.controller_api(namespace);
+        let finished: Vec<String> = self
+            .migrations
+            .tagged(&moves(namespace, name))
+            .filter(|migration| phases::is_final(migration) && !phases::is_deleting(migration))
+            .map(ResourceExt::name_any)
+            .collect();
+        for migration in finished {
+            ignore_gone(api.delete(&migration, &DeleteParams::default()).await)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,266 @@
+//! A stand-in for KubeVirt: virt-api, virt-controller and every virt-handler, as `KUBEVIRT.md` saw them.
+//!
+//! One piece of code plays KubeVirt on the in-memory API server and on a real one, because it knows the cluster through
+//! `kube::Client` alone. Only what carries a migration out differs: [`Hands`], whose first kind is [`Clock`].
+//!
+//! * virt-api: [`admission`], pure functions for the API server's admission or a webhook.
+//! * virt-controller: [`phases`] and [`policy`] (pure), [`controller`], [`retention`], [`evacuation`], [`lifecycle`].
+//! * virt-handler: [`handler`].
+//! * [`create`] makes VMs and the KubeVirt CR, for stands.
+//!
+//! It acts in steps. A step takes in what the watches say, then looks at every unfinished migration, in the order of
+//! KubeVirt's queue, and does at most one thing for each. Nothing depends on tasks, hash order or the wall clock, so
+//! one seed gives one sequence of writes.
+
+pub mod admission;
+mod clock;
+mod controller;
+pub mod create;
+mod evacuation;
+mod events;
+mod handler;
+mod hands;
+pub mod launcher;
+mod lifecycle;
+mod names;
+mod phases;
+mod policy;
+mod retention;
+mod shared_hands;
+mod watched;
+mod writes;
+
+pub use clock::{Clock, ClockSettings, Dirtying, Fault};
+pub use hands::{Hands, Job, Mode, Stage};
+pub use names::{NAMESPACE, VIRT_API, VIRT_CONTROLLER, VIRT_HANDLER, VIRT_OPERATOR, is_kubevirt_account};
+
+use events::Recorder;
+use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
+use kube::{Api, Client, ResourceExt};
+use miyako_api::{
+    kubevirt::{KubeVirt, MigrationPolicy, VirtualMachineInstance, VirtualMachineInstanceMigration},
+    names::kubevirt::{APP, CREATED_BY, LAUNCHER, MIGRATION_FINALIZER, MIGRATION_JOB_UID},
+};
+use std::{collections::BTreeMap, sync::Arc, task::Poll, time::Duration};
+use watched::{Tagged, Watched};
+
+/// The clock that stamps what is written: the stand's own, shared with its API server.
+pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Clients of KubeVirt's accounts, so that admission and RBAC see who is who.
+#[derive(Clone)]
+pub struct Clients {
+    /// virt-controller's.
+    pub virt_controller: Client,
+    /// The virt-handlers'.
+    pub virt_handler: Client,
+    /// The kubelets': they tell that a launcher's processes are gone.
+    pub kubelet: Client,
+}
+
+/// How long things take that KubeVirt's controllers do.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    /// From one look to the next while a migration is under way; each look moves it on by one phase at most. With
+    /// 50 ms a new VMIM runs after 0.5 to 0.7 s, as seen live.
+    pub pace: Duration,
+    /// Until a broken connection is tried again.
+    pub retry: Duration,
+    /// From the end of a migration until the launcher that is not needed any more has exited.
+    pub launcher_exit: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            pace: Duration::from_millis(50),
+            retry: Duration::from_secs(1),
+            launcher_exit: Duration::from_millis(500),
+        }
+    }
+}
+
+/// KubeVirt, as far as VMs and migrations go.
+pub struct KubeVirtStandIn<H> {
+    clients: Clients,
+    hands: H,
+    now: Now,
+    timing: Timing,
+    vmis: Watched<VirtualMachineInstance>,
+    migrations: Watched<VirtualMachineInstanceMigration>,
+    launchers: Watched<Pod>,
+    policies: Watched<MigrationPolicy>,
+    installation: Watched<KubeVirt>,
+    memos: BTreeMap<String, controller::Memo>,
+    watches: BTreeMap<String, handler::Watch>,
+    controller_events: Recorder,
+    handler_events: Recorder,
+}
+
+impl<H: Hands> KubeVirtStandIn<H> {
+    /// A stand-in that acts through these clients and these hands.
+    pub fn new(clients: Clients, hands: H, now: Now, timing: Timing) -> Self {
+        let client = clients.virt_controller.clone();
+        Self {
+            vmis: Watched::new(Api::all(client.clone()), None),
+            migrations: Watched::new(Api::all(client.clone()), None),
+            launchers: Watched::new(Api::all(client.clone()), Some(&format!("{APP}={LAUNCHER}"))),
+            policies: Watched::new(Api::all(client.clone()), None),
+            installation: Watched::new(Api::all(client.clone()), None),
+            memos: BTreeMap::new(),
+            watches: BTreeMap::new(),
+            controller_events: Recorder::new(client, "virtualmachine-controller"),
+            handler_events: Recorder::new(clients.virt_handler.clone(), "virt-handler"),
+            clients,
+            hands,
+            now,
+            timing,
+        }
+    }
+
+    /// Plays KubeVirt until it is dropped.
+    pub async fn run(mut self) {
+        loop {
+            match self.step().await {
+                Ok(true) => tokio::time::sleep(self.timing.pace).await,
+                Ok(false) => {
+                    self.news().await;
+                    tokio::time::sleep(self.timing.pace).await;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the stand-in for KubeVirt can't see the cluster");
+                    tokio::time::sleep(self.timing.retry).await;
+                }
+            }
+        }
+    }
+
+    /// Takes in what happened and does what is to be done now. Says whether there is more to do even if nothing
+    /// happens; otherwise it may rest until there are [news](Self::news).
+    ///
+    /// # Errors
+    /// When the cluster can't be seen. What fails for one VM alone is tried again at the next step.
+    pub async fn step(&mut self) -> kube::Result<bool> {
+        self.installation.refresh().await?;
+        self.policies.refresh().await?;
+        self.vmis.refresh().await?;
+        self.launchers.refresh().await?;
+        self.migrations.refresh().await?;
+        let now = (self.now)();
+        self.tend_vms(now).await;
+        self.evacuate().await;
+        let migrating = self.tend_migrations(now).await;
+        let moving = self.play_handlers(now).await;
+        Ok(migrating || moving)
+    }
+
+    /// Waits until one of the watches has something to say.
+    pub async fn news(&mut self) {
+        std::future::poll_fn(|context| {
+            let polls = [
+                self.vmis.poll_news(context),
+                self.migrations.poll_news(context),
+                self.launchers.poll_news(context),
+                self.policies.poll_news(context),
+                self.installation.poll_news(context),
+            ];
+            if polls.iter().any(Poll::is_ready) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// The launchers of a VMI that still run or will.
+    fn active_launchers<'a>(&'a self, vmi_uid: &str) -> impl Iterator<Item = &'a Pod> + use<'a, H> {
+        self.launchers.tagged(&created_by(vmi_uid)).filter(|pod| !phases::is_down(pod))
+    }
+
+    /// The launcher that the VM runs in now.
+    fn current_launcher(&self, vmi: &VirtualMachineInstance) -> Option<&Pod> {
+        let node = vmi.status.as_ref()?.node_name.as_deref()?;
+        let on_node = |pod: &&Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node);
+        self.active_launchers(vmi.metadata.uid.as_deref()?).find(on_node)
+    }
+}
+
+/// A moment as KubeVirt writes it: whole seconds.
+pub(crate) fn time(now: Timestamp) -> Time {
+    Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
+}
+
+fn created_by(vmi_uid: &str) -> String {
+    format!("of {vmi_uid}")
+}
+
+fn target_of(migration_uid: &str) -> String {
+    format!("target {migration_uid}")
+}
+
+fn moves(namespace: &str, vmi: &str) -> String {
+    format!("moves {namespace}/{vmi}")
+}
+
+/// Migrations that virt-controller is not done with.
+const OPEN: &str = "open";
+/// VMIs that ask to be moved away.
+const EVACUATING: &str = "evacuating";
+/// VMIs that a migration was handed off for, and that tells of its end only when all is tidy.
+const HANDED_OFF: &str = "handed off";
+
+impl Tagged for VirtualMachineInstanceMigration {
+    fn tags(&self) -> Vec<String> {
+        let open = !phases::is_final(self) || self.finalizers().iter().any(|name| name == MIGRATION_FINALIZER);
+        let mut tags = vec![moves(&self.namespace().unwrap_or_default(), &self.spec.vmi_name)];
+        tags.extend(open.then(|| OPEN.to_owned()));
+        tags
+    }
+
+    fn prune(&mut self) {
+        self.metadata.managed_fields = None;
+    }
+}
+
+impl Tagged for VirtualMachineInstance {
+    fn tags(&self) -> Vec<String> {
+        let evacuating = self.status.as_ref().is_some_and(|status| status.evacuation_node_name.is_some());
+        let handed_off = self.labels().contains_key(miyako_api::names::kubevirt::MIGRATION_TARGET_NODE);
+        let tag = |holds: bool, tag: &str| holds.then(|| tag.to_owned());
+        [tag(evacuating, EVACUATING), tag(handed_off, HANDED_OFF)].into_iter().flatten().collect()
+    }
+
+    fn prune(&mut self) {
+        self.metadata.managed_fields = None;
+    }
+}
+
+impl Tagged for Pod {
+    fn tags(&self) -> Vec<String> {
+        let labels = self.labels();
+        let of = labels.get(CREATED_BY).map(|uid| created_by(uid));
+        let target = labels.get(MIGRATION_JOB_UID).map(|uid| target_of(uid));
+        of.into_iter().chain(target).collect()
+    }
+
+    /// A launcher's containers are known from its VMI; only where it runs matters here.
+    fn prune(&mut self) {
+        self.metadata.managed_fields = None;
+        if let Some(spec) = &mut self.spec {
+            spec.containers.clear();
+            spec.affinity = None;
+            spec.tolerations = None;
+            spec.volumes = None;
+        }
+    }
+}
+
+impl Tagged for MigrationPolicy {
+    fn tags(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl Tagged for KubeVirt {
+    fn tags(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

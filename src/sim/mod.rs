@@ -1,0 +1,3 @@
+//! The simulated cluster: everything that stands in for a real one.
+
+pub mod kubevirt;
