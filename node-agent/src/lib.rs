@@ -1,1 +1,11 @@
-//! Agent.
+//! The node agent: it measures what its node uses and tells every replica of the operator, once a second.
+//!
+//! * [`load`]: what is read and how often; the figures' source stands behind a trait.
+//! * [`stream`]: the way to the operator: dialling, identity, bounded buffers, reconnecting.
+//! * [`generator`]: an agent for test stands that speaks for many nodes with invented figures.
+//!
+//! The agent never links the operator (`DESIGN.md` §2); what both say to each other is `miyako_api::wire`.
+
+pub mod generator;
+pub mod load;
+pub mod stream;

@@ -2,7 +2,7 @@
 //!
 //! The planner keeps these rules by itself; this module shares no decision with it and judges what comes out, in
 //! every test and once more just before acting. It walks through the steps in order and keeps a simple state: moved
-//! VMs count on both ends, woken nodes are usable only for steps that wait for them. A step is judged by what it
+//! VMs count on both ends, a woken node is no target before it is usable. A step is judged by what it
 //! adds, so a cluster that already breaks a rule is not wedged by it.
 
 mod daemons;

@@ -7,7 +7,7 @@ use crate::{
 };
 
 pub(super) fn judge(state: &State<'_>, planned: &Move<'_>, found: &mut Findings) {
-    let Move { step, vm, policy, source, target, target_class, .. } = planned;
+    let Move { vm, policy, source, target, target_class, .. } = planned;
     let mut refuse =
         |why: String| found.add(Rule::Placement, format!("VM {} does not fit {}: {why}", vm.key, target.name));
     if let Some(unsupported) = &vm.unsupported {
@@ -24,8 +24,8 @@ pub(super) fn judge(state: &State<'_>, planned: &Move<'_>, found: &mut Findings)
     if source.name == target.name {
         refuse("it is the source".into());
     }
-    let coming = state.woken.contains(&target.name) || target.power == PowerState::Waking;
-    let usable = target.is_usable() || (step.after_wake && coming && target.power != PowerState::Quarantined);
+    // A woken node is a target once it is usable, in a later plan.
+    let usable = target.is_usable();
     if !usable {
         refuse(format!("the node is not usable ({:?}, ready: {})", target.power, target.ready));
     }

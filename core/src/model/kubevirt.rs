@@ -36,3 +36,15 @@ impl Default for KubeVirt {
         Self { problem: None, parallel_per_cluster: 5, outbound_per_node: 2, rolling_out: false }
     }
 }
+
+impl std::fmt::Display for KubeVirtProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Missing => write!(f, "KubeVirt is not installed; version 1.6 or later is needed"),
+            Self::TooOld { found } => {
+                write!(f, "KubeVirt {found} is too old: version 1.6 is the first that lets a migration name its target")
+            }
+            Self::NotDeployed { phase } => write!(f, "KubeVirt is not deployed yet (phase {phase})"),
+        }
+    }
+}

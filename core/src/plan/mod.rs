@@ -1,5 +1,48 @@
 //! `(Snapshot, policies, now, seed) → (Plan, Report)`: every decision and its reason.
+//!
+//! [`decide`] lists the steps of one decision in their order. Each looks at the [`draft::Draft`], adds what should
+//! be done to its plan and why to its report, and reserves what it took, so that later steps count on it.
+//!
+//! **Architecture invariant**: nothing in here reads a clock, a file or a random number, and nothing iterates in an
+//! order that is not sorted. The same arguments give the same plan.
 
+mod candidate;
+mod carry;
+mod draft;
+mod gate;
+mod identity;
+mod idle;
+mod overload;
+mod place;
+mod proposals;
+mod report;
+mod reserve;
+mod sleep;
 mod step;
+mod troubled;
 
+pub use carry::{Deed, Next, Pass, StepState, carry};
+pub use identity::{migration_name, plan_name};
+pub use report::{
+    Gate, NoPlace, NodeReport, NodeVerdict, PolicyReport, ProposalVerdict, RankedBlocker, Report, StayReason, VmReport,
+    VmVerdict,
+};
 pub use step::{MigrateStep, MoveReason, Plan, Step, SuspendStep, WakeReason, WakeStep};
+
+use crate::model::{Policies, Snapshot, Timestamp};
+
+#[cfg(test)]
+mod tests;
+
+/// Decides what to do now, and says why about everything it looked at.
+#[must_use]
+pub fn decide(snapshot: &Snapshot, policies: &Policies, now: Timestamp, seed: u64) -> (Plan, Report) {
+    let mut draft = draft::Draft::open(snapshot, policies, now, seed);
+    troubled::abort(&mut draft);
+    proposals::review(&mut draft);
+    overload::relieve(&mut draft);
+    idle::bring_back(&mut draft);
+    reserve::wake(&mut draft);
+    sleep::judge(&mut draft);
+    draft.close()
+}

@@ -72,8 +72,8 @@ pub struct MigrateStep {
     pub attempt: u32,
     /// Why.
     pub reason: MoveReason,
-    /// The target sleeps: it must be awake and usable before this step begins.
-    pub after_wake: bool,
+    /// A user's own MigrationPolicy that matches this VM: mode and bandwidth are then the user's, and we set no label.
+    pub users_policy: Option<String>,
 }
 
 /// Why a node is woken.
@@ -94,6 +94,30 @@ pub enum WakeReason {
     Reserve,
     /// A person holds everything awake.
     Hold,
+}
+
+impl WakeReason {
+    /// The reason's name in objects, Events and metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ForMove { .. } => "ForMove",
+            Self::PendingPod { .. } => "PendingPod",
+            Self::Reserve => "Reserve",
+            Self::Hold => "Hold",
+        }
+    }
+}
+
+impl fmt::Display for WakeReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ForMove { vm } => write!(f, "{vm} must move and no awake node has room for it"),
+            Self::PendingPod { pod } => write!(f, "pod {pod} is pending and fits no awake node"),
+            Self::Reserve => write!(f, "fewer nodes are awake than the policy keeps in reserve"),
+            Self::Hold => write!(f, "everything is held awake"),
+        }
+    }
 }
 
 /// Wake one node.

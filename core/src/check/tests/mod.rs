@@ -93,7 +93,7 @@ fn migrate(vm: &str, source: &str, target: &str, mode: MigrationMode, reason: Mo
         migration: MigrationName::new("default", format!("miyako-{vm}")),
         attempt: 0,
         reason,
-        after_wake: false,
+        users_policy: None,
     }
 }
 

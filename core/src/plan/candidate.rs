@@ -1,0 +1,67 @@
+//! Whether one VM may be moved at all (`DESIGN.md` §4, rule 2).
+
+use super::StayReason;
+use crate::model::{Policy, Snapshot, Span, Timestamp, Vm, VmActivity};
+
+/// Whether a VM that `policy` rules may be moved now; its load is looked at later.
+///
+/// # Errors
+/// The reason why it stays, the most lasting first.
+pub(super) fn movable(vm: &Vm, policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Result<(), StayReason> {
+    if vm.marks.never_consolidate {
+        return Err(StayReason::OptedOut);
+    }
+    if vm.marks.prefer_no_eviction {
+        return Err(StayReason::PrefersNoEviction);
+    }
+    if vm.host_device {
+        return Err(StayReason::HostDevice);
+    }
+    if let Some(unsupported) = &vm.unsupported {
+        return Err(StayReason::Unsupported { field: unsupported.field.clone() });
+    }
+    if let Some(message) = &vm.not_migratable {
+        return Err(StayReason::NotMigratable { message: message.clone() });
+    }
+    if let Some(activity) = vm.activity {
+        return Err(StayReason::Busy { activity });
+    }
+    if !vm.running {
+        return Err(StayReason::NoNode);
+    }
+    if let Some(last) = &vm.last_migration {
+        match last.ended {
+            // A migration that never ended is under way, whatever else is said about it.
+            None if !last.completed && !last.failed => {
+                return Err(StayReason::Busy { activity: VmActivity::Migrating });
+            }
+            None => {}
+            Some(ended) => {
+                let until = ended + policy.thresholds.settle;
+                if now < until {
+                    return Err(StayReason::Settling { until });
+                }
+            }
+        }
+    }
+    let Some(moves) = snapshot.history.of(&vm.uid) else { return Ok(()) };
+    if let Some(until) = moves.back_off_until().filter(|&until| now < until) {
+        return Err(StayReason::BackingOff { failures: moves.failures, until });
+    }
+    let today = moves.within_a_day(now);
+    if today >= usize::try_from(policy.budgets.moves_per_vm_per_day).unwrap_or(usize::MAX) {
+        return Err(StayReason::BudgetSpent { moves: today });
+    }
+    Ok(())
+}
+
+/// How many times moves of this VM failed since its last success: part of the next migration's name.
+pub(super) fn attempt(vm: &Vm, snapshot: &Snapshot) -> u32 {
+    snapshot.history.of(&vm.uid).map_or(0, |moves| moves.failures)
+}
+
+/// Whether the last migration of a VM ended before a window of this length that ends now.
+pub(super) fn measured_since_move(vm: &Vm, window: Span, now: Timestamp) -> bool {
+    let ended = vm.last_migration.as_ref().and_then(|last| last.ended);
+    ended.is_none_or(|ended| now.since(ended) >= window)
+}

@@ -1,0 +1,390 @@
+//! What a recorded plan needs next: the other half of acting. [`super::decide`] wishes, a ConsolidationPlan is
+//! written, and this function leads it from there to its end, whoever wrote it and however often the operator died
+//! in between.
+//!
+//! ```text
+//!             obsolete, superseded, too old                       all steps done
+//!  Proposed ──────────────────────────────▶ Expired/Superseded   ┌────────────▶ Succeeded
+//!     │  cleared, and check agrees                               │
+//!     ├──────────────────────────────────▶ Running ──────────────┤
+//!     │  cleared, and check never will                           │
+//!     └──────────────────────────────────▶ Refused               └────────────▶ Failed
+//!                                                                 a step failed
+//! ```
+
+use super::{MigrateStep, MoveReason, Plan, ProposalVerdict, Step, WakeReason, WakeStep, candidate, identity};
+use crate::check::{self, Rule};
+use crate::model::{
+    LastMigration, Migration, MigrationMode, MigrationName, MigrationPhase, NodeName, PlanName, PlanPhase, PlanRecord,
+    Policies, PolicyName, PowerState, RecordedStep, Snapshot, Span, StepOutcome, Timestamp, Uid, Vm, VmKey,
+};
+use std::collections::BTreeMap;
+
+/// A migration that was asked for and shows nowhere, neither as an object nor in the VM's state, is given up after
+/// this time: caches are seconds behind, not minutes.
+const VANISHED_AFTER: Span = Span::from_secs(60);
+
+/// A write that a plan needs before its state can be noted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Deed {
+    /// Make the VMI's `miyako.dev/migration-mode` say this, so that our MigrationPolicy of that mode matches.
+    LabelVm {
+        /// The VM.
+        vm: VmKey,
+        /// The VMI's uid.
+        uid: Uid,
+        /// The mode.
+        mode: MigrationMode,
+    },
+    /// Create the VMIM.
+    Migrate {
+        /// The VM.
+        vm: VmKey,
+        /// The VMI's uid.
+        uid: Uid,
+        /// The VMIM's name.
+        migration: MigrationName,
+        /// The node to name in `addedNodeSelector`.
+        target: NodeName,
+    },
+    /// Order a node awake.
+    Wake {
+        /// The node.
+        node: NodeName,
+    },
+}
+
+/// How one step stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepState {
+    /// How it went so far.
+    pub outcome: StepOutcome,
+    /// The VMIM's uid, once known.
+    pub migration_uid: Option<Uid>,
+    /// When it began.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// Why it ended so: a PascalCase word for conditions and metrics.
+    pub reason: Option<&'static str>,
+    /// The same in a sentence.
+    pub message: Option<String>,
+}
+
+/// What a plan needs next.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Next {
+    /// Writes to make first, in this order. A deed that is refused fails its step.
+    pub deeds: Vec<(usize, Deed)>,
+    /// The plan's phase after that.
+    pub phase: PlanPhase,
+    /// Its steps after that.
+    pub steps: Vec<StepState>,
+    /// Why, in a sentence, when the phase is final or waits for something.
+    pub message: Option<String>,
+    /// The plan that took its place.
+    pub superseded_by: Option<PlanName>,
+}
+
+/// What the same pass has decided already, beside the plan in question.
+#[derive(Debug, Clone, Default)]
+pub struct Pass {
+    /// The new plans of this pass, by policy: they supersede what is obsolete.
+    pub newer: BTreeMap<PolicyName, PlanName>,
+    /// The steps that this pass begins: one more must be safe together with them.
+    pub begun: Plan,
+}
+
+/// What a plan that is not over needs next. `verdict` is the planner's word on a plan not begun. A plan that begins
+/// is added to the pass.
+#[must_use]
+pub fn carry(
+    record: &PlanRecord,
+    verdict: Option<&ProposalVerdict>,
+    pass: &mut Pass,
+    snapshot: &Snapshot,
+    policies: &Policies,
+    now: Timestamp,
+) -> Next {
+    let mut next = Next {
+        deeds: Vec::new(),
+        phase: record.phase,
+        steps: record.steps.iter().map(state).collect(),
+        message: None,
+        superseded_by: None,
+    };
+    if record.phase.is_final() {
+        return next;
+    }
+    let begun = record.steps.iter().any(|step| has_begun(step, snapshot));
+    if record.phase == PlanPhase::Proposed && !begun {
+        if let Some(ProposalVerdict::Obsolete { message }) = verdict {
+            next.superseded_by = pass.newer.get(&record.policy).cloned();
+            next.phase = if next.superseded_by.is_some() { PlanPhase::Superseded } else { PlanPhase::Expired };
+            return next.skip_rest(message.clone());
+        }
+        if now >= record.expires {
+            next.phase = PlanPhase::Expired;
+            return next.skip_rest("it was not begun in time".to_owned());
+        }
+        if !record.is_cleared() {
+            return next;
+        }
+        if let Some(stopped) = stop_before_begin(record, pass, snapshot, policies, now, &next) {
+            return stopped;
+        }
+    }
+    for (index, step) in record.steps.iter().enumerate() {
+        next.step(index, step, snapshot, now);
+    }
+    next.conclude()
+}
+
+/// The check just before acting. Some violations pass with time (slots, a pause, stale data): the plan then waits
+/// until it expires. The others end it.
+fn stop_before_begin(
+    record: &PlanRecord,
+    pass: &mut Pass,
+    snapshot: &Snapshot,
+    policies: &Policies,
+    now: Timestamp,
+    next: &Next,
+) -> Option<Next> {
+    let refused = |message| Some(Next { phase: PlanPhase::Refused, ..next.clone() }.skip_rest(message));
+    let plan = match as_plan(record, snapshot, policies, now) {
+        Ok(plan) => plan,
+        Err(message) => return refused(message),
+    };
+    let before = pass.begun.steps.len();
+    let together = Plan { steps: [&pass.begun.steps[..], &plan.steps].concat() };
+    let mut violations = check::check(snapshot, policies, &together, now);
+    violations.retain(|violation| violation.step.is_none_or(|step| step >= before));
+    let Some(worst) = violations.iter().find(|found| !passes_with_time(found.rule)).or(violations.first()) else {
+        pass.begun = together;
+        return None;
+    };
+    if passes_with_time(worst.rule) {
+        return Some(Next { message: Some(worst.to_string()), ..next.clone() });
+    }
+    refused(worst.to_string())
+}
+
+/// Whether a violation of this rule may be over in a moment: capacity, switches, staleness, rollouts. The others
+/// speak about the wish itself.
+fn passes_with_time(rule: Rule) -> bool {
+    matches!(rule, Rule::Reserve | Rule::NodeTraffic | Rule::Knowledge | Rule::Standstill)
+}
+
+/// The plan that a record stands for, with its figures as they are now.
+///
+/// # Errors
+/// What it speaks of is no longer so.
+fn as_plan(record: &PlanRecord, snapshot: &Snapshot, policies: &Policies, now: Timestamp) -> Result<Plan, String> {
+    let policy = policies.policies.get(&record.policy).ok_or_else(|| format!("policy {} is gone", record.policy))?;
+    let mut plan = Plan::default();
+    for step in &record.steps {
+        plan.steps.push(match step {
+            RecordedStep::Wake { node, .. } => {
+                Step::Wake(WakeStep { policy: policy.name.clone(), node: node.clone(), reason: WakeReason::Reserve })
+            }
+            RecordedStep::Migrate { vm: key, uid, source, target, mode, migration, reason, .. } => {
+                let vm = snapshot.vm(key, uid).ok_or_else(|| format!("{key} is gone"))?;
+                let attempt = candidate::attempt(vm, snapshot);
+                if vm.node.as_ref() != Some(source) || identity::migration_name(vm, attempt) != *migration {
+                    return Err(format!("{key} has moved since"));
+                }
+                let reason = match reason.as_str() {
+                    "Overload" => {
+                        let node = snapshot.nodes.get(source).ok_or_else(|| format!("{source} is gone"))?;
+                        let class = policies.class_of(node).ok().flatten();
+                        let capacity = class.map_or(node.allocatable.cpu.cores(), |class| class.cpu_of(node));
+                        let load = snapshot.load.nodes.get(source);
+                        let load = load.and_then(|load| load.average(now, policy.thresholds.overload_window).full());
+                        MoveReason::Overload {
+                            node_load: load.unwrap_or_default().percent_of(capacity),
+                            threshold: policy.thresholds.overload,
+                        }
+                    }
+                    _ => {
+                        let vcpus = crate::model::Cores::new(f64::from(vm.vcpus)).unwrap_or_default();
+                        let load = snapshot.load.vms.get(key);
+                        let load = load.and_then(|load| load.average(now, policy.thresholds.idle_window).full());
+                        MoveReason::Idle {
+                            vm_load: load.unwrap_or_default().percent_of(vcpus),
+                            threshold: policy.thresholds.idle,
+                            since: record.decided,
+                        }
+                    }
+                };
+                Step::Migrate(MigrateStep {
+                    policy: policy.name.clone(),
+                    vm: key.clone(),
+                    uid: uid.clone(),
+                    source: source.clone(),
+                    target: target.clone(),
+                    mode: *mode,
+                    migration: migration.clone(),
+                    attempt,
+                    reason,
+                    users_policy: vm.user_migration_policy.clone(),
+                })
+            }
+        });
+    }
+    Ok(plan)
+}
+
+fn state(step: &RecordedStep) -> StepState {
+    let (outcome, migration_uid, started, ended) = match step {
+        RecordedStep::Wake { outcome, .. } => (*outcome, None, None, None),
+        RecordedStep::Migrate { outcome, migration_uid, started, ended, .. } => {
+            (*outcome, migration_uid.clone(), *started, *ended)
+        }
+    };
+    StepState { outcome, migration_uid, started, ended, reason: None, message: None }
+}
+
+fn has_begun(step: &RecordedStep, snapshot: &Snapshot) -> bool {
+    match step {
+        RecordedStep::Wake { outcome, .. } => *outcome != StepOutcome::Waiting,
+        RecordedStep::Migrate { outcome, migration, .. } => {
+            *outcome != StepOutcome::Waiting || snapshot.migrations.contains_key(migration)
+        }
+    }
+}
+
+impl Next {
+    fn skip_rest(mut self, message: String) -> Self {
+        for step in self.steps.iter_mut().filter(|step| step.outcome == StepOutcome::Waiting) {
+            step.outcome = StepOutcome::Skipped;
+        }
+        self.message = Some(message);
+        self
+    }
+
+    fn step(&mut self, index: usize, step: &RecordedStep, snapshot: &Snapshot, now: Timestamp) {
+        let state = &mut self.steps[index];
+        if !matches!(state.outcome, StepOutcome::Waiting | StepOutcome::Running) {
+            return;
+        }
+        match step {
+            RecordedStep::Wake { node, .. } => {
+                let asleep = snapshot.nodes.get(node).is_some_and(|node| node.power == PowerState::Suspended);
+                let usable = snapshot.nodes.get(node).is_some_and(crate::model::Node::is_usable);
+                if usable {
+                    state.end(StepOutcome::Succeeded, now, "Awake", format!("{node} is awake and usable"));
+                } else {
+                    state.begin(now);
+                    if asleep {
+                        self.deeds.push((index, Deed::Wake { node: node.clone() }));
+                    }
+                }
+            }
+            RecordedStep::Migrate { vm, uid, target, mode, migration, .. } => {
+                let found = snapshot.vm(vm, uid);
+                if let Some(object) = snapshot.migrations.get(migration) {
+                    state.migration_uid = Some(object.uid.clone());
+                    state.started.get_or_insert(object.created);
+                    state.follow(object, found, now);
+                } else if state.outcome == StepOutcome::Waiting && state.migration_uid.is_none() {
+                    let Some(found) = found else {
+                        return state.end(StepOutcome::Failed, now, "VmGone", format!("{vm} is gone"));
+                    };
+                    if found.mode_label != Some(*mode) && found.user_migration_policy.is_none() {
+                        let (vm, uid) = (vm.clone(), uid.clone());
+                        self.deeds.push((index, Deed::LabelVm { vm, uid, mode: *mode }));
+                    }
+                    let (vm, uid, migration, target) = (vm.clone(), uid.clone(), migration.clone(), target.clone());
+                    self.deeds.push((index, Deed::Migrate { vm, uid, migration, target }));
+                    state.begin(now);
+                } else {
+                    state.judge_vanished(found, target, now);
+                }
+            }
+        }
+    }
+
+    fn conclude(mut self) -> Self {
+        let any = |outcome| self.steps.iter().any(|step| step.outcome == outcome);
+        self.phase = if any(StepOutcome::Waiting) || any(StepOutcome::Running) {
+            PlanPhase::Running
+        } else if any(StepOutcome::Failed) {
+            PlanPhase::Failed
+        } else {
+            PlanPhase::Succeeded
+        };
+        self.message = self.steps.iter().find_map(|step| step.message.clone());
+        self
+    }
+}
+
+impl StepState {
+    fn begin(&mut self, now: Timestamp) {
+        self.outcome = StepOutcome::Running;
+        self.started.get_or_insert(now);
+    }
+
+    /// Ends the step.
+    pub fn end(&mut self, outcome: StepOutcome, at: Timestamp, reason: &'static str, message: String) {
+        self.outcome = outcome;
+        self.ended = Some(at);
+        self.reason = Some(reason);
+        self.message = Some(message);
+    }
+
+    /// Follows the VMIM; the VMI's own record of it has the last word, because it outlives the VMIM.
+    fn follow(&mut self, migration: &Migration, vm: Option<&Vm>, now: Timestamp) {
+        let last = vm.and_then(|vm| vm.last_migration.as_ref()).filter(|last| last.uid == migration.uid);
+        match migration.phase {
+            MigrationPhase::Succeeded => {
+                let ended = last.and_then(|last| last.ended).unwrap_or(now);
+                self.end(StepOutcome::Succeeded, ended, "Migrated", arrived(last, migration.target.as_ref()));
+            }
+            MigrationPhase::Failed => {
+                let ended = last.and_then(|last| last.ended).unwrap_or(now);
+                let why =
+                    last.and_then(|last| last.failure.clone()).unwrap_or_else(|| "KubeVirt gives no reason".into());
+                self.end(StepOutcome::Failed, ended, "MigrationFailed", why);
+            }
+            _ => self.begin(now),
+        }
+    }
+
+    /// The VMIM is gone: deleted by somebody, or swept away by KubeVirt after it was over.
+    fn judge_vanished(&mut self, vm: Option<&Vm>, target: &NodeName, now: Timestamp) {
+        let Some(vm) = vm else {
+            return self.end(StepOutcome::Failed, now, "VmGone", "the VM is gone".into());
+        };
+        let last = vm.last_migration.as_ref();
+        let ours = last.filter(|last| Some(&last.uid) == self.migration_uid.as_ref());
+        let started = self.started.unwrap_or(now);
+        let since = |last: &&LastMigration| last.ended.is_some_and(|ended| ended >= started);
+        match ours.or(last.filter(since)) {
+            Some(last) if last.failed => {
+                let why = last.failure.clone().unwrap_or_else(|| "it was aborted".into());
+                self.end(StepOutcome::Failed, last.ended.unwrap_or(now), "MigrationFailed", why);
+            }
+            Some(last) if last.completed || vm.node.as_ref() == Some(target) => {
+                let ended = last.ended.unwrap_or(now);
+                self.end(StepOutcome::Succeeded, ended, "Migrated", arrived(Some(last), Some(target)));
+            }
+            // KubeVirt is still at it.
+            Some(last) if last.ended.is_none() => {}
+            _ if now.since(started) < VANISHED_AFTER && self.migration_uid.is_none() => {}
+            _ => {
+                let message = "its VirtualMachineInstanceMigration was deleted before it began to move memory";
+                self.end(StepOutcome::Failed, now, "MigrationDeleted", message.into());
+            }
+        }
+    }
+}
+
+fn arrived(last: Option<&LastMigration>, target: Option<&NodeName>) -> String {
+    let target = last.and_then(|last| last.target.as_ref()).or(target);
+    let mode = match last.and_then(|last| last.mode) {
+        Some(MigrationMode::PostCopy) => " by post-copy",
+        Some(MigrationMode::PreCopy) => " by pre-copy",
+        None => "",
+    };
+    target.map_or_else(|| format!("moved{mode}"), |target| format!("moved to {target}{mode}"))
+}

@@ -1,0 +1,434 @@
+//! A decision in the making: the snapshot with its indexes, what is reserved so far, the plan and the report.
+
+use super::place::Found;
+use super::{
+    Gate, MigrateStep, MoveReason, NodeReport, NodeVerdict, Plan, PolicyReport, Report, StayReason, Step, VmReport,
+    VmVerdict, WakeReason, WakeStep, candidate, gate, identity,
+};
+use crate::fit::{Candidate, Occupancy};
+use crate::model::{
+    Cores, MigrationChoice, MigrationMode, Node, NodeClass, NodeName, PlanName, PlanRecord, Policies, Policy,
+    PolicyName, PostCopyMark, PostCopyUse, PowerState, RecordedStep, Role, Snapshot, StepOutcome, Timestamp, Vm, VmKey,
+    WindowAverage,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A node with what the decision knows about it so far.
+pub(super) struct Place<'a> {
+    pub(super) node: &'a Node,
+    pub(super) class: Option<&'a NodeClass>,
+    pub(super) policy: Option<&'a Policy>,
+    /// VMs that run here.
+    pub(super) vms: Vec<&'a Vm>,
+    /// vCPUs of the VMs here and of those on their way here.
+    pub(super) vcpus: u64,
+    /// VMs here and on their way here.
+    pub(super) guests: u32,
+    /// Guest memory here and on its way here.
+    pub(super) guest_memory: u64,
+    /// Load on its way here, which the average does not show yet.
+    pub(super) arriving: Cores,
+    /// Moves from or to here that are not over.
+    pub(super) moving: u32,
+    /// Of these, the ones away from here.
+    pub(super) leaving: u32,
+    /// When a VM last came or left.
+    pub(super) changed: Option<Timestamp>,
+    /// The average over its policy's overload window.
+    pub(super) load: WindowAverage,
+}
+
+impl Place<'_> {
+    pub(super) fn role(&self) -> Option<Role> {
+        self.class.map(|class| class.role)
+    }
+
+    /// The CPU that VMs may use here.
+    pub(super) fn capacity(&self) -> Cores {
+        self.class.map_or(self.node.allocatable.cpu.cores(), |class| class.cpu_of(self.node))
+    }
+
+    /// Whole cores that no VM owns, on a dedicated node.
+    pub(super) fn empty_cores(&self) -> u64 {
+        self.class.map_or(0, |class| class.cores_of(self.node)).saturating_sub(self.vcpus)
+    }
+}
+
+/// The decision in the making.
+pub(super) struct Draft<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) policies: &'a Policies,
+    pub(super) now: Timestamp,
+    pub(super) seed: u64,
+    pub(super) places: BTreeMap<&'a NodeName, Place<'a>>,
+    pub(super) occupancy: Occupancy<'a>,
+    /// VMs that a migration or an unfinished plan speaks for.
+    pub(super) spoken_for: BTreeMap<&'a VmKey, Option<&'a PlanName>>,
+    /// Migrations of ours that hold or will take one of KubeVirt's slots.
+    pub(super) ours: u32,
+    /// Unfinished migrations of anybody.
+    pub(super) all: u32,
+    /// The same as `ours`, by policy, proposals that wait for approval included.
+    pub(super) by_policy: BTreeMap<&'a PolicyName, u32>,
+    pub(super) gates: BTreeMap<&'a PolicyName, Gate>,
+    pub(super) plan: Plan,
+    pub(super) report: Report,
+}
+
+impl<'a> Draft<'a> {
+    /// Indexes the snapshot and notes what is under way already.
+    pub(super) fn open(snapshot: &'a Snapshot, policies: &'a Policies, now: Timestamp, seed: u64) -> Self {
+        let mut draft = Self {
+            snapshot,
+            policies,
+            now,
+            seed,
+            places: BTreeMap::new(),
+            occupancy: Occupancy::new(snapshot),
+            spoken_for: BTreeMap::new(),
+            ours: 0,
+            all: 0,
+            by_policy: BTreeMap::new(),
+            gates: BTreeMap::new(),
+            plan: Plan::default(),
+            report: Report::default(),
+        };
+        for policy in policies.policies.values() {
+            if let Some(gate) = gate::of(policy, snapshot, now) {
+                draft.gates.insert(&policy.name, gate);
+            }
+        }
+        draft.note_classes();
+        draft.note_nodes();
+        draft.note_vms();
+        draft.note_migrations();
+        draft
+    }
+
+    fn note_classes(&mut self) {
+        for policy in self.policies.policies.values() {
+            let mut report = PolicyReport { gate: self.gates.get(&policy.name).cloned(), ..PolicyReport::default() };
+            for class in &policy.classes {
+                if !self.policies.classes.contains_key(class) {
+                    report.unknown_classes.push(class.clone());
+                } else if let Some(winner) = self.policies.ruling(class).filter(|winner| winner.name != policy.name) {
+                    report.lost_classes.push((class.clone(), winner.name.clone()));
+                }
+            }
+            self.report.policies.insert(policy.name.clone(), report);
+        }
+    }
+
+    fn note_nodes(&mut self) {
+        let rulers: BTreeMap<_, _> =
+            self.policies.classes.keys().map(|class| (class, self.policies.ruling(class))).collect();
+        for node in self.snapshot.nodes.values() {
+            let (class, mut verdict) = match self.policies.class_of(node) {
+                Ok(class) => (class, NodeVerdict::NoClass),
+                Err(classes) => (None, NodeVerdict::Ambiguous { classes }),
+            };
+            let class = class.filter(|class| class.invalid.is_none());
+            let policy = class.and_then(|class| rulers.get(&class.name).copied().flatten());
+            let policy =
+                policy.filter(|policy| !matches!(self.gates.get(&policy.name), Some(Gate::Off | Gate::Invalid { .. })));
+            if class.is_some() {
+                verdict = match policy {
+                    None => NodeVerdict::NoPolicy,
+                    Some(_) if !node.is_usable() => NodeVerdict::NotUsable,
+                    Some(_) => NodeVerdict::Dedicated,
+                };
+            }
+            let load = policy.map_or(WindowAverage::Never, |policy| {
+                self.snapshot
+                    .load
+                    .nodes
+                    .get(&node.name)
+                    .map_or(WindowAverage::Never, |load| load.average(self.now, policy.thresholds.overload_window))
+            });
+            let place = Place {
+                node,
+                class,
+                policy,
+                vms: Vec::new(),
+                vcpus: 0,
+                guests: 0,
+                guest_memory: 0,
+                arriving: Cores::ZERO,
+                moving: 0,
+                leaving: 0,
+                changed: None,
+                load,
+            };
+            self.report.nodes.insert(
+                node.name.clone(),
+                NodeReport {
+                    class: class.map(|class| class.name.clone()),
+                    policy: policy.map(|policy| policy.name.clone()),
+                    role: place.role(),
+                    load,
+                    capacity: place.capacity(),
+                    vms: 0,
+                    empty_cores: None,
+                    verdict,
+                    blockers: Vec::new(),
+                },
+            );
+            self.places.insert(&node.name, place);
+        }
+    }
+
+    fn note_vms(&mut self) {
+        let longest =
+            self.policies.policies.values().map(|policy| policy.thresholds.overload_window).max().unwrap_or_default();
+        for vm in self.snapshot.vms.values() {
+            if let Some(place) = vm.node.as_ref().and_then(|node| self.places.get_mut(node)) {
+                place.vms.push(vm);
+                place.vcpus += u64::from(vm.vcpus);
+                place.guests += 1;
+                place.guest_memory = place.guest_memory.saturating_add(vm.memory.0);
+            }
+            let Some(last) = &vm.last_migration else { continue };
+            let Some(ended) = last.ended.filter(|&ended| self.now.since(ended) <= longest) else { continue };
+            for end in [&last.source, &last.target].into_iter().flatten() {
+                if let Some(place) = self.places.get_mut(end) {
+                    place.changed = place.changed.max(Some(ended));
+                }
+            }
+        }
+    }
+
+    fn note_migrations(&mut self) {
+        for migration in self.snapshot.migrations.values().filter(|migration| migration.is_unfinished()) {
+            self.all += 1;
+            self.spoken_for.insert(&migration.vm, migration.plan.as_ref());
+            if let Some(plan) = &migration.plan {
+                self.ours += 1;
+                if let Some(record) = self.snapshot.plans.get(plan) {
+                    *self.by_policy.entry(&record.policy).or_default() += 1;
+                }
+            }
+            let Some(vm) = self.snapshot.vms.get(&migration.vm) else { continue };
+            let source = migration.source.as_ref().or(vm.node.as_ref());
+            self.note_traffic(vm, source, migration.target.as_ref());
+        }
+    }
+
+    /// Counts the steps of a plan that is not over and whose migrations do not show yet.
+    pub(super) fn note_plan(&mut self, record: &'a PlanRecord) {
+        for step in &record.steps {
+            let RecordedStep::Migrate { vm: key, uid, source, target, migration, outcome, .. } = step else { continue };
+            let begun = self.snapshot.migrations.contains_key(migration);
+            if begun || !matches!(outcome, StepOutcome::Waiting | StepOutcome::Running) {
+                continue;
+            }
+            let Some(vm) = self.snapshot.vm(key, uid) else { continue };
+            if vm.node.as_ref() != Some(source) || self.spoken_for.contains_key(&vm.key) {
+                continue;
+            }
+            self.spoken_for.insert(&vm.key, Some(&record.name));
+            *self.by_policy.entry(&record.policy).or_default() += 1;
+            if record.is_cleared() {
+                self.ours += 1;
+                self.all += 1;
+            }
+            self.note_traffic(vm, Some(source), Some(target));
+        }
+    }
+
+    fn note_traffic(&mut self, vm: &'a Vm, source: Option<&'a NodeName>, target: Option<&'a NodeName>) {
+        if let Some(place) = source.and_then(|source| self.places.get_mut(source)) {
+            place.moving += 1;
+            place.leaving += 1;
+        }
+        let Some(target) = target.filter(|&target| vm.node.as_ref() != Some(target)) else { return };
+        let load = self.vm_load_now(vm);
+        if let Some(place) = self.places.get_mut(target) {
+            place.moving += 1;
+            place.vcpus += u64::from(vm.vcpus);
+            place.guests += 1;
+            place.guest_memory = place.guest_memory.saturating_add(vm.memory.0);
+            place.arriving += load;
+        }
+        let has_pod =
+            |pod: &crate::model::Pod| pod.is_active() && pod.node.as_ref() == Some(target) && pod.vm() == Some(&vm.key);
+        // Once its target pod is there, the index counts it by itself.
+        if !self.snapshot.pods.values().any(has_pod) {
+            self.occupancy.place(Candidate::target_of(vm), target);
+        }
+    }
+
+    /// The newest known load of a VM; of one that was never measured, all its vCPUs.
+    fn vm_load_now(&self, vm: &Vm) -> Cores {
+        let latest = self.snapshot.load.vms.get(&vm.key).and_then(crate::model::LoadHistory::latest);
+        latest.unwrap_or_else(|| Cores::new(f64::from(vm.vcpus)).unwrap_or(Cores::ZERO))
+    }
+
+    /// A VM's average over a window.
+    pub(super) fn vm_load(&self, vm: &VmKey, window: crate::model::Span) -> WindowAverage {
+        self.snapshot.load.vms.get(vm).map_or(WindowAverage::Never, |load| load.average(self.now, window))
+    }
+
+    /// Whether one more migration of this policy may be started: KubeVirt's slots less what is left to others, and the
+    /// policy's own limit (`DESIGN.md` §5, "Never in KubeVirt's way").
+    pub(super) fn has_slot(&self, policy: &Policy) -> bool {
+        let limit = self.snapshot.kubevirt.parallel_per_cluster;
+        let allowance = limit.saturating_sub(policy.budgets.reserved_migrations).max(1).min(limit);
+        let own = self.by_policy.get(&policy.name).copied().unwrap_or(0);
+        self.ours < allowance && self.all < limit && policy.budgets.concurrent.is_none_or(|most| own < most)
+    }
+
+    /// Moves a VM to the place that was found for it, or wakes that place first.
+    ///
+    /// # Errors
+    /// Why it stays for now.
+    pub(super) fn go(
+        &mut self,
+        policy: &'a Policy,
+        vm: &'a Vm,
+        found: Found,
+        reason: MoveReason,
+    ) -> Result<(), StayReason> {
+        let Some(source) = vm.node.clone() else { return Err(StayReason::NoNode) };
+        match found {
+            Found::Awake(_) if !self.has_slot(policy) => Err(StayReason::WaitsForSlot),
+            Found::Awake(target) => {
+                let attempt = candidate::attempt(vm, self.snapshot);
+                let relief = matches!(reason, MoveReason::Overload { .. });
+                self.move_vm(
+                    MigrateStep {
+                        policy: policy.name.clone(),
+                        vm: vm.key.clone(),
+                        uid: vm.uid.clone(),
+                        source,
+                        target,
+                        mode: mode_for(policy, vm, relief),
+                        migration: identity::migration_name(vm, attempt),
+                        attempt,
+                        reason,
+                        users_policy: vm.user_migration_policy.clone(),
+                    },
+                    vm,
+                );
+                Ok(())
+            }
+            Found::Asleep(node) => {
+                self.wake(policy, &node, WakeReason::ForMove { vm: vm.key.clone() });
+                Err(StayReason::WaitsForWake { node })
+            }
+        }
+    }
+
+    /// Adds a wake to the plan, unless the node is woken already.
+    pub(super) fn wake(&mut self, policy: &Policy, node: &NodeName, reason: WakeReason) {
+        let planned = |step: &Step| matches!(step, Step::Wake(wake) if wake.node == *node);
+        let recorded = |step: &RecordedStep| {
+            matches!(step, RecordedStep::Wake { node: woken, outcome }
+                if woken == node && matches!(outcome, StepOutcome::Waiting | StepOutcome::Running))
+        };
+        let standing =
+            self.snapshot.plans.values().filter(|record| {
+                matches!(self.report.proposals.get(&record.name), Some(super::ProposalVerdict::Stands))
+            });
+        if self.plan.steps.iter().any(planned) || standing.flat_map(|record| &record.steps).any(recorded) {
+            return;
+        }
+        self.plan.steps.push(Step::Wake(WakeStep { policy: policy.name.clone(), node: node.clone(), reason }));
+    }
+
+    /// Adds a move to the plan and reserves what it takes.
+    fn move_vm(&mut self, step: MigrateStep, vm: &'a Vm) {
+        let (source, target) = (vm.node.as_ref(), self.snapshot.nodes.get(&step.target).map(|node| &node.name));
+        self.spoken_for.insert(&vm.key, None);
+        self.ours += 1;
+        self.all += 1;
+        if let Some((name, _)) = self.policies.policies.get_key_value(&step.policy) {
+            *self.by_policy.entry(name).or_default() += 1;
+        }
+        self.note_traffic(vm, source, target);
+        self.say(&vm.key, Some(&step.policy), VmVerdict::Moves { target: step.target.clone(), reason: step.reason });
+        self.plan.steps.push(Step::Migrate(step));
+    }
+
+    /// Notes why a VM stays.
+    pub(super) fn stays(&mut self, vm: &VmKey, policy: Option<&PolicyName>, reason: StayReason) {
+        self.say(vm, policy, VmVerdict::Stays { reason });
+    }
+
+    /// Notes what becomes of a VM.
+    pub(super) fn say(&mut self, vm: &VmKey, policy: Option<&PolicyName>, verdict: VmVerdict) {
+        self.report.vms.insert(vm.clone(), VmReport { policy: policy.cloned(), verdict });
+    }
+
+    /// Notes what was found about a node.
+    pub(super) fn found(&mut self, node: &NodeName, verdict: NodeVerdict) {
+        if let Some(report) = self.report.nodes.get_mut(node) {
+            report.verdict = verdict;
+        }
+    }
+
+    /// The nodes of a policy in this role, by name.
+    pub(super) fn nodes_of(&self, policy: &PolicyName, role: Role) -> impl Iterator<Item = &Place<'a>> {
+        self.places
+            .values()
+            .filter(move |place| place.policy.is_some_and(|ruler| ruler.name == *policy) && place.role() == Some(role))
+    }
+
+    /// Fills in the sums and hands out plan and report.
+    pub(super) fn close(mut self) -> (Plan, Report) {
+        let mut unsupported = BTreeSet::new();
+        for vm in self.snapshot.vms.values().filter(|vm| vm.unsupported.is_some()) {
+            unsupported.insert(&vm.key);
+        }
+        for (name, place) in &self.places {
+            let Some(report) = self.report.nodes.get_mut(*name) else { continue };
+            report.vms = u32::try_from(place.vms.len()).unwrap_or(u32::MAX);
+            if place.role() == Some(Role::Dedicated) {
+                report.empty_cores = Some(place.empty_cores());
+            }
+            let Some(policy) = place.policy.and_then(|policy| self.report.policies.get_mut(&policy.name)) else {
+                continue;
+            };
+            match place.role() {
+                Some(Role::Shared) => policy.shared += 1,
+                _ => policy.dedicated += 1,
+            }
+            match place.node.power {
+                PowerState::Suspended | PowerState::Quarantined => policy.asleep += 1,
+                _ => policy.awake += 1,
+            }
+            policy.overloaded += u32::from(matches!(
+                report.verdict,
+                NodeVerdict::Settling { .. }
+                    | NodeVerdict::Relieving { .. }
+                    | NodeVerdict::Relieved { .. }
+                    | NodeVerdict::Stuck { .. }
+            ));
+            policy.load_unknown += u32::from(report.verdict == NodeVerdict::LoadUnknown);
+            policy.can_sleep += u32::from(place.node.power == PowerState::Awake && report.can_sleep());
+        }
+        for (key, vm) in &self.report.vms {
+            let Some(policy) = vm.policy.as_ref().and_then(|policy| self.report.policies.get_mut(policy)) else {
+                continue;
+            };
+            policy.vms += 1;
+            policy.unsupported += u32::from(unsupported.contains(key));
+        }
+        (self.plan, self.report)
+    }
+}
+
+/// How this VM is moved for this policy: `Auto` relieves an overload by post-copy and returns by pre-copy, within what
+/// the policy and the VM's owner allow, because a failed post-copy loses the VM.
+fn mode_for(policy: &Policy, vm: &Vm, relief: bool) -> MigrationMode {
+    let wanted = match policy.migration {
+        MigrationChoice::PostCopy => true,
+        MigrationChoice::PreCopy => false,
+        MigrationChoice::Auto => relief,
+    };
+    let allowed = match policy.post_copy {
+        PostCopyUse::Never => false,
+        PostCopyUse::OptIn => vm.marks.post_copy == Some(PostCopyMark::Allow),
+        PostCopyUse::Allow => vm.marks.post_copy != Some(PostCopyMark::Never),
+    };
+    if wanted && allowed && !vm.host_device { MigrationMode::PostCopy } else { MigrationMode::PreCopy }
+}

@@ -1,0 +1,106 @@
+//! Idling detection: a VM that uses little of its dedicated cores goes back to a shared node that has CPU and memory
+//! for it, first come, first served (Reactive Cloud §3.3.2; Energy §III-C, consolidation phase).
+
+use super::draft::Draft;
+use super::{MoveReason, StayReason, candidate, place};
+use crate::model::{Cores, NodeName, Percent, Policy, Role, Timestamp, Vm, WindowAverage};
+
+/// A VM that waits for a place on a shared node: its admission ticket.
+struct Ticket<'a> {
+    since: Timestamp,
+    ended: Option<Timestamp>,
+    vm: &'a Vm,
+    policy: &'a Policy,
+    cores: Cores,
+    load: Percent,
+}
+
+/// Brings idle VMs back to shared nodes, and notes why all other VMs on dedicated and unruled nodes stay.
+pub(super) fn bring_back(draft: &mut Draft<'_>) {
+    let mut tickets = take_tickets(draft);
+    tickets.sort_by(|a, b| {
+        a.since.cmp(&b.since).then_with(|| a.ended.cmp(&b.ended)).then_with(|| a.vm.key.cmp(&b.vm.key))
+    });
+    for ticket in tickets {
+        let reason = match draft.gates.get(&ticket.policy.name) {
+            Some(gate) => StayReason::Gated { gate: gate.clone() },
+            None => match admit(draft, &ticket) {
+                Ok(()) => continue,
+                Err(reason) => reason,
+            },
+        };
+        draft.stays(&ticket.vm.key, Some(&ticket.policy.name), reason);
+    }
+}
+
+fn take_tickets<'a>(draft: &mut Draft<'a>) -> Vec<Ticket<'a>> {
+    let mut tickets = Vec::new();
+    let nodes: Vec<&'a NodeName> = draft.places.keys().copied().collect();
+    for name in nodes {
+        let place = &draft.places[name];
+        let vms = place.vms.clone();
+        let (policy, role, usable) = (place.policy, place.role(), place.node.is_usable());
+        let Some(policy) = policy else {
+            for vm in vms {
+                draft.stays(&vm.key, None, StayReason::NodeNotRuled);
+            }
+            continue;
+        };
+        if role != Some(Role::Dedicated) {
+            continue;
+        }
+        for vm in draft.keep_selected(vms, policy) {
+            if draft.note_spoken_for(vm, policy) {
+                continue;
+            }
+            match ticket(draft, policy, vm, usable) {
+                Ok(ticket) => tickets.push(ticket),
+                Err(reason) => draft.stays(&vm.key, Some(&policy.name), reason),
+            }
+        }
+    }
+    let homeless: Vec<&'a Vm> = draft
+        .snapshot
+        .vms
+        .values()
+        .filter(|vm| !vm.node.as_ref().is_some_and(|node| draft.places.contains_key(node)))
+        .collect();
+    for vm in homeless {
+        draft.stays(&vm.key, None, StayReason::NoNode);
+    }
+    tickets
+}
+
+fn ticket<'a>(draft: &Draft<'a>, policy: &'a Policy, vm: &'a Vm, usable: bool) -> Result<Ticket<'a>, StayReason> {
+    candidate::movable(vm, policy, draft.snapshot, draft.now)?;
+    if !usable {
+        return Err(StayReason::NodeNotUsable);
+    }
+    let window = policy.thresholds.idle_window;
+    let load = draft.vm_load(&vm.key, window);
+    let WindowAverage::Full(cores) = load else { return Err(StayReason::LoadUnknown { load }) };
+    let vcpus = Cores::new(f64::from(vm.vcpus)).unwrap_or(Cores::ZERO);
+    let load = cores.percent_of(vcpus);
+    if load >= policy.thresholds.idle {
+        return Err(StayReason::Active { load });
+    }
+    let ended = vm.last_migration.as_ref().and_then(|last| last.ended);
+    if !candidate::measured_since_move(vm, window, draft.now) {
+        return Err(StayReason::Settling { until: ended.unwrap_or(draft.now) + window });
+    }
+    let since = draft.snapshot.load.vms.get(&vm.key);
+    let since = since.and_then(|load| load.below_since(draft.now, window, policy.thresholds.idle.of(vcpus)));
+    let earliest = ended.map(|ended| ended + policy.thresholds.settle);
+    let since = since.unwrap_or(draft.now).max(earliest.unwrap_or_default());
+    Ok(Ticket { since, ended, vm, policy, cores, load })
+}
+
+fn admit<'a>(draft: &mut Draft<'a>, ticket: &Ticket<'a>) -> Result<(), StayReason> {
+    let Ticket { vm, policy, cores, load, since, .. } = *ticket;
+    draft.may_leave(vm)?;
+    if !draft.has_slot(policy) {
+        return Err(StayReason::WaitsForSlot);
+    }
+    let found = place::shared(draft, policy, vm, cores)?;
+    draft.go(policy, vm, found, MoveReason::Idle { vm_load: load, threshold: policy.thresholds.idle, since })
+}

@@ -1,0 +1,178 @@
+//! Overloading detection: when a shared node's average reaches the threshold, its most CPU-consuming VM goes to a
+//! dedicated node (Reactive Cloud §3.3.2; Energy §III-C, distribution phase).
+
+use super::draft::Draft;
+use super::{MoveReason, NodeVerdict, StayReason, VmVerdict, candidate, place};
+use crate::model::{Cores, NodeName, Percent, Policy, Role, Vm, VmKey, WindowAverage};
+
+/// A VM below this share of its vCPUs relieves its node of nothing worth a move.
+const LEAST_RELIEF: f64 = 1.0;
+
+/// Relieves every overloaded shared node of one VM, and notes why all other VMs on shared nodes stay.
+pub(super) fn relieve<'a>(draft: &mut Draft<'a>) {
+    let shared: Vec<&'a NodeName> = draft
+        .places
+        .values()
+        .filter(|place| place.role() == Some(Role::Shared) && place.policy.is_some())
+        .map(|place| &place.node.name)
+        .collect();
+    for name in shared {
+        judge(draft, name);
+    }
+}
+
+fn judge<'a>(draft: &mut Draft<'a>, name: &'a NodeName) {
+    let place = &draft.places[name];
+    let Some(policy) = place.policy else { return };
+    let vms = place.vms.clone();
+    let selected = draft.keep_selected(vms, policy);
+    if !place_usable(draft, name) {
+        draft.found(name, NodeVerdict::NotUsable);
+        return all_stay(draft, &selected, policy, &StayReason::NodeNotUsable);
+    }
+    let place = &draft.places[name];
+    let WindowAverage::Full(average) = place.load else {
+        let load = place.load;
+        draft.found(name, NodeVerdict::LoadUnknown);
+        return all_stay(draft, &selected, policy, &StayReason::LoadUnknown { load });
+    };
+    let load = average.percent_of(place.capacity());
+    if load < policy.thresholds.overload {
+        draft.found(name, NodeVerdict::Calm { load });
+        return all_stay(draft, &selected, policy, &StayReason::NodeCalm);
+    }
+    // What was done about it must show in the average before more is done.
+    let window = policy.thresholds.overload_window;
+    if place.changed.is_some_and(|changed| draft.now.since(changed) < window) {
+        draft.found(name, NodeVerdict::Settling { load });
+        return all_stay(draft, &selected, policy, &StayReason::NodeSettling);
+    }
+    if place.moving >= policy.budgets.concurrent_per_shared_node.max(1) {
+        draft.found(name, NodeVerdict::Relieving { load });
+        return all_stay(draft, &selected, policy, &StayReason::NodeSettling);
+    }
+    pop_out(draft, name, policy, &selected, load);
+}
+
+fn place_usable(draft: &Draft<'_>, name: &NodeName) -> bool {
+    draft.places.get(name).is_some_and(|place| place.node.is_usable())
+}
+
+/// Notes for each VM why it stays: what keeps it from moving at all, else `reason`.
+fn all_stay(draft: &mut Draft<'_>, vms: &[&Vm], policy: &Policy, reason: &StayReason) {
+    for vm in vms {
+        if !draft.note_spoken_for(vm, policy) {
+            let why = candidate::movable(vm, policy, draft.snapshot, draft.now).err();
+            draft.stays(&vm.key, Some(&policy.name), why.unwrap_or_else(|| reason.clone()));
+        }
+    }
+}
+
+/// Moves the busiest VM that can be moved.
+fn pop_out<'a>(draft: &mut Draft<'a>, name: &'a NodeName, policy: &'a Policy, vms: &[&'a Vm], load: Percent) {
+    let mut candidates: Vec<(Cores, &'a Vm)> = Vec::new();
+    for vm in vms {
+        if draft.note_spoken_for(vm, policy) {
+            continue;
+        }
+        if let Err(reason) = candidate::movable(vm, policy, draft.snapshot, draft.now) {
+            draft.stays(&vm.key, Some(&policy.name), reason);
+            continue;
+        }
+        match draft.vm_load(&vm.key, policy.thresholds.overload_window) {
+            WindowAverage::Full(cores) => candidates.push((cores, vm)),
+            load => draft.stays(&vm.key, Some(&policy.name), StayReason::LoadUnknown { load }),
+        }
+    }
+    candidates.sort_by(|(a, vm), (b, other)| b.value().total_cmp(&a.value()).then_with(|| vm.key.cmp(&other.key)));
+    let mut moved: Option<VmKey> = None;
+    let mut waits = false;
+    for (cores, vm) in candidates {
+        let reason = if let Some(first) = &moved {
+            StayReason::NotFirst { first: first.clone() }
+        } else if waits {
+            StayReason::NodeSettling
+        } else if let Some(gate) = draft.gates.get(&policy.name) {
+            StayReason::Gated { gate: gate.clone() }
+        } else {
+            match try_to_move(draft, policy, vm, cores, load) {
+                Ok(()) => {
+                    moved = Some(vm.key.clone());
+                    continue;
+                }
+                Err(reason) => {
+                    // Nobody overtakes a VM that only waits: the node would lose more VMs than it must.
+                    waits = matches!(
+                        reason,
+                        StayReason::WaitsForWake { .. } | StayReason::WaitsForSlot | StayReason::WaitsForNode { .. }
+                    );
+                    reason
+                }
+            }
+        };
+        draft.stays(&vm.key, Some(&policy.name), reason);
+    }
+    draft.found(
+        name,
+        match moved {
+            Some(vm) => NodeVerdict::Relieved { load, vm },
+            None if waits => NodeVerdict::Relieving { load },
+            None => NodeVerdict::Stuck { load },
+        },
+    );
+}
+
+fn try_to_move<'a>(
+    draft: &mut Draft<'a>,
+    policy: &'a Policy,
+    vm: &'a Vm,
+    cores: Cores,
+    node_load: Percent,
+) -> Result<(), StayReason> {
+    let vcpus = Cores::new(f64::from(vm.vcpus)).unwrap_or(Cores::ZERO);
+    if cores.percent_of(vcpus).value() < LEAST_RELIEF {
+        return Err(StayReason::NoRelief);
+    }
+    draft.may_leave(vm)?;
+    let found = place::dedicated(draft, policy, vm)?;
+    draft.go(policy, vm, found, MoveReason::Overload { node_load, threshold: policy.thresholds.overload })
+}
+
+impl<'a> Draft<'a> {
+    /// Whether KubeVirt would let one more VM leave this one's node now.
+    ///
+    /// # Errors
+    /// The node that is busy, or that there is none.
+    pub(super) fn may_leave(&self, vm: &Vm) -> Result<(), StayReason> {
+        let source = vm.node.as_ref().ok_or(StayReason::NoNode)?;
+        let most = self.snapshot.kubevirt.outbound_per_node;
+        if self.places.get(source).is_some_and(|place| place.leaving >= most) {
+            return Err(StayReason::WaitsForNode { node: source.clone() });
+        }
+        Ok(())
+    }
+
+    /// The VMs that the policy's selectors take; the others are noted as left out.
+    pub(super) fn keep_selected(&mut self, vms: Vec<&'a Vm>, policy: &Policy) -> Vec<&'a Vm> {
+        let none = crate::model::Labels::new();
+        let (kept, left): (Vec<_>, Vec<_>) = vms.into_iter().partition(|vm| {
+            let namespace = self.snapshot.namespaces.get(&vm.key.namespace).map_or(&none, |found| &found.labels);
+            policy.vms.matches(&vm.labels, namespace)
+        });
+        for vm in left {
+            self.stays(&vm.key, None, StayReason::NotSelected);
+        }
+        kept
+    }
+
+    /// Notes a VM that a plan or migration speaks for already; `false` if none does.
+    pub(super) fn note_spoken_for(&mut self, vm: &Vm, policy: &Policy) -> bool {
+        let Some(plan) = self.spoken_for.get(&vm.key) else { return false };
+        let verdict = match plan {
+            Some(plan) => VmVerdict::Planned { plan: (*plan).clone() },
+            None => VmVerdict::Stays { reason: StayReason::Busy { activity: crate::model::VmActivity::Migrating } },
+        };
+        self.say(&vm.key, Some(&policy.name), verdict);
+        true
+    }
+}

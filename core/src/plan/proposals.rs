@@ -1,0 +1,85 @@
+//! Plans that were written before and are not over: they speak for their VMs, unless their reason has gone.
+
+use super::draft::Draft;
+use super::{Gate, ProposalVerdict};
+use crate::model::{Percent, PlanPhase, PlanRecord, Policy, RecordedStep, StepOutcome, WindowAverage};
+
+/// A proposal outlives small swings of the load: its reason has gone only when the load is this much (in points of a
+/// percent) on the other side of the threshold. Otherwise noise would write a new object every second.
+const SWING: f64 = 10.0;
+
+/// Judges every plan that is not over, and reserves what the good ones will take.
+pub(super) fn review(draft: &mut Draft<'_>) {
+    let snapshot = draft.snapshot;
+    for record in snapshot.plans.values().filter(|record| !record.phase.is_final()) {
+        let verdict = match record.phase {
+            PlanPhase::Proposed => judge(draft, record),
+            _ => ProposalVerdict::Stands,
+        };
+        if verdict == ProposalVerdict::Stands {
+            draft.note_plan(record);
+        }
+        draft.report.proposals.insert(record.name.clone(), verdict);
+    }
+}
+
+fn judge(draft: &Draft<'_>, record: &PlanRecord) -> ProposalVerdict {
+    let obsolete = |message: &str| ProposalVerdict::Obsolete { message: message.to_owned() };
+    let Some(policy) = draft.policies.policies.get(&record.policy) else {
+        return obsolete("its policy is gone");
+    };
+    if matches!(draft.gates.get(&policy.name), Some(Gate::Off | Gate::Invalid { .. })) {
+        return obsolete("its policy no longer plans anything");
+    }
+    for step in &record.steps {
+        if let Err(message) = still_wanted(draft, policy, step) {
+            return obsolete(&message);
+        }
+    }
+    ProposalVerdict::Stands
+}
+
+fn still_wanted(draft: &Draft<'_>, policy: &Policy, step: &RecordedStep) -> Result<(), String> {
+    let (snapshot, now) = (draft.snapshot, draft.now);
+    let (vm, uid, source, migration, reason) = match step {
+        RecordedStep::Wake { node, .. } => {
+            let node = snapshot.nodes.get(node).ok_or("the node to wake is gone")?;
+            return if node.can_wake() { Ok(()) } else { Err(format!("{} is not asleep", node.name)) };
+        }
+        RecordedStep::Migrate { outcome, .. } if *outcome != StepOutcome::Waiting => return Ok(()),
+        RecordedStep::Migrate { vm, uid, source, migration, reason, .. } => (vm, uid, source, migration, reason),
+    };
+    if snapshot.migrations.contains_key(migration) {
+        return Ok(());
+    }
+    let found = snapshot.vm(vm, uid).ok_or_else(|| format!("{vm} is gone"))?;
+    if found.node.as_ref() != Some(source) {
+        return Err(format!("{vm} is no longer on {source}"));
+    }
+    let percent = |average: WindowAverage, of| average.full().map(|cores| cores.percent_of(of));
+    match reason.as_str() {
+        "Overload" => {
+            let place = draft.places.get(source).ok_or_else(|| format!("{source} is gone"))?;
+            let calm = below(policy.thresholds.overload, SWING);
+            match percent(place.load, place.capacity()) {
+                Some(load) if load < calm => Err(format!("{source} is at {load} and no longer overloaded")),
+                _ => Ok(()),
+            }
+        }
+        _ => {
+            let vcpus = crate::model::Cores::new(f64::from(found.vcpus)).unwrap_or_default();
+            let load = snapshot.load.vms.get(vm);
+            let load = load.map_or(WindowAverage::Never, |load| load.average(now, policy.thresholds.idle_window));
+            match percent(load, vcpus) {
+                Some(load) if load.value() >= policy.thresholds.idle.value() + SWING => {
+                    Err(format!("{vm} uses {load} of its vCPUs and is no longer idle"))
+                }
+                _ => Ok(()),
+            }
+        }
+    }
+}
+
+fn below(threshold: Percent, swing: f64) -> Percent {
+    Percent::new((threshold.value() - swing).max(0.0)).unwrap_or_default()
+}

@@ -1,0 +1,504 @@
+//! Decision tests: a small cluster in, the intended steps and reasons out.
+
+use super::*;
+use crate::model::*;
+use std::sync::Arc;
+
+const NOW: Timestamp = Timestamp::from_secs(100_000);
+
+struct World {
+    snapshot: Snapshot,
+    policies: Policies,
+}
+
+impl World {
+    /// One shared node of two cores and two dedicated ones, as in Reactive Cloud's testbed, ruled automatically.
+    fn new() -> Self {
+        let mut world = Self { snapshot: Snapshot::default(), policies: Policies::default() };
+        for (class, role) in [("shared", Role::Shared), ("dedicated", Role::Dedicated)] {
+            let class = ClassName::new(class);
+            world.policies.classes.insert(
+                class.clone(),
+                NodeClass {
+                    nodes: Selector::label("class", class.as_str()),
+                    name: class,
+                    role,
+                    capacity: Capacity::default(),
+                    max_vms: None,
+                    sleeping_daemon_sets: Default::default(),
+                    invalid: None,
+                },
+            );
+        }
+        let policy = Policy {
+            name: PolicyName::new("pack"),
+            priority: 0,
+            mode: PolicyMode::Automatic,
+            classes: vec!["shared".into(), "dedicated".into()],
+            vms: VmSelector::default(),
+            thresholds: Thresholds::of(Profile::Reactive),
+            order: DestinationOrder::MostDense,
+            stay_within: vec![],
+            migration: MigrationChoice::Auto,
+            post_copy: PostCopyUse::Allow,
+            override_user_policies: false,
+            budgets: Budgets {
+                moves_per_vm_per_day: 10,
+                concurrent: None,
+                concurrent_per_shared_node: 1,
+                reserved_migrations: 2,
+                moves_per_hour: None,
+            },
+            spare_dedicated: 0,
+            keep_awake_failures: 0,
+            keep_awake_per: String::new(),
+            min_awake: 0,
+            plan_ttl: Span::from_secs(3600),
+            in_schedule: true,
+            schedule_changes: None,
+            held: None,
+            invalid: None,
+            rival: None,
+        };
+        world.policies.policies.insert(policy.name.clone(), policy);
+        world.node("shared-0", "shared", 2);
+        world.node("dedicated-0", "dedicated", 2);
+        world.node("dedicated-1", "dedicated", 4);
+        world
+    }
+
+    fn policy(&mut self) -> &mut Policy {
+        self.policies.policies.get_mut(&PolicyName::new("pack")).unwrap()
+    }
+
+    fn node(&mut self, name: &str, class: &str, cores: u64) {
+        let mut node = Node::new(name, Resources::new(MilliCpu(cores * 1000), Bytes::gib(64), 110));
+        node.labels.insert("class".into(), class.into());
+        self.snapshot.nodes.insert(node.name.clone(), node);
+        self.node_load(name, 0.0);
+    }
+
+    fn node_mut(&mut self, name: &str) -> &mut Node {
+        self.snapshot.nodes.get_mut(&NodeName::new(name)).unwrap()
+    }
+
+    fn history(cores: f64) -> LoadHistory {
+        let mut history = LoadHistory::default();
+        for second in 0..60 {
+            history.push(NOW - Span::from_secs(59 - second), Span::from_secs(1), Cores::new(cores).unwrap());
+        }
+        history
+    }
+
+    fn node_load(&mut self, node: &str, cores: f64) {
+        self.snapshot.load.nodes.insert(NodeName::new(node), Self::history(cores));
+    }
+
+    /// A VM of one vCPU and 1.7 GB on a node, using so many cores; the node's load grows with it.
+    fn vm(&mut self, name: &str, node: &str, cores: f64) -> VmKey {
+        let key = VmKey::new("vms", name);
+        let uid = Uid::new(format!("uid-{name}"));
+        let scheduling = Arc::new(Scheduling {
+            requests: Resources::new(MilliCpu(100), Bytes::mib(1969), 1),
+            ..Scheduling::default()
+        });
+        self.snapshot.vms.insert(
+            key.clone(),
+            Vm {
+                key: key.clone(),
+                uid: uid.clone(),
+                labels: Labels::new(),
+                node: Some(NodeName::new(node)),
+                running: true,
+                vcpus: 1,
+                memory: Bytes::mib(1700),
+                not_migratable: None,
+                activity: None,
+                host_device: false,
+                marks: Marks::default(),
+                last_migration: None,
+                target: scheduling.clone(),
+                unsupported: None,
+                launcher_labels: Labels::new(),
+                mode_label: None,
+                user_migration_policy: None,
+            },
+        );
+        let pod = PodKey::new("vms", format!("virt-launcher-{name}"));
+        self.snapshot.pods.insert(
+            pod.clone(),
+            Pod {
+                key: pod,
+                uid: Uid::new(format!("pod-{name}")),
+                node: Some(NodeName::new(node)),
+                phase: PodPhase::Running,
+                terminating: false,
+                labels: Labels::new(),
+                owner: PodOwner::Vm { vm: key.clone(), uid, target_of: None },
+                unschedulable: false,
+                scheduling,
+            },
+        );
+        self.snapshot.load.vms.insert(key.clone(), Self::history(cores));
+        let before = self.snapshot.load.nodes[&NodeName::new(node)].latest().unwrap_or_default();
+        self.node_load(node, before.value() + cores);
+        key
+    }
+
+    fn vm_mut(&mut self, name: &str) -> &mut Vm {
+        self.snapshot.vms.get_mut(&VmKey::new("vms", name)).unwrap()
+    }
+
+    fn moved_at(&mut self, name: &str, source: &str, ended: Timestamp) {
+        let vm = self.vm_mut(name);
+        vm.last_migration = Some(LastMigration {
+            uid: Uid::new("m1"),
+            source: Some(source.into()),
+            target: vm.node.clone(),
+            started: Some(ended - Span::from_secs(5)),
+            ended: Some(ended),
+            completed: true,
+            failed: false,
+            failure: None,
+            mode: Some(MigrationMode::PreCopy),
+        });
+    }
+
+    fn migration(&mut self, vm: &str, source: &str, target: &str, plan: Option<&str>) {
+        let name = MigrationName::new("vms", format!("m-{vm}"));
+        self.snapshot.migrations.insert(
+            name.clone(),
+            Migration {
+                name,
+                uid: Uid::new(format!("m-{vm}")),
+                vm: VmKey::new("vms", vm),
+                phase: MigrationPhase::Running,
+                plan: plan.map(PlanName::new),
+                system: false,
+                source: Some(source.into()),
+                target: Some(target.into()),
+                mode: None,
+                created: NOW,
+                trouble: None,
+                deleting: false,
+            },
+        );
+    }
+
+    fn decide(&self) -> (Plan, Report) {
+        decide(&self.snapshot, &self.policies, NOW, 1)
+    }
+
+    /// The moves as `vm: source -> target mode`.
+    fn moves(&self) -> Vec<String> {
+        let show = |step: &MigrateStep| format!("{}: {} -> {} {:?}", step.vm.name, step.source, step.target, step.mode);
+        self.decide().0.migrations().map(show).collect()
+    }
+
+    fn stays(&self, vm: &str) -> String {
+        match &self.decide().1.vms[&VmKey::new("vms", vm)].verdict {
+            VmVerdict::Stays { reason } => reason.name().to_owned(),
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_busiest_vm_leaves_an_overloaded_shared_node_by_post_copy() {
+    let mut world = World::new();
+    world.vm("calm", "shared-0", 0.4);
+    world.vm("busy", "shared-0", 0.95);
+    world.vm("other", "shared-0", 0.5);
+    // The fewest empty cores that still suffice: dedicated-0 has two, dedicated-1 four.
+    assert_eq!(world.moves(), ["busy: shared-0 -> dedicated-0 PostCopy"]);
+    assert_eq!(world.stays("calm"), "NotFirst");
+    // 1.75 of 2 cores are 87.5 %.
+    world.node_load("shared-0", 1.75);
+    assert_eq!(world.moves(), [""; 0]);
+    assert_eq!(world.stays("busy"), "NodeCalm");
+}
+
+#[test]
+fn the_node_with_the_fewest_empty_cores_that_suffice_comes_first() {
+    let mut world = World::new();
+    world.vm("busy", "shared-0", 1.9);
+    world.vm("a", "dedicated-1", 0.9);
+    world.vm("b", "dedicated-1", 0.9);
+    world.vm("c", "dedicated-1", 0.9);
+    assert_eq!(world.moves(), ["busy: shared-0 -> dedicated-1 PostCopy"]);
+    world.vm_mut("busy").vcpus = 2;
+    assert_eq!(world.moves(), ["busy: shared-0 -> dedicated-0 PostCopy"]);
+    world.vm_mut("busy").vcpus = 3;
+    assert_eq!(world.stays("busy"), "NoRoom");
+    world.vm_mut("busy").vcpus = 2;
+    world.policy().order = DestinationOrder::LeastDense;
+    assert_eq!(world.moves(), ["busy: shared-0 -> dedicated-0 PostCopy"]);
+}
+
+#[test]
+fn a_sleeping_node_is_woken_only_when_no_awake_one_has_room() {
+    let mut world = World::new();
+    world.vm("busy", "shared-0", 1.9);
+    world.node_mut("dedicated-0").power = PowerState::Suspended;
+    assert_eq!(world.moves(), ["busy: shared-0 -> dedicated-1 PostCopy"]);
+    world.vm_mut("busy").vcpus = 1;
+    for vm in ["a", "b", "c", "d"] {
+        world.vm(vm, "dedicated-1", 0.9);
+    }
+    assert_eq!(world.stays("busy"), "WaitsForWake");
+    assert!(matches!(&world.decide().0.steps[..], [Step::Wake(wake)] if wake.node == "dedicated-0".into()));
+}
+
+#[test]
+fn an_idle_vm_returns_by_pre_copy_after_it_settled() {
+    let mut world = World::new();
+    world.vm("idle", "dedicated-0", 0.1);
+    assert_eq!(world.moves(), ["idle: dedicated-0 -> shared-0 PreCopy"]);
+    world.moved_at("idle", "shared-0", NOW - Span::from_secs(19));
+    assert_eq!(world.stays("idle"), "Settling");
+    world.moved_at("idle", "shared-0", NOW - Span::from_secs(20));
+    assert_eq!(world.moves(), ["idle: dedicated-0 -> shared-0 PreCopy"]);
+    world.snapshot.load.vms.insert(VmKey::new("vms", "idle"), World::history(0.5));
+    assert_eq!(world.stays("idle"), "Active");
+}
+
+#[test]
+fn a_shared_node_admits_by_load_and_by_memory() {
+    let mut world = World::new();
+    world.vm("idle", "dedicated-0", 0.3);
+    // (1.1 + 0.3) / 2 cores = 70 %; with 1.2 it would be 75 %, which is not below the margin.
+    world.node_load("shared-0", 1.1);
+    assert_eq!(world.moves().len(), 1);
+    world.node_load("shared-0", 1.2);
+    assert_eq!(world.stays("idle"), "NoRoom");
+    world.node_load("shared-0", 0.1);
+    world.node_mut("shared-0").allocatable.memory = Bytes::gib(1);
+    assert_eq!(world.stays("idle"), "NoRoom");
+}
+
+#[test]
+fn tickets_are_served_first_come_first_served_one_at_a_time() {
+    let mut world = World::new();
+    world.vm("a-late", "dedicated-0", 0.1);
+    world.vm("b-early", "dedicated-1", 0.1);
+    let mut late = LoadHistory::default();
+    for second in 0..60 {
+        let cores = if second < 50 { 1.0 } else { 0.0 };
+        late.push(NOW - Span::from_secs(59 - second), Span::from_secs(1), Cores::new(cores).unwrap());
+    }
+    world.snapshot.load.vms.insert(VmKey::new("vms", "a-late"), late);
+    assert_eq!(world.moves(), ["b-early: dedicated-1 -> shared-0 PreCopy"]);
+    assert_eq!(world.stays("a-late"), "NoRoom");
+    world.policy().budgets.concurrent_per_shared_node = 2;
+    assert_eq!(world.moves().len(), 2);
+}
+
+#[test]
+fn what_was_done_must_show_before_more_is_done() {
+    let mut world = World::new();
+    world.vm("busy", "shared-0", 1.9);
+    world.vm("gone", "dedicated-1", 0.9);
+    world.moved_at("gone", "shared-0", NOW - Span::from_secs(3));
+    assert_eq!(world.stays("busy"), "NodeSettling");
+    world.moved_at("gone", "shared-0", NOW - Span::from_secs(6));
+    assert_eq!(world.moves().len(), 1);
+    world.migration("gone", "dedicated-1", "shared-0", None);
+    assert_eq!(world.stays("busy"), "NodeSettling");
+}
+
+#[test]
+fn slots_are_left_to_others() {
+    let mut world = World::new();
+    world.vm("busy", "shared-0", 1.9);
+    for (vm, plan) in [("m1", Some("p")), ("m2", Some("p"))] {
+        world.vm(vm, "dedicated-1", 0.9);
+        world.migration(vm, "dedicated-1", "elsewhere", plan);
+    }
+    assert_eq!(world.moves().len(), 1);
+    world.vm("m3", "dedicated-0", 0.9);
+    world.migration("m3", "dedicated-0", "elsewhere", Some("p"));
+    // Five slots less two in reserve are taken by three of ours.
+    assert_eq!(world.stays("busy"), "WaitsForSlot");
+    world.snapshot.kubevirt.parallel_per_cluster = 1;
+    world.snapshot.migrations.clear();
+    assert_eq!(world.moves().len(), 1, "one slot is used even when the reserve is larger");
+}
+
+#[test]
+fn rule_two_keeps_vms_where_they_are() {
+    type Change = fn(&mut Vm);
+    let cases: [(&str, Change); 8] = [
+        ("OptedOut", |vm| vm.marks.never_consolidate = true),
+        ("PrefersNoEviction", |vm| vm.marks.prefer_no_eviction = true),
+        ("HostDevice", |vm| vm.host_device = true),
+        ("UnsupportedConstraint", |vm| vm.unsupported = Some(Unsupported { field: "spec.x".into() })),
+        ("NotMigratable", |vm| vm.not_migratable = Some("DisksNotLiveMigratable".into())),
+        ("Busy", |vm| vm.activity = Some(VmActivity::Evacuating)),
+        ("NoNode", |vm| vm.running = false),
+        ("Settling", |vm| {
+            vm.last_migration = Some(LastMigration {
+                uid: Uid::new("m"),
+                source: None,
+                target: None,
+                started: None,
+                ended: Some(NOW),
+                completed: true,
+                failed: false,
+                failure: None,
+                mode: None,
+            });
+        }),
+    ];
+    for (expected, change) in cases {
+        let mut world = World::new();
+        world.vm("busy", "shared-0", 1.9);
+        change(world.vm_mut("busy"));
+        assert_eq!(world.stays("busy"), expected);
+        assert_eq!(world.moves(), [""; 0]);
+    }
+}
+
+#[test]
+fn budget_and_back_off_hold() {
+    let mut world = World::new();
+    world.vm("busy", "shared-0", 1.9);
+    let uid = Uid::new("uid-busy");
+    let moves = (0..10).map(|hour| NOW - Span::from_secs(3600 * (10 - hour))).collect();
+    world.snapshot.history.vms.insert(uid.clone(), VmMoves { moves, ..VmMoves::default() });
+    assert_eq!(world.stays("busy"), "BudgetSpent");
+    let failed = VmMoves { moves: vec![], failures: 1, last_failure: Some(NOW - Span::from_secs(10)) };
+    world.snapshot.history.vms.insert(uid, failed);
+    assert_eq!(world.stays("busy"), "BackingOff");
+}
+
+#[test]
+fn gates_keep_a_policy_from_starting() {
+    type Change = fn(&mut World);
+    let cases: [(&str, Change); 7] = [
+        ("Paused", |world| world.snapshot.switches.paused = Some("me".into())),
+        ("Held", |world| world.snapshot.switches.held = Some("me".into())),
+        ("OutsideSchedule", |world| world.policy().in_schedule = false),
+        ("Incomplete", |world| world.snapshot.incomplete = Some("pods".into())),
+        ("RollingOut", |world| world.snapshot.kubevirt.rolling_out = true),
+        ("EvacuationsWaiting", |world| world.snapshot.evacuations_waiting = 1),
+        ("KubeVirtUnusable", |world| world.snapshot.kubevirt.problem = Some(KubeVirtProblem::Missing)),
+    ];
+    for (expected, change) in cases {
+        let mut world = World::new();
+        world.vm("busy", "shared-0", 1.9);
+        world.vm("idle", "dedicated-0", 0.1);
+        change(&mut world);
+        assert_eq!(world.moves(), [""; 0]);
+        let report = world.decide().1;
+        let policy = &report.policies[&PolicyName::new("pack")];
+        assert_eq!(policy.gate.as_ref().map(Gate::name), Some(expected));
+        assert_eq!(world.stays("busy"), "Gated");
+    }
+}
+
+#[test]
+fn stale_loads_move_nothing() {
+    let mut world = World::new();
+    world.vm("busy", "shared-0", 1.9);
+    world.vm("idle", "dedicated-0", 0.1);
+    let later = NOW + Span::from_secs(4);
+    let (plan, report) = decide(&world.snapshot, &world.policies, later, 1);
+    assert_eq!(plan, Plan::default());
+    let verdict = &report.nodes[&NodeName::new("shared-0")].verdict;
+    assert_eq!(*verdict, NodeVerdict::LoadUnknown);
+}
+
+#[test]
+fn a_plan_that_waits_speaks_for_its_vm_until_its_reason_is_gone() {
+    let mut world = World::new();
+    world.vm("busy", "shared-0", 1.0);
+    world.vm("busier", "shared-0", 0.95);
+    let (plan, _) = world.decide();
+    let Some(Step::Migrate(step)) = plan.steps.first().cloned() else { panic!("{plan:?}") };
+    let name = plan_name(&step.policy, None, &plan);
+    world.snapshot.plans.insert(
+        name.clone(),
+        PlanRecord {
+            name: name.clone(),
+            policy: step.policy.clone(),
+            needs_approval: true,
+            approved: false,
+            decided: NOW,
+            expires: NOW + Span::from_secs(3600),
+            phase: PlanPhase::Proposed,
+            steps: vec![RecordedStep::Migrate {
+                vm: step.vm,
+                uid: step.uid,
+                source: step.source,
+                target: step.target,
+                mode: step.mode,
+                migration: step.migration,
+                reason: step.reason.name().into(),
+                migration_uid: None,
+                started: None,
+                ended: None,
+                outcome: StepOutcome::Waiting,
+            }],
+        },
+    );
+    let (plan, report) = world.decide();
+    assert_eq!(plan, Plan::default(), "the same wish is not made twice");
+    assert_eq!(report.proposals[&name], ProposalVerdict::Stands);
+    world.node_load("shared-0", 1.7);
+    assert_eq!(world.decide().1.proposals[&name], ProposalVerdict::Stands, "a small swing keeps it");
+    world.node_load("shared-0", 1.5);
+    assert!(matches!(world.decide().1.proposals[&name], ProposalVerdict::Obsolete { .. }));
+}
+
+#[test]
+fn two_classes_on_one_node_leave_it_to_neither_and_a_class_has_one_policy() {
+    let mut world = World::new();
+    world.vm("busy", "shared-0", 1.9);
+    let mut rival = world.policy().clone();
+    rival.name = PolicyName::new("rival");
+    rival.priority = 1;
+    rival.mode = PolicyMode::Off;
+    world.policies.policies.insert(rival.name.clone(), rival);
+    assert_eq!(world.stays("busy"), "NodeNotRuled");
+    let report = world.decide().1;
+    assert_eq!(report.policies[&PolicyName::new("pack")].lost_classes.len(), 2);
+    let mut world = World::new();
+    world.vm("busy", "shared-0", 1.9);
+    let mut twin = world.policies.classes[&ClassName::new("shared")].clone();
+    twin.name = ClassName::new("twin");
+    world.policies.classes.insert(twin.name.clone(), twin);
+    assert_eq!(world.moves(), [""; 0]);
+    let report = world.decide().1;
+    assert!(matches!(report.nodes[&NodeName::new("shared-0")].verdict, NodeVerdict::Ambiguous { .. }));
+}
+
+#[test]
+fn troubled_targets_are_aborted() {
+    let mut world = World::new();
+    world.vm("busy", "shared-0", 1.9);
+    world.migration("busy", "shared-0", "dedicated-0", Some("p"));
+    let name = MigrationName::new("vms", "m-busy");
+    let migration = world.snapshot.migrations.get_mut(&name).unwrap();
+    migration.phase = MigrationPhase::Preparing;
+    migration.trouble = Some(TargetTrouble::Unschedulable("0/3 nodes are available".into()));
+    assert!(matches!(&world.decide().0.steps[..], [Step::Abort { migration, .. }] if *migration == name));
+    world.snapshot.migrations.get_mut(&name).unwrap().plan = None;
+    assert_eq!(world.decide().0.steps, [], "a migration of somebody else is theirs");
+}
+
+#[test]
+fn pending_pods_and_reserves_wake_nodes() {
+    let mut world = World::new();
+    world.node_mut("dedicated-1").power = PowerState::Suspended;
+    world.policy().spare_dedicated = 2;
+    assert!(matches!(&world.decide().0.steps[..], [Step::Wake(wake)] if wake.reason == WakeReason::Reserve));
+    world.policy().spare_dedicated = 1;
+    assert_eq!(world.decide().0.steps, []);
+    world.vm("pending", "dedicated-0", 0.9);
+    let pod = world.snapshot.pods.values_mut().next().unwrap();
+    (pod.node, pod.phase, pod.unschedulable) = (None, PodPhase::Pending, true);
+    world.policy().spare_dedicated = 0;
+    assert!(
+        matches!(&world.decide().0.steps[..], [Step::Wake(wake)] if matches!(wake.reason, WakeReason::PendingPod { .. }))
+    );
+}
