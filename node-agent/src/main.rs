@@ -9,6 +9,7 @@ use miyako_agent::{
     stream::{Fleet, Replicas, TlsDialer, WallClock, newest},
 };
 use std::{
+    io::IsTerminal as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -100,7 +101,8 @@ struct LoadGenerator {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     let work = match Flags::parse().command {
         Command::Run(flags) => run(flags).boxed(),
         Command::LoadGenerator(flags) => generate(flags).boxed(),
