@@ -1,3 +1,4 @@
 //! The simulated cluster: everything that stands in for a real one.
 
+pub mod apiserver;
 pub mod kubevirt;

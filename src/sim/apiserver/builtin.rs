@@ -1,0 +1,151 @@
+//! What the real server does to built-in objects by Go code of its own: defaults, resets, a few checks. Only as far as
+//! the operator, KubeVirt's stand-in and their tests can see.
+
+use super::{error::FieldError, registry::Resource};
+use serde_json::{Map, Value, json};
+
+/// Whether a PUT may leave `metadata.resourceVersion` empty.
+pub(crate) fn may_update_blindly(resource: &Resource) -> bool {
+    !resource.custom && !matches!(resource.plural.as_str(), "leases" | "poddisruptionbudgets")
+}
+
+/// What a create may not set.
+pub(crate) fn reset_on_create(resource: &Resource, object: &mut Value) {
+    let Value::Object(fields) = object else { return };
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "namespaces") => {
+            fields.insert("spec".into(), json!({ "finalizers": ["kubernetes"] }));
+            fields.insert("status".into(), json!({ "phase": "Active" }));
+            let name = fields["metadata"]["name"].clone();
+            fields["metadata"]["labels"]["kubernetes.io/metadata.name"] = name;
+        }
+        ("", "pods") => {
+            fields.insert("status".into(), json!({ "phase": "Pending" }));
+        }
+        ("", "persistentvolumes" | "persistentvolumeclaims") => {
+            fields.insert("status".into(), json!({ "phase": "Pending" }));
+        }
+        ("", "resourcequotas") => {
+            fields.insert("status".into(), json!({}));
+        }
+        ("apps", "daemonsets") => {
+            let zero = json!({"currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0});
+            fields.insert("status".into(), zero);
+        }
+        ("apps", "deployments") => {
+            fields.insert("status".into(), json!({}));
+        }
+        ("policy", "poddisruptionbudgets") => {
+            let zero = json!({"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0});
+            fields.insert("status".into(), zero);
+        }
+        _ => {}
+    }
+}
+
+/// Fills in the defaults of built-in types.
+pub(crate) fn apply_defaults(resource: &Resource, object: &mut Value) {
+    if resource.custom {
+        return;
+    }
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "pods") => default_pod(object),
+        ("", "secrets") => set(object, &["type"], "Opaque".into()),
+        ("storage.k8s.io", "storageclasses") => {
+            set(object, &["reclaimPolicy"], "Delete".into());
+            set(object, &["volumeBindingMode"], "Immediate".into());
+        }
+        ("", "persistentvolumes") => {
+            set(object, &["spec", "persistentVolumeReclaimPolicy"], "Retain".into());
+            set(object, &["spec", "volumeMode"], "Filesystem".into());
+        }
+        ("", "persistentvolumeclaims") => set(object, &["spec", "volumeMode"], "Filesystem".into()),
+        _ => {}
+    }
+}
+
+fn set(object: &mut Value, path: &[&str], default: Value) {
+    let mut at = object;
+    for step in path {
+        if at.is_null() {
+            *at = Value::Object(Map::new());
+        }
+        let Value::Object(fields) = at else { return };
+        at = fields.entry(*step).or_insert(Value::Null);
+    }
+    if at.is_null() {
+        *at = default;
+    }
+}
+
+fn default_pod(pod: &mut Value) {
+    for (field, default) in [
+        ("restartPolicy", json!("Always")),
+        ("terminationGracePeriodSeconds", json!(30)),
+        ("dnsPolicy", json!("ClusterFirst")),
+        ("securityContext", json!({})),
+        ("schedulerName", json!("default-scheduler")),
+        ("enableServiceLinks", json!(true)),
+    ] {
+        set(pod, &["spec", field], default);
+    }
+    for list in ["containers", "initContainers"] {
+        let Some(Value::Array(containers)) = pod["spec"].get_mut(list) else { continue };
+        for container in containers {
+            let image = container["image"].as_str().unwrap_or_default();
+            let moving = !image.contains('@')
+                && (image.ends_with(":latest") || !image.rsplit('/').next().unwrap_or_default().contains(':'));
+            set(container, &["imagePullPolicy"], if moving { "Always".into() } else { "IfNotPresent".into() });
+            set(container, &["terminationMessagePath"], "/dev/termination-log".into());
+            set(container, &["terminationMessagePolicy"], "File".into());
+            set(container, &["resources"], json!({}));
+            // A limit without a request is its own request.
+            let limits = container["resources"]["limits"].as_object().cloned().unwrap_or_default();
+            for (name, limit) in limits {
+                set(container, &["resources", "requests", &name], limit);
+            }
+        }
+    }
+}
+
+/// The few checks of built-in types that a wrong program of ours could fail.
+pub(crate) fn validate(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = vec![];
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "pods") => {
+            if object["spec"]["containers"].as_array().is_none_or(Vec::is_empty) {
+                errors.push(FieldError::required("spec.containers", ""));
+            }
+            if let Some(old) = old {
+                let changed = ["nodeSelector", "affinity", "containers"]
+                    .iter()
+                    .any(|field| strip_image(&object["spec"][field]) != strip_image(&old["spec"][field]));
+                let moved = object["spec"]["nodeName"] != old["spec"]["nodeName"];
+                if changed || moved {
+                    let what = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+                    errors.push(FieldError::forbidden("spec", what));
+                }
+            }
+        }
+        ("coordination.k8s.io", "leases") => {
+            let seconds = &object["spec"]["leaseDurationSeconds"];
+            if seconds.as_i64().is_some_and(|seconds| seconds <= 0) {
+                errors.push(FieldError::invalid("spec.leaseDurationSeconds", seconds, "must be greater than 0"));
+            }
+        }
+        _ => {}
+    }
+    errors
+}
+
+fn strip_image(value: &Value) -> Value {
+    let mut value = value.clone();
+    if let Value::Array(containers) = &mut value {
+        for container in containers {
+            if let Value::Object(fields) = container {
+                fields.shift_remove("image");
+            }
+        }
+    }
+    value
+}

@@ -1,0 +1,507 @@
+//! Create, update, patch: from a request's body to a stored object.
+
+use super::{
+    admission::{ClusterView, Operation, Review},
+    builtin,
+    error::{ApiError, FieldError},
+    metadata::{self, metadata_mut, text},
+    patch::{self, PatchKind},
+    registry::{Generation, Resource},
+    request::WriteOptions,
+    store::{Key, State, Stored},
+};
+use kube_cel::Validator;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// A write to one object, as far as its path, query and headers tell.
+pub(crate) struct Call {
+    pub(crate) resource: Arc<Resource>,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) subresource: String,
+    pub(crate) actor: String,
+    pub(crate) options: WriteOptions,
+}
+
+impl Call {
+    pub(crate) fn key(&self) -> Key {
+        (self.namespace.clone(), self.name.clone())
+    }
+}
+
+/// A write's answer: the HTTP code, the object, and warnings for the client.
+pub(crate) struct Written {
+    pub(crate) code: u16,
+    pub(crate) object: Arc<Stored>,
+    /// Whether anything was stored.
+    pub(crate) changed: bool,
+}
+
+impl State {
+    /// Makes a new object.
+    pub(crate) fn create(&mut self, validator: &Validator, call: &Call, body: Value) -> Result<Written, ApiError> {
+        if !call.subresource.is_empty() {
+            return self.create_subresource(call, &body);
+        }
+        let mut object = decode(&call.resource, body)?;
+        check_namespace(call, &mut object)?;
+        let name = self.name_for(&mut object);
+        if !call.name.is_empty() && !name.is_empty() && name != call.name {
+            return Err(name_mismatch(&name, &call.name));
+        }
+        if !text(&object, "resourceVersion").is_empty() {
+            return Err(ApiError::internal_plain("resourceVersion should not be set on objects to be created"));
+        }
+        self.store_new(validator, call, object, None)
+    }
+
+    /// Stores an object that does not exist yet, whether it came by create or by apply.
+    pub(crate) fn store_new(
+        &mut self,
+        validator: &Validator,
+        call: &Call,
+        mut object: Value,
+        managed: Option<Value>,
+    ) -> Result<Written, ApiError> {
+        let resource = &call.resource;
+        let key = (call.namespace.clone(), text(&object, "name").to_owned());
+        self.check_namespace_exists(resource, &key)?;
+        reset_on_create(resource, &mut object);
+        let unknown = tidy(resource, &mut object);
+        refuse_unknown(call, &unknown)?;
+        let managed = managed.or_else(|| self.managed_after_create(call, &object));
+        self.mutate(call, &key, Operation::Create, None, &mut object)?;
+        tidy(resource, &mut object);
+        let fields = metadata_mut(&mut object);
+        for gone in [
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "selfLink",
+            "resourceVersion",
+            "managedFields",
+            "generation",
+        ] {
+            fields.shift_remove(gone);
+        }
+        if resource.generation != Generation::None {
+            fields.insert("generation".into(), 1.into());
+        }
+        let errors = self.faults_of(validator, resource, &object, None);
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(resource, &key.1, &errors));
+        }
+        if self.get(resource, &key).is_some() {
+            return Err(ApiError::already_exists(resource, &key.1));
+        }
+        self.validate(call, &key, Operation::Create, None, Some(&object))?;
+        let (uid, now) = (self.new_uid(), self.now_text());
+        let fields = metadata_mut(&mut object);
+        fields.insert("uid".into(), uid.into());
+        fields.insert("creationTimestamp".into(), now.into());
+        if let Some(managed) = managed {
+            fields.insert("managedFields".into(), managed);
+        }
+        metadata::drop_empty(&mut object);
+        if call.options.dry_run {
+            return Ok(Written { code: 201, object: Arc::new(Stored::new(object, 0)), changed: false });
+        }
+        let object = self.put(resource, key, object);
+        Ok(Written { code: 201, object, changed: true })
+    }
+
+    /// Replaces an object.
+    pub(crate) fn update(&mut self, validator: &Validator, call: &Call, body: Value) -> Result<Written, ApiError> {
+        let resource = &call.resource;
+        let mut object = decode(resource, body)?;
+        check_namespace(call, &mut object)?;
+        let name = text(&object, "name").to_owned();
+        if name != call.name {
+            return Err(name_mismatch(&name, &call.name));
+        }
+        let old = self.existing(call)?;
+        let uid = text(&object, "uid");
+        if !uid.is_empty() && uid != old.uid() {
+            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", old.uid());
+            return Err(ApiError::conflict(resource, &call.name, why));
+        }
+        if text(&object, "resourceVersion").is_empty() && !builtin::may_update_blindly(resource) {
+            let wrong = FieldError {
+                reason: "FieldValueInvalid",
+                field: "metadata.resourceVersion".into(),
+                message: "Invalid value: 0: must be specified for an update".into(),
+            };
+            return Err(ApiError::invalid(resource, &call.name, &[wrong]));
+        }
+        self.store_changed(validator, call, &old, object, None)
+    }
+
+    /// Changes parts of an object.
+    pub(crate) fn patch(
+        &mut self,
+        validator: &Validator,
+        call: &Call,
+        kind: PatchKind,
+        body: &Value,
+    ) -> Result<Written, ApiError> {
+        if kind == PatchKind::Apply {
+            return self.apply(validator, call, body);
+        }
+        let old = self.existing(call)?;
+        let mut object = old.value.clone();
+        match kind {
+            PatchKind::Json => patch::apply_json(&mut object, body)?,
+            PatchKind::Merge => patch::apply_merge(&mut object, body),
+            PatchKind::Strategic | PatchKind::Apply => patch::apply_strategic(&mut object, body)?,
+        }
+        let object = decode(&call.resource, object)?;
+        let name = text(&object, "name");
+        if name != call.name {
+            return Err(name_mismatch(name, &call.name));
+        }
+        self.store_changed(validator, call, &old, object, None)
+    }
+
+    /// The stored object, or 404.
+    pub(crate) fn existing(&self, call: &Call) -> Result<Arc<Stored>, ApiError> {
+        let found = self.get(&call.resource, &call.key());
+        found.cloned().ok_or_else(|| ApiError::not_found(&call.resource, &call.name))
+    }
+
+    /// Stores a changed object: everything that update, patch and apply have in common.
+    pub(crate) fn store_changed(
+        &mut self,
+        validator: &Validator,
+        call: &Call,
+        old: &Arc<Stored>,
+        mut object: Value,
+        managed: Option<Value>,
+    ) -> Result<Written, ApiError> {
+        let resource = &call.resource;
+        let key = call.key();
+        let version = text(&object, "resourceVersion");
+        if !version.is_empty() && version != text(&old.value, "resourceVersion") {
+            return Err(ApiError::modified(resource, &call.name));
+        }
+        let unknown = tidy(resource, &mut object);
+        refuse_unknown(call, &unknown)?;
+        let managed = managed.or_else(|| self.managed_after_update(call, &old.value, &object));
+        metadata::keep_server_owned(&mut object, &old.value);
+        self.mutate(call, &key, Operation::Update, Some(&old.value), &mut object)?;
+        keep_other_part(resource, &call.subresource, &mut object, &old.value);
+        tidy(resource, &mut object);
+        metadata::keep_server_owned(&mut object, &old.value);
+        let fields = metadata_mut(&mut object);
+        fields.insert("resourceVersion".into(), text(&old.value, "resourceVersion").into());
+        count_generation(resource, &mut object, &old.value);
+        let mut errors = self.faults_of(validator, resource, &object, Some(&old.value));
+        errors.extend(immutable_faults(&object, &old.value));
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(resource, &call.name, &errors));
+        }
+        self.validate(call, &key, Operation::Update, Some(&old.value), Some(&object))?;
+        match managed {
+            Some(managed) => metadata_mut(&mut object).insert("managedFields".into(), managed),
+            None => metadata_mut(&mut object).shift_remove("managedFields"),
+        };
+        metadata::drop_empty(&mut object);
+        if call.options.dry_run {
+            return Ok(Written { code: 200, object: Arc::new(Stored::new(object, old.version)), changed: false });
+        }
+        if super::managed::same_but_times(&object, &old.value) {
+            return Ok(Written { code: 200, object: old.clone(), changed: false });
+        }
+        let leaves = !object["metadata"]["deletionTimestamp"].is_null()
+            && !metadata::has_finalizers(&object)
+            && object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0;
+        if leaves {
+            self.put(resource, key.clone(), object);
+            let gone = self.finish_delete(resource, &key).unwrap_or_else(|| old.clone());
+            return Ok(Written { code: 200, object: gone, changed: true });
+        }
+        let object = self.put(resource, key, object);
+        Ok(Written { code: 200, object, changed: true })
+    }
+
+    /// `pods/binding`: the scheduler's answer.
+    fn create_subresource(&mut self, call: &Call, body: &Value) -> Result<Written, ApiError> {
+        if call.resource.plural != "pods" || call.subresource != "binding" {
+            return Err(ApiError::unknown_path());
+        }
+        let old = self.existing(call)?;
+        let node = body["target"]["name"].as_str().unwrap_or_default();
+        if let Some(taken) = old.value["spec"]["nodeName"].as_str().filter(|taken| !taken.is_empty()) {
+            let why = format!("pod {} is already assigned to node {taken:?}", call.name);
+            return Err(ApiError::conflict(&call.resource, &call.name, why));
+        }
+        let mut object = old.value.clone();
+        object["spec"]["nodeName"] = node.into();
+        let scheduled = json!({
+            "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": self.now_text(),
+        });
+        let conditions = &mut object["status"]["conditions"];
+        match conditions {
+            Value::Array(list) => {
+                list.retain(|condition| condition["type"] != "PodScheduled");
+                list.push(scheduled);
+            }
+            other => *other = json!([scheduled]),
+        }
+        let changed = !call.options.dry_run;
+        if changed {
+            self.put(&call.resource, call.key(), object);
+        }
+        let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+        Ok(Written { code: 201, object: Arc::new(Stored::new(status, 0)), changed })
+    }
+
+    /// Gives the object its generated name where it has none; the name it ends up with.
+    fn name_for(&mut self, object: &mut Value) -> String {
+        let (name, prefix) = (text(object, "name").to_owned(), text(object, "generateName").to_owned());
+        if !name.is_empty() || prefix.is_empty() {
+            return name;
+        }
+        // The real server cuts the prefix so that the name fits into 63 characters.
+        let name = format!("{}{}", prefix.chars().take(58).collect::<String>(), self.name_suffix());
+        metadata_mut(object).insert("name".into(), name.clone().into());
+        name
+    }
+
+    fn check_namespace_exists(&self, resource: &Resource, key: &Key) -> Result<(), ApiError> {
+        if !resource.namespaced {
+            return Ok(());
+        }
+        let Some(namespaces) = self.registry.find("", "v1", "namespaces") else { return Ok(()) };
+        match self.get(namespaces, &(String::new(), key.0.clone())) {
+            None => Err(ApiError::not_found(namespaces, &key.0)),
+            Some(namespace) if !namespace.value["metadata"]["deletionTimestamp"].is_null() => {
+                let why = format!("unable to create new content in namespace {} because it is being terminated", key.0);
+                let mut error = ApiError::forbidden(resource, &key.1, why);
+                if let Some(details) = &mut error.details {
+                    details["causes"] = json!([{
+                        "reason": "NamespaceTerminating",
+                        "message": format!("namespace {} is being terminated", key.0),
+                        "field": "metadata.namespace",
+                    }]);
+                }
+                Err(error)
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn faults_of(
+        &self,
+        validator: &Validator,
+        resource: &Resource,
+        object: &Value,
+        old: Option<&Value>,
+    ) -> Vec<FieldError> {
+        let mut errors = metadata::validate(object);
+        match &resource.schema {
+            Some(schema) => errors.extend(schema.validate(validator, object, old)),
+            None => errors.extend(builtin::validate(resource, object, old)),
+        }
+        errors
+    }
+
+    fn mutate(
+        &self,
+        call: &Call,
+        key: &Key,
+        operation: Operation,
+        old: Option<&Value>,
+        object: &mut Value,
+    ) -> Result<(), ApiError> {
+        let review = self.review(call, key, operation, old);
+        for hook in self.admission.iter().filter(|hook| hook.handles(&review)) {
+            hook.mutate(&review, object)?;
+        }
+        Ok(())
+    }
+
+    /// Asks all hooks for their judgement.
+    pub(crate) fn validate(
+        &self,
+        call: &Call,
+        key: &Key,
+        operation: Operation,
+        old: Option<&Value>,
+        object: Option<&Value>,
+    ) -> Result<(), ApiError> {
+        let review = self.review(call, key, operation, old);
+        for hook in self.admission.iter().filter(|hook| hook.handles(&review)) {
+            hook.validate(&review, object)?;
+        }
+        Ok(())
+    }
+
+    fn review<'a>(&'a self, call: &'a Call, key: &'a Key, operation: Operation, old: Option<&'a Value>) -> Review<'a> {
+        Review {
+            operation,
+            resource: &call.resource,
+            subresource: &call.subresource,
+            namespace: &key.0,
+            name: &key.1,
+            actor: &call.actor,
+            dry_run: call.options.dry_run,
+            old,
+            cluster: ClusterView { state: self },
+        }
+    }
+}
+
+fn name_mismatch(name: &str, wanted: &str) -> ApiError {
+    ApiError::bad_request(format!("the name of the object ({name}) does not match the name on the URL ({wanted})"))
+}
+
+/// Checks that a body is of the resource's kind.
+pub(crate) fn decode(resource: &Resource, mut body: Value) -> Result<Value, ApiError> {
+    let Value::Object(fields) = &mut body else {
+        return Err(ApiError::bad_request("the object provided is unrecognized (must be of type JSON object)"));
+    };
+    let (kind, api_version) = (resource.kind.as_str(), resource.api_version());
+    if resource.custom && fields.get("kind").and_then(Value::as_str).unwrap_or_default().is_empty() {
+        return Err(ApiError::bad_request(format!("Object 'Kind' is missing in '{body}'")));
+    }
+    fields.entry("kind").or_insert_with(|| kind.into());
+    fields.entry("apiVersion").or_insert_with(|| api_version.clone().into());
+    if fields["apiVersion"] != api_version.as_str() {
+        let given = fields["apiVersion"].as_str().unwrap_or_default();
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({given}) does not match the expected API version ({api_version})"
+        )));
+    }
+    if fields["kind"] != kind {
+        let given = fields["kind"].as_str().unwrap_or_default();
+        return Err(ApiError::bad_request(format!(
+            "{given} in version {:?} cannot be handled as a {kind}: no kind {given:?} is registered for version {api_version:?}",
+            resource.version
+        )));
+    }
+    metadata_mut(&mut body);
+    Ok(body)
+}
+
+pub(crate) fn check_namespace(call: &Call, object: &mut Value) -> Result<(), ApiError> {
+    let given = text(object, "namespace").to_owned();
+    if given.is_empty() && call.resource.namespaced {
+        metadata_mut(object).insert("namespace".into(), call.namespace.clone().into());
+    } else if given != call.namespace {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    Ok(())
+}
+
+/// What a create may not set.
+fn reset_on_create(resource: &Resource, object: &mut Value) {
+    if resource.status
+        && resource.custom
+        && let Value::Object(fields) = object
+    {
+        fields.shift_remove("status");
+    }
+    builtin::reset_on_create(resource, object);
+}
+
+/// Prunes and fills in defaults; gives the paths of unknown fields.
+fn tidy(resource: &Resource, object: &mut Value) -> Vec<String> {
+    match &resource.schema {
+        Some(schema) => {
+            let unknown = schema.prune(object);
+            schema.apply_defaults(object);
+            unknown
+        }
+        None => {
+            builtin::apply_defaults(resource, object);
+            vec![]
+        }
+    }
+}
+
+fn refuse_unknown(call: &Call, unknown: &[String]) -> Result<(), ApiError> {
+    if !call.options.strict || unknown.is_empty() {
+        return Ok(());
+    }
+    let (resource, fields) =
+        (&call.resource, unknown.iter().map(|path| format!("unknown field {path:?}")).collect::<Vec<_>>());
+    Err(ApiError::bad_request(format!(
+        "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",
+        resource.kind,
+        resource.version,
+        resource.kind,
+        fields.join(", ")
+    )))
+}
+
+/// A write to the object leaves `status` as it is, one to `status` leaves the rest.
+fn keep_other_part(resource: &Resource, subresource: &str, object: &mut Value, old: &Value) {
+    if !resource.status {
+        return;
+    }
+    let Value::Object(fields) = object else { return };
+    if subresource != "status" {
+        match old.get("status") {
+            Some(status) => fields.insert("status".into(), status.clone()),
+            None => fields.shift_remove("status"),
+        };
+        return;
+    }
+    let Value::Object(old) = old else { return };
+    // Built-in types let a status update change labels and annotations too (the kubelet does); custom ones do not.
+    fields.retain(|name, _| name == "status" || old.contains_key(name));
+    for (name, value) in old {
+        if name != "status" && (resource.custom || name != "metadata") {
+            fields.insert(name.clone(), value.clone());
+        }
+    }
+}
+
+fn count_generation(resource: &Resource, object: &mut Value, old: &Value) {
+    let changed = match resource.generation {
+        Generation::None => return,
+        Generation::Spec => object.get("spec") != old.get("spec"),
+        Generation::Custom => {
+            let counted = |value: &Value| -> Value {
+                let mut fields = value.as_object().cloned().unwrap_or_default();
+                fields.shift_remove("metadata");
+                if resource.status {
+                    fields.shift_remove("status");
+                }
+                Value::Object(fields)
+            };
+            counted(object) != counted(old)
+        }
+    };
+    let generation = old["metadata"]["generation"].as_i64().unwrap_or(1) + i64::from(changed);
+    metadata_mut(object).insert("generation".into(), generation.into());
+}
+
+fn immutable_faults(object: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = vec![];
+    for field in ["name", "namespace", "uid"] {
+        let (new, old) = (&object["metadata"][field], &old["metadata"][field]);
+        if new != old {
+            errors.push(FieldError::invalid(format!("metadata.{field}"), new, "field is immutable"));
+        }
+    }
+    // A finalizer may leave a deleted object but none may join it.
+    if !old["metadata"]["deletionTimestamp"].is_null() {
+        let list = |value: &Value| value["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+        let before = list(old);
+        let new: Vec<String> = list(object)
+            .iter()
+            .filter(|item| !before.contains(item))
+            .filter_map(Value::as_str)
+            .map(|text| format!("{text:?}"))
+            .collect();
+        if !new.is_empty() {
+            let what = "no new finalizers can be added if the object is being deleted, found new finalizers";
+            errors
+                .push(FieldError::forbidden("metadata.finalizers", &format!("{what} []string{{{}}}", new.join(", "))));
+        }
+    }
+    errors
+}
