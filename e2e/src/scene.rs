@@ -5,14 +5,16 @@ use crate::control_plane::Stand;
 use crate::control_plane::nodes::{self, NewNode, SCENARIO};
 use crate::control_plane::objects;
 use crate::tools::shared;
+use crate::wait::{Look, until};
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// What scenarios leave in the cluster, in the order in which it is deleted: group, version, kind. Nothing of these
 /// kinds belongs to the control plane itself.
@@ -87,6 +89,19 @@ impl Scene {
             .await
             .with_context(|| format!("creating the namespace {name}"))?;
         Ok(())
+    }
+
+    /// Waits until pods can be created in the scenario's namespace: they need its `default` ServiceAccount, which the
+    /// controller manager makes.
+    ///
+    /// # Errors
+    /// When that takes too long.
+    pub async fn wait_for_default_account(&self) -> anyhow::Result<()> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.admin(), &self.namespace);
+        until("the default ServiceAccount exists", Duration::from_mins(1), || async {
+            Ok(Look::some(accounts.get_opt("default").await?.map(drop), "not there yet"))
+        })
+        .await
     }
 
     /// Installs KubeVirt's own CRDs and waits until they are served. Asking twice changes nothing.

@@ -76,14 +76,6 @@ pub async fn api_of(
     })
 }
 
-/// An object as the client wants it.
-///
-/// # Errors
-/// When it has no name or metadata that make no sense.
-pub fn dynamic(object: &Value) -> anyhow::Result<DynamicObject> {
-    serde_json::from_value(object.clone()).with_context(|| format!("not a Kubernetes object: {object}"))
-}
-
 /// Applies objects on the server, each as its own field manager's whole wish.
 ///
 /// # Errors
@@ -104,18 +96,41 @@ pub async fn apply(client: &Client, objects: &[Value]) -> anyhow::Result<Vec<Dyn
     Ok(applied)
 }
 
-/// Asks what the API server would answer to the creation of an object, without creating it.
+/// The text of each document of a YAML text; those without an `apiVersion` (comments only) are left out.
+pub fn texts(text: &str) -> Vec<&str> {
+    text.split("\n---").filter(|document| document.contains("apiVersion:")).collect()
+}
+
+/// As much of an object as it takes to know where it belongs, whatever else is wrong with it.
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Address {
+    api_version: String,
+    kind: String,
+    #[serde(default)]
+    metadata: AddressMetadata,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+struct AddressMetadata {
+    namespace: Option<String>,
+}
+
+/// Asks what the API server would answer to the creation of one YAML document, without creating anything. The API
+/// server reads the text itself, so that nothing of ours softens it.
 ///
 /// # Errors
-/// When it could not be asked: an unknown kind, or no metadata. The inner result is the API server's verdict.
-pub async fn try_create(client: &Client, object: &Value) -> anyhow::Result<Result<DynamicObject, kube::Error>> {
-    let wanted = dynamic(object)?;
-    let api = api_of(client, &kind_of(object)?, wanted.metadata.namespace.as_deref()).await?;
+/// When it could not be asked, for example because the kind is unknown. The inner result is the verdict.
+pub async fn try_create(client: &Client, document: &str) -> anyhow::Result<Result<DynamicObject, kube::Error>> {
+    let address: Address = serde_yaml::from_str(document)?;
+    let types = TypeMeta { api_version: address.api_version, kind: address.kind };
+    let api = api_of(client, &GroupVersionKind::try_from(&types)?, address.metadata.namespace.as_deref()).await?;
     // Strict: a field that the schema does not know is a refusal, as `kubectl apply` has it.
     let path = format!("{}?dryRun=All&fieldValidation=Strict", api.resource_url());
     let request = http::Request::post(path)
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .body(serde_json::to_vec(object)?)?;
+        .header(http::header::CONTENT_TYPE, "application/yaml")
+        .header(http::header::ACCEPT, "application/json")
+        .body(document.as_bytes().to_vec())?;
     Ok(client.request::<DynamicObject>(request).await)
 }
 

@@ -1,7 +1,9 @@
 //! End-to-end scenarios on a real Kubernetes control plane (`miyako_e2e::control_plane`).
 
 mod crds;
+mod fit;
 mod nodes;
+mod verdicts;
 
 use miyako_e2e::driver::{Scenario, run};
 use std::path::Path;
@@ -13,7 +15,10 @@ fn main() -> ExitCode {
         vec![
             Scenario::new("crds_of_kubevirt_are_served", crds::kubevirts_are_served),
             Scenario::new("crds_of_ours_are_served", crds::ours_are_served),
+            Scenario::new("good_resources_are_taken", verdicts::good_resources_are_taken),
+            Scenario::new("bad_resources_are_refused", verdicts::bad_resources_are_refused),
             Scenario::new("nodes_run_what_the_scheduler_places", nodes::run_what_the_scheduler_places),
+            Scenario::new("fit_answers_as_the_scheduler_does", fit::answers_as_the_scheduler_does),
             Scenario::new("nodes_fall_silent_and_wake", nodes::fall_silent_and_wake),
         ],
     )

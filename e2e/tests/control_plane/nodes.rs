@@ -19,12 +19,8 @@ pub(crate) async fn run_what_the_scheduler_places(scene: Arc<Scene>) -> anyhow::
         "spec": { "containers": [{ "name": "main", "image": "none", "resources": { "requests": { "cpu": "4" } } }] },
     }))?;
     let pods: Api<Pod> = Api::namespaced(scene.admin(), scene.namespace());
-    until("the pod is created", Duration::from_secs(30), || async {
-        // The namespace's default ServiceAccount may not exist yet.
-        pods.create(&PostParams::default(), &pod).await?;
-        Ok(Look::Done(()))
-    })
-    .await?;
+    scene.wait_for_default_account().await?;
+    pods.create(&PostParams::default(), &pod).await?;
     let node = until("the pod runs", Duration::from_mins(1), || async {
         let pod = pods.get("worker").await?;
         let running = pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"));
