@@ -1,4 +1,18 @@
 //! From the cluster to a [`Snapshot`](miyako_core::model::Snapshot): watches, agents' samples, Prometheus.
+//!
+//! * [`convert`]: Kubernetes objects → model values; pure.
+//! * `watch`: lists and follows each kind and prunes objects at once.
+//! * `world`: the one owner of what is known; joins what changed.
+//! * [`Observer`]: the two together.
+//! * [`load`]: what agents and Prometheus measure.
 
 pub mod convert;
 pub mod load;
+mod observer;
+mod seen;
+mod watch;
+mod world;
+
+pub use observer::{Expected, Observer, Settings};
+pub use seen::{Kind, ObjectKey};
+pub use world::{EXPECTED_WITHIN, TOO_LONG};

@@ -38,9 +38,18 @@ const MAINTENANCE_ANNOTATIONS: [(&str, &[&str]); 3] = [
     ("weave.works/kured-reboot-in-progress", &[]),
 ];
 
+/// A node and what else its object told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObservedNode {
+    /// The node as the planner sees it.
+    pub node: Node,
+    /// Its kubelet's version: several of them in one cluster mean an upgrade.
+    pub kubelet: String,
+}
+
 /// Converts a node. Its power, wake test and virt-handler come from other objects.
 #[must_use]
-pub fn convert(node: &KubeNode) -> Converted<Node> {
+pub fn convert(node: &KubeNode) -> Converted<ObservedNode> {
     let mut problems = Problems::default();
     let metadata = &node.metadata;
     let labels = metadata.labels.clone().unwrap_or_default();
@@ -72,7 +81,8 @@ pub fn convert(node: &KubeNode) -> Converted<Node> {
     converted.maintenance = maintenance(node, &converted);
     converted.virt_handler_ready = false;
     converted.labels = labels;
-    Converted::new(converted, problems)
+    let kubelet = status.and_then(|status| status.node_info.as_ref()).map(|info| info.kubelet_version.clone());
+    Converted::new(ObservedNode { node: converted, kubelet: kubelet.unwrap_or_default() }, problems)
 }
 
 fn read_taint(index: usize, taint: &KubeTaint, problems: &mut Problems) -> Option<Taint> {
@@ -134,7 +144,7 @@ mod tests {
         let object = json!({"metadata": {"name": "n1", "annotations": annotations}, "spec": spec});
         let converted = convert(&from_value(object).unwrap());
         assert_eq!(converted.problems, []);
-        converted.value
+        converted.value.node
     }
 
     #[test]
@@ -169,6 +179,6 @@ mod tests {
         let converted = convert(&from_value(object).unwrap());
         let fields: Vec<_> = converted.problems.iter().map(|problem| problem.field.as_str()).collect();
         assert_eq!(fields, ["status.allocatable.cpu", "status.allocatable.memory", "spec.taints[0].effect"]);
-        assert_eq!(converted.value.allocatable, Default::default());
+        assert_eq!(converted.value.node.allocatable, Default::default());
     }
 }

@@ -19,6 +19,8 @@ pub struct ObservedPod {
     pub launcher: Option<Launcher>,
     /// A ready virt-handler.
     pub ready_handler: bool,
+    /// A descheduler, by the labels of its chart and manifests.
+    pub descheduler: bool,
 }
 
 /// What a launcher pod tells about its VM.
@@ -84,7 +86,10 @@ pub fn convert(pod: &KubePod) -> Converted<ObservedPod> {
     let ready_handler = converted.labels.get(kubevirt::APP).is_some_and(|app| app == kubevirt::HANDLER)
         && !converted.terminating
         && condition(status, "Ready").is_some_and(|condition| condition.status == "True");
-    Converted::new(ObservedPod { pod: converted, launcher, ready_handler }, problems)
+    let descheduler = ["app.kubernetes.io/name", "app", "k8s-app"]
+        .into_iter()
+        .any(|key| converted.labels.get(key).is_some_and(|name| name == "descheduler"));
+    Converted::new(ObservedPod { pod: converted, launcher, ready_handler, descheduler }, problems)
 }
 
 /// Who is behind a pod. A launcher without a readable VM is nobody's: it keeps its node awake, and nothing moves it.

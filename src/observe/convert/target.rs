@@ -4,9 +4,12 @@
 //! migration`, `prepareNodeSelectorForHostCpuModel`). We take the launcher that runs, which went through the same
 //! rendering, drop what only *its* migration added, and add what the next one will.
 
-use super::{pod, pod::Launcher, vmi::ObservedVmi};
+use super::{
+    pod::{self, Launcher},
+    vmi::Asks,
+};
 use miyako_api::names::{kubernetes, kubevirt};
-use miyako_core::model::{Labels, NodeSelector, Scheduling};
+use miyako_core::model::{Labels, NodeSelector, Scheduling, Vm};
 use std::collections::BTreeMap;
 
 /// Keys by which people and programs send a migration somewhere (`addedNodeSelector`). They stay in the selector of
@@ -16,12 +19,18 @@ const PLACES: [&str; 3] = [kubernetes::HOSTNAME, kubernetes::ZONE, kubernetes::R
 /// The constraints of the next target of this VM, whose launcher runs on a node with such labels and whose volumes
 /// are bound to such places.
 #[must_use]
-pub fn next(vmi: &ObservedVmi, launcher: &Launcher, source: Option<&Labels>, volumes: Vec<NodeSelector>) -> Scheduling {
+pub fn next(
+    vm: &Vm,
+    asks: &Asks,
+    launcher: &Launcher,
+    source: Option<&Labels>,
+    volumes: Vec<NodeSelector>,
+) -> Scheduling {
     let mut target = Scheduling::clone(&launcher.scheduling);
-    let own = &vmi.node_selector;
+    let own = &asks.node_selector;
     target.node_selector.retain(|key, _| !PLACES.contains(&key.as_str()) || own.contains_key(key));
     if let Some(source) = source {
-        if vmi.host_model {
+        if asks.host_model {
             add_host_model(&mut target.node_selector, source);
         }
         let vendor =
@@ -31,7 +40,7 @@ pub fn next(vmi: &ObservedVmi, launcher: &Launcher, source: Option<&Labels>, vol
             target.node_selector.insert(key.clone(), value.clone());
         }
     }
-    let apart = pod::apart_from_own_launchers(&vmi.vm.key.namespace, &vmi.vm.uid);
+    let apart = pod::apart_from_own_launchers(&vm.key.namespace, &vm.uid);
     if !target.anti_affinity.iter().any(|term| term.selector == apart.selector) {
         target.anti_affinity.push(apart);
     }

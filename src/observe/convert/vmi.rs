@@ -20,6 +20,13 @@ use std::{
 pub struct ObservedVmi {
     /// The VM; `target`, `launcher_labels` and `user_migration_policy` are still empty.
     pub vm: Vm,
+    /// What it asks of nodes and volumes.
+    pub asks: Asks,
+}
+
+/// What a VMI asks of nodes and volumes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asks {
     /// Node labels that the VM asks for itself.
     pub node_selector: BTreeMap<String, String>,
     /// Its CPU is the host's model, so a target must offer the source's.
@@ -65,14 +72,13 @@ pub fn convert(vmi: &VirtualMachineInstance) -> Converted<ObservedVmi> {
         user_migration_policy: None,
     };
     let model = vmi.spec.domain.cpu.as_ref().and_then(|cpu| cpu.model.as_deref());
-    let observed = ObservedVmi {
-        vm,
+    let asks = Asks {
         node_selector: vmi.spec.node_selector.clone(),
         host_model: model == Some("host-model"),
         claims: vmi.spec.volumes.iter().filter_map(|volume| volume.claim()).map(Name::from).collect(),
         evacuating_from: named(&status.evacuation_node_name),
     };
-    Converted::new(observed, problems)
+    Converted::new(ObservedVmi { vm, asks }, problems)
 }
 
 /// What people wrote on a VMI or a VirtualMachine, as label or annotation.

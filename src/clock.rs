@@ -1,0 +1,58 @@
+//! What time it is. Everything that asks is given a [`Clock`]; [`SystemClock`] alone reads the machine's.
+
+use miyako_core::model::Timestamp;
+use std::time::SystemTime;
+use tokio::time::Instant;
+
+/// Tells the time of day.
+pub trait Clock: Send + Sync + 'static {
+    /// The moment it is now. It may jump, in either direction: people set clocks.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
+    fn now(&self) -> Timestamp {
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+/// Simulated time: a fixed beginning, and tokio's (paused) time since then.
+#[derive(Debug, Clone, Copy)]
+pub struct SimClock {
+    epoch: Timestamp,
+    began: Instant,
+}
+
+impl SimClock {
+    /// A clock that shows `epoch` now and runs with tokio's time.
+    #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "tokio's time, which simulations pause and drive")]
+    pub fn starting_at(epoch: Timestamp) -> Self {
+        Self { epoch, began: Instant::now() }
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Timestamp {
+        self.epoch + self.began.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn simulated_time_is_tokios() {
+        let clock = SimClock::starting_at(Timestamp::from_secs(1_000_000));
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        assert_eq!(clock.now(), Timestamp::from_secs(1_000_090));
+    }
+}

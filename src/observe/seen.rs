@@ -1,0 +1,270 @@
+//! What watches tell: kinds, keys, and objects already pruned to what the model needs.
+
+use super::convert::{
+    Converted, Problem, class, kubevirt, migration, migration_policy, namespace, node, node_power, objects, plan, pod,
+    policy, storage, switches, vm, vmi,
+};
+use k8s_openapi::{
+    api::{
+        apps::v1::DaemonSet,
+        core::v1::{ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota},
+        storage::v1::StorageClass,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::Resource;
+use miyako_api::{
+    ConsolidationPlan, ConsolidationPolicy, NodePower, NodePowerClass,
+    kubevirt::{KubeVirt, MigrationPolicy, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration},
+};
+use miyako_core::model::{self, Labels, Name, NodeClass, NodeSelector, PlanRecord, Quota, Switches, Uid};
+use serde::de::DeserializeOwned;
+use std::fmt;
+
+/// The kinds that are watched, in the order in which their changes are applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the API's own names")]
+pub enum Kind {
+    Namespace,
+    Node,
+    NodePower,
+    StorageClass,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    ResourceQuota,
+    MigrationPolicy,
+    KubeVirt,
+    DaemonSet,
+    VirtualMachine,
+    VirtualMachineInstance,
+    Pod,
+    VirtualMachineInstanceMigration,
+    NodePowerClass,
+    ConsolidationPolicy,
+    ConsolidationPlan,
+    ConfigMap,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 18] = [
+        Self::Namespace,
+        Self::Node,
+        Self::NodePower,
+        Self::StorageClass,
+        Self::PersistentVolume,
+        Self::PersistentVolumeClaim,
+        Self::ResourceQuota,
+        Self::MigrationPolicy,
+        Self::KubeVirt,
+        Self::DaemonSet,
+        Self::VirtualMachine,
+        Self::VirtualMachineInstance,
+        Self::Pod,
+        Self::VirtualMachineInstanceMigration,
+        Self::NodePowerClass,
+        Self::ConsolidationPolicy,
+        Self::ConsolidationPlan,
+        Self::ConfigMap,
+    ];
+
+    /// Its CRD comes with KubeVirt: without KubeVirt there are simply none.
+    #[must_use]
+    pub fn comes_with_kubevirt(self) -> bool {
+        matches!(
+            self,
+            Self::MigrationPolicy
+                | Self::KubeVirt
+                | Self::VirtualMachine
+                | Self::VirtualMachineInstance
+                | Self::VirtualMachineInstanceMigration
+        )
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Which object of a kind. Cluster-scoped objects have an empty namespace.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// Its namespace.
+    pub namespace: Name,
+    /// Its name.
+    pub name: Name,
+}
+
+impl ObjectKey {
+    /// The key of the object with this metadata.
+    #[must_use]
+    pub fn of(metadata: &ObjectMeta) -> Self {
+        let namespace = Name::from(metadata.namespace.as_deref().unwrap_or_default());
+        Self { namespace, name: objects::name(metadata) }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.namespace.as_str() {
+            "" => fmt::Display::fmt(&self.name, f),
+            namespace => write!(f, "{namespace}/{}", self.name),
+        }
+    }
+}
+
+/// How new an object or a list is. Kubernetes promises that resource versions of one kind compare as numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version(pub(crate) u64);
+
+impl Version {
+    /// Reads a resource version; one that is no number is older than all others.
+    #[must_use]
+    pub(crate) fn read(text: Option<&str>) -> Self {
+        Self(text.and_then(|text| text.parse().ok()).unwrap_or_default())
+    }
+}
+
+/// An object, pruned.
+#[derive(Debug, Clone)]
+pub(crate) enum Object {
+    Namespace(Labels),
+    Node(Box<node::ObservedNode>),
+    NodePower(node_power::ObservedPower),
+    StorageClass { waits_for_consumer: bool },
+    Volume(Vec<NodeSelector>),
+    Claim(storage::Claim),
+    Quota(Option<Quota>),
+    MigrationPolicy(Option<migration_policy::UserMigrationPolicy>),
+    KubeVirt(model::KubeVirt),
+    Handler { rolling_out: Option<bool> },
+    VirtualMachine(vm::ObservedVirtualMachine),
+    Vmi(Box<vmi::ObservedVmi>),
+    Pod(Box<pod::ObservedPod>),
+    Migration(Box<model::Migration>),
+    Class(Box<NodeClass>),
+    Policy(Box<policy::Resolved>),
+    Plan(Box<PlanRecord>),
+    Switches(Switches),
+}
+
+/// One object as it was seen.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) key: ObjectKey,
+    pub(crate) uid: Uid,
+    pub(crate) version: Version,
+    /// None if it can't be read and nothing of its kind can stand for it.
+    pub(crate) object: Option<Object>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// News of one kind.
+#[derive(Debug, Clone)]
+pub(crate) enum Update {
+    /// All objects there are, as of a version.
+    All(Vec<Seen>, Version),
+    /// An object as it is now.
+    Is(Box<Seen>),
+    /// An object is gone; its last version.
+    Gone(ObjectKey, Uid, Version),
+    /// A direct read of an object: as it is, or that it is not.
+    Read(ObjectKey, Option<Box<Seen>>),
+    /// The watch is alive: connected, or a bookmark.
+    Alive,
+    /// The watch fails.
+    Failed(String),
+    /// The API server does not know the kind.
+    Unknown,
+}
+
+/// A kind that is watched: how its objects are pruned.
+pub(crate) trait Watched:
+    Resource<DynamicType = ()> + DeserializeOwned + Clone + fmt::Debug + Send + 'static
+{
+    /// Which kind it is.
+    const KIND: Kind;
+
+    /// Prunes an object.
+    fn prune(&self) -> Converted<Object>;
+
+    /// What stands for an object that can't be read.
+    fn unreadable(_name: &str, _error: &str) -> Option<Object> {
+        None
+    }
+
+    /// The object as it was seen.
+    fn seen(metadata: &ObjectMeta, object: Result<&Self, &str>) -> Seen {
+        let key = ObjectKey::of(metadata);
+        let (object, problems) = match object {
+            Ok(object) => {
+                let Converted { value, problems } = object.prune();
+                (Some(value), problems)
+            }
+            Err(error) => {
+                let problem = Problem { field: String::new(), message: format!("the object can't be read: {error}") };
+                (Self::unreadable(key.name.as_str(), error), vec![problem])
+            }
+        };
+        Seen {
+            key,
+            uid: objects::uid(metadata),
+            version: Version::read(metadata.resource_version.as_deref()),
+            object,
+            problems,
+        }
+    }
+}
+
+impl<T> Converted<T> {
+    fn map<U>(self, into: impl FnOnce(T) -> U) -> Converted<U> {
+        Converted { value: into(self.value), problems: self.problems }
+    }
+
+    fn fine(value: T) -> Self {
+        Self { value, problems: Vec::new() }
+    }
+}
+
+macro_rules! watched {
+    ($($kind:ident, |$object:ident| $prune:expr $(, unreadable: |$name:ident, $error:ident| $stands:expr)?;)*) => {$(
+        impl Watched for $kind {
+            const KIND: Kind = Kind::$kind;
+
+            fn prune(&self) -> Converted<Object> {
+                let $object = self;
+                $prune
+            }
+
+            $(fn unreadable($name: &str, $error: &str) -> Option<Object> {
+                Some($stands)
+            })?
+        }
+    )*};
+}
+
+watched! {
+    Namespace, |it| Converted::fine(Object::Namespace(namespace::convert(it).1));
+    Node, |it| node::convert(it).map(|node| Object::Node(Box::new(node)));
+    NodePower, |it| Converted::fine(Object::NodePower(node_power::convert(it)));
+    StorageClass, |it| Converted::fine(Object::StorageClass { waits_for_consumer: storage::waits_for_consumer(it).1 });
+    PersistentVolume, |it| storage::volume(it).map(Object::Volume);
+    PersistentVolumeClaim, |it| Converted::fine(Object::Claim(storage::claim(it)));
+    ResourceQuota, |it| namespace::quota(it).map(Object::Quota);
+    MigrationPolicy, |it| Converted::fine(Object::MigrationPolicy(migration_policy::convert(it)));
+    KubeVirt, |it| kubevirt::convert(it).map(Object::KubeVirt);
+    DaemonSet, |it| Converted::fine(Object::Handler { rolling_out: kubevirt::handler_rolling_out(it) });
+    VirtualMachine, |it| vm::convert(it).map(Object::VirtualMachine);
+    VirtualMachineInstance, |it| vmi::convert(it).map(|vmi| Object::Vmi(Box::new(vmi)));
+    Pod, |it| pod::convert(it).map(|pod| Object::Pod(Box::new(pod)));
+    VirtualMachineInstanceMigration, |it| migration::convert(it).map(|one| Object::Migration(Box::new(one)));
+    NodePowerClass, |it| class::convert(objects::name(&it.metadata).as_str(), &it.spec).map(|class| Object::Class(Box::new(class))),
+        unreadable: |name, error| Object::Class(Box::new(class::unreadable(name, error)));
+    ConsolidationPolicy, |it| policy::resolve(objects::name(&it.metadata).as_str(), &it.spec).map(|policy| Object::Policy(Box::new(policy))),
+        unreadable: |name, error| Object::Policy(Box::new(policy::unreadable(name, error)));
+    ConsolidationPlan, |it| plan::convert(it).map(|plan| Object::Plan(Box::new(plan)));
+    ConfigMap, |it| switches::convert(it).map(Object::Switches),
+        unreadable: |_name, error| Object::Switches(switches::unreadable(error));
+}

@@ -1,0 +1,552 @@
+//! The one owner of what is known: takes in the watches' news and keeps a [`Snapshot`] that is always ready.
+//!
+//! The work of a tick follows what changed, not what there is: an event puts its object in place and marks what is
+//! joined from it, and [`World::refresh`] joins the marked ones. Nothing here waits, reads a clock or talks to anyone.
+
+mod expectation;
+mod freshness;
+mod history;
+mod migrations;
+mod policies;
+mod pool;
+mod storage;
+mod vms;
+
+pub use expectation::EXPECTED_WITHIN;
+pub use freshness::TOO_LONG;
+
+use super::{
+    convert::{Problem, node_power::ObservedPower, pod::ObservedPod},
+    seen::{Kind, Object, ObjectKey, Seen, Update, Version},
+};
+use expectation::Expectations;
+use freshness::Freshness;
+use history::History;
+use migrations::Migrations;
+use miyako_core::model::{
+    ClassName, KubeVirt, KubeVirtProblem, Labels, LoadTable, MigrationName, Name, Namespace, Node, NodeName, PlanName,
+    PlanRecord, PodKey, PodOwner, PodPhase, Policies, PolicyName, Quota, Snapshot, Switches, Timestamp, Uid, VmKey,
+};
+use policies::Outsides;
+use pool::Pool;
+use std::collections::{BTreeMap, BTreeSet};
+use storage::Storage;
+use vms::{Around, Vms};
+
+/// Problems are kept for so many objects; a cluster with more has one problem, not many.
+const MOST_PROBLEMS: usize = 1000;
+
+/// Everything that is known.
+pub(super) struct World {
+    snapshot: Snapshot,
+    policies: Policies,
+    freshness: Freshness,
+    expectations: Expectations,
+    pool: Pool,
+    vms: Vms,
+    migrations: Migrations,
+    storage: Storage,
+    outsides: Outsides,
+    history: History,
+    powers: BTreeMap<NodeName, ObservedPower>,
+    /// Ready virt-handler pods by node, and their nodes.
+    handlers: BTreeMap<NodeName, BTreeSet<PodKey>>,
+    handler_nodes: BTreeMap<PodKey, NodeName>,
+    kubevirts: BTreeMap<ObjectKey, KubeVirt>,
+    /// virt-handler DaemonSets: whether each is being rolled out.
+    rollouts: BTreeMap<ObjectKey, bool>,
+    problems: BTreeMap<(Kind, ObjectKey), Vec<Problem>>,
+}
+
+impl World {
+    /// Knows nothing yet.
+    pub(super) fn new() -> Self {
+        let missing = KubeVirt { problem: Some(KubeVirtProblem::Missing), ..KubeVirt::default() };
+        Self {
+            snapshot: Snapshot { kubevirt: missing, ..Snapshot::default() },
+            policies: Policies::default(),
+            freshness: Freshness::new(),
+            expectations: Expectations::default(),
+            pool: Pool::default(),
+            vms: Vms::default(),
+            migrations: Migrations::default(),
+            storage: Storage::default(),
+            outsides: Outsides::default(),
+            history: History::default(),
+            powers: BTreeMap::new(),
+            handlers: BTreeMap::new(),
+            handler_nodes: BTreeMap::new(),
+            kubevirts: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
+            problems: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in one piece of news.
+    pub(super) fn apply(&mut self, kind: Kind, update: Update, now: Timestamp) {
+        match update {
+            Update::All(all, version) => {
+                self.replace(kind, all, version);
+                self.freshness.listed(kind, now);
+            }
+            Update::Is(seen) => {
+                self.freshness.alive(kind, now);
+                if self.expectations.admits(kind, &seen.key, &seen.uid, seen.version) {
+                    self.put(kind, *seen);
+                }
+            }
+            Update::Gone(key, uid, version) => {
+                self.freshness.alive(kind, now);
+                if self.expectations.admits_gone(kind, &key, &uid, version) {
+                    self.remove(kind, &key);
+                }
+            }
+            Update::Read(key, found) => {
+                self.expectations.settled(kind, &key);
+                match found {
+                    Some(seen) => self.put(kind, *seen),
+                    None => self.remove(kind, &key),
+                }
+            }
+            Update::Alive => self.freshness.alive(kind, now),
+            Update::Failed(error) => self.freshness.failed(kind, error, now),
+            Update::Unknown => {
+                self.replace(kind, Vec::new(), Version(u64::MAX));
+                self.freshness.unknown(kind);
+            }
+        }
+    }
+
+    /// An own write, as the API server answered it.
+    pub(super) fn written(&mut self, kind: Kind, seen: Seen, now: Timestamp) {
+        self.expectations.written(kind, seen.key.clone(), seen.version, now);
+        self.put(kind, seen);
+    }
+
+    /// An own deletion that took the object away at once.
+    pub(super) fn deleted(&mut self, kind: Kind, key: ObjectKey, uid: Uid, now: Timestamp) {
+        self.remove(kind, &key);
+        self.expectations.deleted(kind, key, uid, now);
+    }
+
+    /// Own writes that should have come back through the watch long ago.
+    pub(super) fn overdue(&mut self, now: Timestamp) -> Vec<(Kind, ObjectKey)> {
+        self.expectations.overdue(now)
+    }
+
+    /// Own writes that have not come back through the watch.
+    pub(super) fn expected(&self) -> usize {
+        self.expectations.len()
+    }
+
+    /// Everything has been listed once.
+    pub(super) fn synced(&self) -> bool {
+        self.freshness.synced()
+    }
+
+    /// When each watch last gave a sign of life.
+    pub(super) fn last_signs(&self) -> BTreeMap<Kind, Option<Timestamp>> {
+        self.freshness.last_signs()
+    }
+
+    /// What is wrong with which objects.
+    pub(super) fn problems(&self) -> impl Iterator<Item = (Kind, &ObjectKey, &[Problem])> {
+        self.problems.iter().map(|((kind, key), problems)| (*kind, key, problems.as_slice()))
+    }
+
+    /// What was measured, for whoever measures.
+    pub(super) fn load_mut(&mut self) -> &mut LoadTable {
+        &mut self.snapshot.load
+    }
+
+    /// The Snapshot and the policies as of the last refresh.
+    pub(super) fn view(&self) -> (&Snapshot, &Policies) {
+        (&self.snapshot, &self.policies)
+    }
+
+    /// Joins what changed, and judges what the mere passing of time changes.
+    pub(super) fn refresh(&mut self, now: Timestamp) {
+        self.snapshot.incomplete = self.freshness.incomplete(now);
+        if !self.freshness.synced() {
+            // Joining a half-known world would only be done again.
+            return;
+        }
+        let Snapshot { nodes, pods, vms, migrations, namespaces, .. } = &mut self.snapshot;
+        let unfinished = &self.migrations.unfinished;
+        let around = Around { nodes, pods, namespaces, storage: &self.storage, unfinished };
+        self.vms.refresh(vms, &around, &mut self.pool);
+        self.migrations.refresh(migrations, &self.vms.launchers);
+        self.snapshot.evacuations_waiting = self.evacuations_waiting();
+        self.history.refresh(&mut self.snapshot.history, now);
+        self.outsides.refresh(&mut self.policies, &self.snapshot, &self.vms.backing_up, now);
+    }
+
+    /// VMs that KubeVirt wants to move away and that hold none of its slots yet.
+    fn evacuations_waiting(&self) -> u32 {
+        let all = &self.snapshot.migrations;
+        let mut waiting = self.migrations.system_waiting(all);
+        let evacuating = self.vms.evacuating.iter().filter(|vm| !self.migrations.holds_slot(vm, all));
+        waiting.extend(evacuating);
+        u32::try_from(waiting.len()).unwrap_or(u32::MAX)
+    }
+
+    fn replace(&mut self, kind: Kind, all: Vec<Seen>, version: Version) {
+        let told: BTreeSet<_> = all.iter().map(|seen| seen.key.clone()).collect();
+        for key in self.known(kind) {
+            if !told.contains(&key) && self.expectations.admits_absence(kind, &key, version) {
+                self.remove(kind, &key);
+            }
+        }
+        for seen in all {
+            if self.expectations.admits(kind, &seen.key, &seen.uid, seen.version) {
+                self.put(kind, seen);
+            }
+        }
+    }
+
+    /// All objects of a kind that something is known about.
+    fn known(&self, kind: Kind) -> Vec<ObjectKey> {
+        let cluster = |name: &str| ObjectKey { namespace: Name::from(""), name: Name::from(name) };
+        let namespaced = |namespace: &Name, name: &Name| ObjectKey { namespace: namespace.clone(), name: name.clone() };
+        let snapshot = &self.snapshot;
+        let mut known: Vec<_> = match kind {
+            Kind::Namespace => snapshot.namespaces.keys().map(|name| cluster(name.as_str())).collect(),
+            Kind::Node => snapshot.nodes.keys().map(|name| cluster(name.as_str())).collect(),
+            Kind::NodePower => self.powers.keys().map(|name| cluster(name.as_str())).collect(),
+            Kind::StorageClass => self.storage.classes.keys().map(|name| cluster(name.as_str())).collect(),
+            Kind::PersistentVolume => self.storage.volumes.keys().map(|name| cluster(name.as_str())).collect(),
+            Kind::PersistentVolumeClaim => {
+                self.storage.claims.keys().map(|(namespace, name)| namespaced(namespace, name)).collect()
+            }
+            Kind::ResourceQuota => {
+                let quotas = |(namespace, has): (&Name, &Namespace)| {
+                    has.quotas
+                        .iter()
+                        .map(|quota| namespaced(namespace, &Name::from(quota.name.as_str())))
+                        .collect::<Vec<_>>()
+                };
+                snapshot.namespaces.iter().flat_map(quotas).collect()
+            }
+            Kind::MigrationPolicy => self.vms.policies.keys().map(|name| cluster(name.as_str())).collect(),
+            Kind::KubeVirt => self.kubevirts.keys().cloned().collect(),
+            Kind::DaemonSet => self.rollouts.keys().cloned().collect(),
+            Kind::VirtualMachine => self.vms.machines.keys().map(|key| namespaced(&key.namespace, &key.name)).collect(),
+            Kind::VirtualMachineInstance => {
+                snapshot.vms.keys().map(|key| namespaced(&key.namespace, &key.name)).collect()
+            }
+            Kind::Pod => snapshot.pods.keys().map(|key| namespaced(&key.namespace, &key.name)).collect(),
+            Kind::VirtualMachineInstanceMigration => {
+                snapshot.migrations.keys().map(|key| namespaced(&key.namespace, &key.name)).collect()
+            }
+            Kind::NodePowerClass => self.policies.classes.keys().map(|name| cluster(name.as_str())).collect(),
+            Kind::ConsolidationPolicy => self.policies.policies.keys().map(|name| cluster(name.as_str())).collect(),
+            Kind::ConsolidationPlan => {
+                let names: BTreeSet<_> = snapshot.plans.keys().chain(self.history.plans()).collect();
+                names.into_iter().map(|name| cluster(name.as_str())).collect()
+            }
+            Kind::ConfigMap => Vec::new(),
+        };
+        known.extend(self.problems.keys().filter(|(of, _)| *of == kind).map(|(_, key)| key.clone()));
+        known
+    }
+
+    fn put(&mut self, kind: Kind, seen: Seen) {
+        let Seen { key, object, problems, .. } = seen;
+        let id = (kind, key);
+        if problems.is_empty() {
+            self.problems.remove(&id);
+        } else if self.problems.len() < MOST_PROBLEMS || self.problems.contains_key(&id) {
+            self.problems.insert(id.clone(), problems);
+        }
+        let key = id.1;
+        match object {
+            Some(object) => self.put_object(&key, object),
+            None => self.remove_object(kind, &key),
+        }
+    }
+
+    fn put_object(&mut self, key: &ObjectKey, object: Object) {
+        match object {
+            Object::Namespace(labels) => self.put_namespace(&key.name, labels),
+            Object::Node(node) => {
+                self.outsides.kubelets.insert(node.node.name.clone(), node.kubelet);
+                self.put_node(node.node);
+            }
+            Object::NodePower(power) => {
+                let name = NodeName::new(key.name.as_str());
+                if let Some(node) = self.snapshot.nodes.get_mut(&name) {
+                    (node.power, node.wake_tested) = (power.state, power.wake_tested);
+                }
+                self.powers.insert(name, power);
+            }
+            Object::StorageClass { waits_for_consumer } => {
+                self.storage.classes.insert(key.name.clone(), waits_for_consumer);
+            }
+            Object::Volume(places) => {
+                self.storage.volumes.insert(key.name.clone(), places);
+                self.touch_users_of_volume(&key.name);
+            }
+            Object::Claim(claim) => {
+                let claim_key = (key.namespace.clone(), key.name.clone());
+                if self.storage.claims.get(&claim_key) != Some(&claim) {
+                    self.storage.claims.insert(claim_key.clone(), claim);
+                    self.touch_users_of(&claim_key);
+                }
+            }
+            Object::Quota(quota) => self.put_quota(key, quota),
+            Object::MigrationPolicy(policy) => {
+                match policy {
+                    Some(policy) => self.vms.policies.insert(key.name.clone(), policy),
+                    None => self.vms.policies.remove(&key.name),
+                };
+                self.vms.touch_all(|_, _| true);
+            }
+            Object::KubeVirt(kubevirt) => {
+                self.kubevirts.insert(key.clone(), kubevirt);
+                self.judge_kubevirt();
+            }
+            Object::Handler { rolling_out } => {
+                match rolling_out {
+                    Some(rolling_out) => self.rollouts.insert(key.clone(), rolling_out),
+                    None => self.rollouts.remove(key),
+                };
+                self.judge_kubevirt();
+            }
+            Object::VirtualMachine(machine) => {
+                let vm = VmKey { namespace: key.namespace.clone(), name: key.name.clone() };
+                if machine == Default::default() {
+                    self.vms.machines.remove(&vm);
+                } else {
+                    self.vms.machines.insert(vm.clone(), machine);
+                }
+                self.vms.touch(&vm);
+            }
+            Object::Vmi(vmi) => {
+                let vm = self.vms.put(*vmi, &mut self.storage);
+                self.snapshot.vms.insert(vm.key.clone(), vm);
+            }
+            Object::Pod(pod) => self.put_pod(*pod),
+            Object::Migration(migration) => {
+                self.vms.touch(&migration.vm);
+                self.migrations.put(*migration, &mut self.snapshot.migrations);
+            }
+            Object::Class(class) => {
+                self.policies.classes.insert(class.name.clone(), *class);
+            }
+            Object::Policy(resolved) => self.outsides.put(*resolved, &mut self.policies),
+            Object::Plan(plan) => self.put_plan(*plan),
+            Object::Switches(switches) => self.snapshot.switches = switches,
+        }
+    }
+
+    fn remove(&mut self, kind: Kind, key: &ObjectKey) {
+        self.problems.remove(&(kind, key.clone()));
+        self.remove_object(kind, key);
+    }
+
+    fn remove_object(&mut self, kind: Kind, key: &ObjectKey) {
+        let name = key.name.as_str();
+        match kind {
+            Kind::Namespace => {
+                self.snapshot.namespaces.remove(&key.name);
+                self.vms.touch_all(|vm, _| vm.namespace == key.name);
+            }
+            Kind::Node => {
+                let node = NodeName::new(name);
+                self.snapshot.nodes.remove(&node);
+                self.outsides.kubelets.remove(&node);
+                self.vms.touch_all(|_, own| own.node.as_ref() == Some(&node));
+            }
+            Kind::NodePower => {
+                let node = NodeName::new(name);
+                self.powers.remove(&node);
+                if let Some(node) = self.snapshot.nodes.get_mut(&node) {
+                    (node.power, node.wake_tested) = Default::default();
+                }
+            }
+            Kind::StorageClass => {
+                self.storage.classes.remove(&key.name);
+            }
+            Kind::PersistentVolume => {
+                self.storage.volumes.remove(&key.name);
+                self.touch_users_of_volume(&key.name);
+            }
+            Kind::PersistentVolumeClaim => {
+                let claim = (key.namespace.clone(), key.name.clone());
+                self.storage.claims.remove(&claim);
+                self.touch_users_of(&claim);
+            }
+            Kind::ResourceQuota => self.put_quota(key, None),
+            Kind::MigrationPolicy => {
+                self.vms.policies.remove(&key.name);
+                self.vms.touch_all(|_, _| true);
+            }
+            Kind::KubeVirt => {
+                self.kubevirts.remove(key);
+                self.judge_kubevirt();
+            }
+            Kind::DaemonSet => {
+                self.rollouts.remove(key);
+                self.judge_kubevirt();
+            }
+            Kind::VirtualMachine => {
+                let vm = VmKey { namespace: key.namespace.clone(), name: key.name.clone() };
+                self.vms.machines.remove(&vm);
+                self.vms.touch(&vm);
+            }
+            Kind::VirtualMachineInstance => {
+                let vm = VmKey { namespace: key.namespace.clone(), name: key.name.clone() };
+                self.snapshot.vms.remove(&vm);
+                self.vms.remove(&vm, &mut self.storage);
+            }
+            Kind::Pod => self.remove_pod(&PodKey { namespace: key.namespace.clone(), name: key.name.clone() }),
+            Kind::VirtualMachineInstanceMigration => {
+                let migration = MigrationName { namespace: key.namespace.clone(), name: key.name.clone() };
+                if let Some(vm) = self.migrations.remove(&migration, &mut self.snapshot.migrations) {
+                    self.vms.touch(&vm);
+                }
+            }
+            Kind::NodePowerClass => {
+                self.policies.classes.remove(&ClassName::new(name));
+            }
+            Kind::ConsolidationPolicy => self.outsides.remove(&PolicyName::new(name), &mut self.policies),
+            Kind::ConsolidationPlan => {
+                let plan = PlanName::new(name);
+                self.snapshot.plans.remove(&plan);
+                self.history.remove(&plan);
+            }
+            Kind::ConfigMap => self.snapshot.switches = Switches::default(),
+        }
+    }
+}
+
+/// What single kinds do to the rest.
+impl World {
+    fn put_namespace(&mut self, name: &Name, labels: Labels) {
+        let namespace = self.snapshot.namespaces.entry(name.clone()).or_default();
+        if namespace.labels != labels {
+            namespace.labels = labels;
+            self.vms.touch_all(|vm, _| vm.namespace == *name);
+        }
+    }
+
+    /// Quotas may come before their namespace: the two watches are independent.
+    fn put_quota(&mut self, key: &ObjectKey, quota: Option<Quota>) {
+        let Some(namespace) = (match quota {
+            Some(_) => Some(self.snapshot.namespaces.entry(key.namespace.clone()).or_default()),
+            None => self.snapshot.namespaces.get_mut(&key.namespace),
+        }) else {
+            return;
+        };
+        namespace.quotas.retain(|other| other.name != key.name.as_str());
+        namespace.quotas.extend(quota);
+        namespace.quotas.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+
+    fn put_node(&mut self, mut node: Node) {
+        let power = self.powers.get(&node.name).copied().unwrap_or_default();
+        (node.power, node.wake_tested) = (power.state, power.wake_tested);
+        node.virt_handler_ready = self.handlers.contains_key(&node.name);
+        let before = self.snapshot.nodes.get(&node.name);
+        if before.is_none_or(|before| before.labels != node.labels) {
+            self.vms.touch_all(|_, own| own.node.as_ref() == Some(&node.name));
+        }
+        self.snapshot.nodes.insert(node.name.clone(), node);
+    }
+
+    fn put_pod(&mut self, observed: ObservedPod) {
+        let ObservedPod { mut pod, launcher, ready_handler, descheduler } = observed;
+        let key = pod.key.clone();
+        let same =
+            self.snapshot.pods.get(&key).is_some_and(|before| before.uid == pod.uid && before.owner == pod.owner);
+        if pod.phase == PodPhase::Finished || !same {
+            self.remove_pod(&key);
+        }
+        if pod.phase == PodPhase::Finished {
+            return;
+        }
+        if let (PodOwner::Vm { vm, target_of, .. }, Some(mut launcher)) = (&pod.owner, launcher) {
+            launcher.scheduling = self.pool.share(launcher.scheduling);
+            self.vms.put_launcher(vm, &key, launcher);
+            if let Some(migration) = target_of {
+                self.migrations.target(migration, Some(&key));
+            }
+        }
+        self.put_handler(&key, pod.node.as_ref().filter(|_| ready_handler));
+        if descheduler {
+            self.outsides.deschedulers.insert(key.clone());
+        }
+        pod.scheduling = self.pool.share(pod.scheduling);
+        self.snapshot.pods.insert(key, pod);
+    }
+
+    fn remove_pod(&mut self, key: &PodKey) {
+        self.put_handler(key, None);
+        self.outsides.deschedulers.remove(key);
+        let Some(pod) = self.snapshot.pods.remove(key) else { return };
+        if let PodOwner::Vm { vm, target_of, .. } = &pod.owner {
+            self.vms.remove_launcher(vm, key);
+            if let Some(migration) = target_of {
+                self.migrations.target(migration, None);
+            }
+        }
+    }
+
+    /// A virt-handler pod is ready on this node, or is no longer ready anywhere.
+    fn put_handler(&mut self, pod: &PodKey, node: Option<&NodeName>) {
+        if self.handler_nodes.get(pod) == node {
+            return;
+        }
+        if let Some(before) = self.handler_nodes.remove(pod) {
+            if let Some(pods) = self.handlers.get_mut(&before) {
+                pods.remove(pod);
+                if pods.is_empty() {
+                    self.handlers.remove(&before);
+                }
+            }
+            self.judge_handler(&before);
+        }
+        if let Some(node) = node {
+            self.handler_nodes.insert(pod.clone(), node.clone());
+            self.handlers.entry(node.clone()).or_default().insert(pod.clone());
+            self.judge_handler(node);
+        }
+    }
+
+    fn judge_handler(&mut self, node: &NodeName) {
+        if let Some(known) = self.snapshot.nodes.get_mut(node) {
+            known.virt_handler_ready = self.handlers.contains_key(node);
+        }
+    }
+
+    /// KubeVirt allows one CR; of several the first that works counts.
+    fn judge_kubevirt(&mut self) {
+        let working = self.kubevirts.values().find(|kubevirt| kubevirt.problem.is_none());
+        let missing = || KubeVirt { problem: Some(KubeVirtProblem::Missing), ..KubeVirt::default() };
+        let mut kubevirt = working.or(self.kubevirts.values().next()).cloned().unwrap_or_else(missing);
+        kubevirt.rolling_out |= self.rollouts.values().any(|rolling_out| *rolling_out);
+        self.snapshot.kubevirt = kubevirt;
+    }
+
+    fn put_plan(&mut self, plan: PlanRecord) {
+        self.history.put(&plan);
+        if plan.phase.is_final() {
+            self.snapshot.plans.remove(&plan.name);
+        } else {
+            self.snapshot.plans.insert(plan.name.clone(), plan);
+        }
+    }
+
+    fn touch_users_of(&mut self, claim: &storage::ClaimKey) {
+        let users: Vec<_> = self.storage.users_of(claim).cloned().collect();
+        users.iter().for_each(|vm| self.vms.touch(vm));
+    }
+
+    fn touch_users_of_volume(&mut self, volume: &Name) {
+        // Before everything is listed all VMs are joined anyway.
+        if self.freshness.synced() {
+            let users: Vec<_> = self.storage.users_of_volume(volume).cloned().collect();
+            users.iter().for_each(|vm| self.vms.touch(vm));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Policies, and what decides from outside whether they may act: schedules, upgrades, backups, rivals.
+
+use crate::observe::convert::{
+    policy::Resolved,
+    schedule::{self, InSchedule, Window},
+};
+use miyako_api::consolidation_policy::HoldReason;
+use miyako_core::model::{ClassName, NodeName, PodKey, Policies, PolicyName, Snapshot, Timestamp, VmKey};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a policy is judged by besides its values.
+#[derive(Debug)]
+struct Outside {
+    windows: Vec<Window>,
+    hold_when: Vec<HoldReason>,
+    /// Why the spec itself is invalid.
+    invalid: Option<String>,
+    /// What the schedules said, and when they were asked.
+    schedule: Option<(Timestamp, InSchedule)>,
+}
+
+/// All policies' outsides.
+#[derive(Debug, Default)]
+pub(super) struct Outsides {
+    outside: BTreeMap<PolicyName, Outside>,
+    /// Kubelets' versions by node.
+    pub(super) kubelets: BTreeMap<NodeName, String>,
+    /// Pods of a descheduler.
+    pub(super) deschedulers: BTreeSet<PodKey>,
+}
+
+impl Outsides {
+    pub(super) fn put(&mut self, resolved: Resolved, policies: &mut Policies) {
+        let Resolved { policy, windows, hold_when } = resolved;
+        let outside = Outside { windows, hold_when, invalid: policy.invalid.clone(), schedule: None };
+        self.outside.insert(policy.name.clone(), outside);
+        policies.policies.insert(policy.name.clone(), policy);
+    }
+
+    pub(super) fn remove(&mut self, name: &PolicyName, policies: &mut Policies) {
+        self.outside.remove(name);
+        policies.policies.remove(name);
+    }
+
+    /// Judges every policy by the moment and the rest of the cluster.
+    pub(super) fn refresh(
+        &mut self,
+        policies: &mut Policies,
+        snapshot: &Snapshot,
+        backing_up: &BTreeSet<VmKey>,
+        now: Timestamp,
+    ) {
+        let versions: BTreeSet<_> = self.kubelets.values().filter(|version| !version.is_empty()).collect();
+        let rival = self.deschedulers.first().map(|pod| {
+            format!("the descheduler {pod} would spread what is packed; stop it, or leave the policy in mode Recommend")
+        });
+        for (name, policy) in &mut policies.policies {
+            let Some(outside) = self.outside.get_mut(name) else { continue };
+            let schedule = outside.in_schedule(now);
+            policy.in_schedule = schedule.inside;
+            policy.schedule_changes = schedule.changes;
+            policy.rival.clone_from(&rival);
+            let unknown: Vec<&str> = policy
+                .classes
+                .iter()
+                .filter(|class| !policies.classes.contains_key(*class))
+                .map(ClassName::as_str)
+                .collect();
+            policy.invalid = outside.invalid.clone().or_else(|| {
+                (!unknown.is_empty()).then(|| {
+                    format!(
+                        "spec.nodeClasses: there is no NodePowerClass {}; create it or leave it out",
+                        unknown.join(", ")
+                    )
+                })
+            });
+            let backup = || {
+                backing_up.iter().find(|key| {
+                    let Some(vm) = snapshot.vms.get(key) else { return false };
+                    let namespace = snapshot.namespaces.get(&key.namespace);
+                    namespace.is_some_and(|namespace| policy.vms.matches(&vm.labels, &namespace.labels))
+                })
+            };
+            policy.held = outside.hold_when.iter().find_map(|reason| match reason {
+                HoldReason::ClusterUpgrade if versions.len() > 1 => {
+                    let versions: Vec<_> = versions.iter().map(|version| version.as_str()).collect();
+                    Some(format!("ClusterUpgrade: kubelets of versions {}", versions.join(", ")))
+                }
+                HoldReason::KubeVirtUpgrade if snapshot.kubevirt.rolling_out => {
+                    Some("KubeVirtUpgrade: KubeVirt or virt-handler is being rolled out".into())
+                }
+                HoldReason::Backup => backup().map(|vm| format!("Backup: {vm} is being backed up")),
+                HoldReason::ClusterUpgrade | HoldReason::KubeVirtUpgrade => None,
+            });
+        }
+    }
+}
+
+impl Outside {
+    /// Asks the schedules only when their answer may have changed: when it said it would, or when the clock went back.
+    fn in_schedule(&mut self, now: Timestamp) -> InSchedule {
+        match self.schedule {
+            Some((asked, answer)) if asked <= now && answer.changes.is_none_or(|changes| now < changes) => answer,
+            _ => {
+                let answer = schedule::evaluate(&self.windows, now);
+                let invalid_schedules_never_open = self.windows.is_empty() && self.invalid.is_some();
+                let answer = InSchedule { inside: answer.inside && !invalid_schedules_never_open, ..answer };
+                self.schedule = Some((now, answer));
+                answer
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Claims, volumes and classes: where a VM's disks can be used.
+
+use crate::observe::convert::storage::Claim;
+use miyako_core::model::{Name, NodeSelector, Unsupported, VmKey};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A claim by namespace and name.
+pub(super) type ClaimKey = (Name, Name);
+
+/// All storage objects, and who uses which claim.
+#[derive(Debug, Default)]
+pub(super) struct Storage {
+    pub(super) claims: BTreeMap<ClaimKey, Claim>,
+    pub(super) volumes: BTreeMap<Name, Vec<NodeSelector>>,
+    /// Classes by name: whether their claims wait for a consumer.
+    pub(super) classes: BTreeMap<Name, bool>,
+    users: BTreeMap<ClaimKey, BTreeSet<VmKey>>,
+}
+
+impl Storage {
+    /// Notes which VM uses a claim.
+    pub(super) fn used_by(&mut self, vm: &VmKey, claims: &BTreeSet<Name>) {
+        for claim in claims {
+            self.users.entry((vm.namespace.clone(), claim.clone())).or_default().insert(vm.clone());
+        }
+    }
+
+    /// Forgets that a VM uses these claims.
+    pub(super) fn no_longer_used_by(&mut self, vm: &VmKey, claims: &BTreeSet<Name>) {
+        for claim in claims {
+            let key = (vm.namespace.clone(), claim.clone());
+            if let Some(users) = self.users.get_mut(&key) {
+                users.remove(vm);
+                if users.is_empty() {
+                    self.users.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// The VMs that use a claim.
+    pub(super) fn users_of(&self, claim: &ClaimKey) -> impl Iterator<Item = &VmKey> {
+        self.users.get(claim).into_iter().flatten()
+    }
+
+    /// The VMs whose claims are bound to a volume.
+    pub(super) fn users_of_volume<'a>(&'a self, volume: &'a Name) -> impl Iterator<Item = &'a VmKey> {
+        let bound = self.claims.iter().filter(move |(_, claim)| claim.volume.as_ref() == Some(volume));
+        bound.flat_map(|(key, _)| self.users_of(key))
+    }
+
+    /// Where all of these claims can be used.
+    ///
+    /// # Errors
+    /// A claim whose place is not known: it is not bound yet, or not seen.
+    pub(super) fn places(&self, namespace: &Name, claims: &BTreeSet<Name>) -> Result<Vec<NodeSelector>, Unsupported> {
+        let mut places: Vec<NodeSelector> = Vec::new();
+        for name in claims {
+            let unknown = |what: &str| Unsupported { field: format!("persistentVolumeClaim {name} ({what})") };
+            let claim = self.claims.get(&(namespace.clone(), name.clone())).ok_or_else(|| unknown("not found"))?;
+            let Some(volume) = &claim.volume else {
+                let waits = claim.class.as_ref().and_then(|class| self.classes.get(class)) == Some(&true);
+                return Err(unknown(if waits { "WaitForFirstConsumer, not bound yet" } else { "not bound" }));
+            };
+            let where_usable = self.volumes.get(volume).ok_or_else(|| unknown("its volume is not found"))?;
+            for place in where_usable {
+                if !places.contains(place) {
+                    places.push(place.clone());
+                }
+            }
+        }
+        Ok(places)
+    }
+}
