@@ -74,7 +74,7 @@ pub fn convert(vmi: &VirtualMachineInstance) -> Converted<ObservedVmi> {
     let model = vmi.spec.domain.cpu.as_ref().and_then(|cpu| cpu.model.as_deref());
     let asks = Asks {
         node_selector: vmi.spec.node_selector.clone(),
-        host_model: model == Some("host-model"),
+        host_model: model.is_none_or(|model| model == "host-model"),
         claims: vmi.spec.volumes.iter().filter_map(|volume| volume.claim()).map(Name::from).collect(),
         evacuating_from: named(&status.evacuation_node_name),
     };
