@@ -4,10 +4,13 @@
 //! * [`fit`]: what the Kubernetes scheduler would answer about one pod and one node.
 //! * [`plan`]: `(Snapshot, policies, now, seed) → (Plan, Report)`; every decision and its reason.
 //! * [`check`]: the safety rules over any plan, whoever made it.
+//! * `generate` (a feature): made-up clusters for tests and benchmarks.
 //!
 //! Time and randomness come in as arguments and all maps are ordered, so one seed gives one result.
 
 pub mod check;
 pub mod fit;
+#[cfg(feature = "generate")]
+pub mod generate;
 pub mod model;
 pub mod plan;

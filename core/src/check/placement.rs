@@ -45,7 +45,8 @@ pub(super) fn judge(state: &State<'_>, planned: &Move<'_>, found: &mut Findings)
         refuse(format!("class {} allows {most} VMs", target_class.name));
     }
     let memory = on.vm_memory + vm.target.requests.memory;
-    if memory > target_class.memory_of(target) {
+    // Without a capacity of its own the class follows the allocatable, which the scheduler's answer covers.
+    if target_class.capacity.memory.is_some() && memory > target_class.memory_of(target) {
         refuse(format!("class {} has no memory left for it", target_class.name));
     }
 }
@@ -55,7 +56,7 @@ pub(super) fn dedicated_cores(state: &State<'_>, planned: &Move<'_>, found: &mut
     let Move { vm, target, target_class, .. } = planned;
     let Some(on) = state.occupancy.on(&target.name).filter(|_| target_class.role == Role::Dedicated) else { return };
     let (vcpus, cores) = (on.vcpus.saturating_add(u64::from(vm.vcpus)), target_class.cores_of(target));
-    if vcpus > cores {
+    if vcpus > cores && vm.vcpus > 0 {
         let detail = format!("{} would own {vcpus} vCPUs with VM {}, it has {cores} cores", target.name, vm.key);
         found.add(Rule::DedicatedCores, detail);
     }
@@ -69,7 +70,9 @@ pub(super) fn admission(state: &State<'_>, planned: &Move<'_>, found: &mut Findi
     }
     let (load, thresholds) = (&state.snapshot.load, &policy.thresholds);
     let of_vm = |key| load.vms.get(key).and_then(|known| known.average(state.now, thresholds.idle_window).full());
-    let coming = state.in_flight.iter().filter(|moving| moving.target == Some(&target.name));
+    // One that has arrived shows in the node's own load.
+    let arrived = |key| state.snapshot.vms.get(key).is_some_and(|vm| vm.node.as_ref() == Some(&target.name));
+    let coming = state.in_flight.iter().filter(|moving| moving.target == Some(&target.name) && !arrived(moving.vm));
     let carried = match load.nodes.get(&target.name).filter(|_| target.is_usable()) {
         Some(known) => known.average(state.now, thresholds.overload_window).full(),
         // A node that sleeps carries nothing.

@@ -93,12 +93,18 @@ impl<'a> State<'a> {
     /// slot). Those of the plan that is judged are its own.
     fn add_promises(&mut self, plan: &'a Plan) {
         let judged: BTreeSet<&MigrationName> = plan.migrations().map(|step| &step.migration).collect();
-        for record in self.snapshot.plans.values().filter(|record| record.phase == PlanPhase::Running) {
+        for record in
+            self.snapshot.plans.values().filter(|record| record.phase == PlanPhase::Running && record.is_cleared())
+        {
             for step in &record.steps {
                 let RecordedStep::Migrate { vm, uid, source, target, migration, outcome, .. } = step else { continue };
                 let open = matches!(outcome, StepOutcome::Waiting | StepOutcome::Running);
                 let asked_for = self.snapshot.migrations.contains_key(migration);
-                let Some(vm) = self.snapshot.vm(vm, uid) else { continue };
+                // A VM that has gone elsewhere, or is being moved, is not waiting for this step.
+                let waits = |vm: &&Vm| {
+                    vm.node.as_ref() == Some(source) && self.in_flight.iter().all(|moving| *moving.vm != vm.key)
+                };
+                let Some(vm) = self.snapshot.vm(vm, uid).filter(waits) else { continue };
                 if open && !asked_for && !judged.contains(migration) {
                     self.occupancy.place(Candidate::target_of(vm), target);
                     self.in_flight.push(InFlight {

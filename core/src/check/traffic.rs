@@ -45,7 +45,7 @@ fn budgets(state: &State<'_>, planned: &Move<'_>, found: &mut Findings) {
         found.add(Rule::Reserve, format!("{ours} migrations of ours are under way, {slots} slots are ours"));
     }
     let policy = &planned.policy.name;
-    let of_policy = count(&state.in_flight, |moving| moving.ours && moving.policy.is_none_or(|name| name == policy));
+    let of_policy = count(&state.in_flight, |moving| moving.policy == Some(policy));
     if let Some(allowed) = budgets.concurrent.filter(|&allowed| of_policy >= allowed) {
         found.add(Rule::Reserve, format!("policy {policy} has {of_policy} migrations, {allowed} are allowed"));
     }

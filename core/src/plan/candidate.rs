@@ -44,11 +44,13 @@ pub(super) fn movable(vm: &Vm, policy: &Policy, snapshot: &Snapshot, now: Timest
             }
         }
     }
-    let Some(moves) = snapshot.history.of(&vm.uid) else { return Ok(()) };
-    if let Some(until) = moves.back_off_until().filter(|&until| now < until) {
+    let moves = snapshot.history.of(&vm.uid);
+    if let Some((moves, until)) = moves.and_then(|moves| Some((moves, moves.back_off_until()?)))
+        && now < until
+    {
         return Err(StayReason::BackingOff { failures: moves.failures, until });
     }
-    let today = moves.within_a_day(now);
+    let today = moves.map_or(0, |moves| moves.within_a_day(now));
     if today >= usize::try_from(policy.budgets.moves_per_vm_per_day).unwrap_or(usize::MAX) {
         return Err(StayReason::BudgetSpent { moves: today });
     }

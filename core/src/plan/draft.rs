@@ -24,7 +24,7 @@ pub(super) struct Place<'a> {
     pub(super) vcpus: u64,
     /// VMs here and on their way here.
     pub(super) guests: u32,
-    /// Guest memory here and on its way here.
+    /// Memory requests of the launchers here and on their way here.
     pub(super) guest_memory: u64,
     /// Load on its way here, which the average does not show yet.
     pub(super) arriving: Cores,
@@ -46,6 +46,11 @@ impl Place<'_> {
     /// The CPU that VMs may use here.
     pub(super) fn capacity(&self) -> Cores {
         self.class.map_or(self.node.allocatable.cpu.cores(), |class| class.cpu_of(self.node))
+    }
+
+    /// A sample of its own is fresh.
+    pub(super) fn is_measured(&self) -> bool {
+        matches!(self.load, WindowAverage::Full(_) | WindowAverage::Filling { .. })
     }
 
     /// Whole cores that no VM owns, on a dedicated node.
@@ -185,7 +190,7 @@ impl<'a> Draft<'a> {
                 place.vms.push(vm);
                 place.vcpus += u64::from(vm.vcpus);
                 place.guests += 1;
-                place.guest_memory = place.guest_memory.saturating_add(vm.memory.0);
+                place.guest_memory = place.guest_memory.saturating_add(vm.target.requests.memory.0);
             }
             let Some(last) = &vm.last_migration else { continue };
             let Some(ended) = last.ended.filter(|&ended| self.now.since(ended) <= longest) else { continue };
@@ -207,8 +212,9 @@ impl<'a> Draft<'a> {
                     *self.by_policy.entry(&record.policy).or_default() += 1;
                 }
             }
-            let Some(vm) = self.snapshot.vms.get(&migration.vm) else { continue };
-            let source = migration.source.as_ref().or(vm.node.as_ref());
+            let vm = self.snapshot.vms.get(&migration.vm);
+            let source = migration.source.as_ref().or_else(|| vm?.node.as_ref());
+            // The index counts its target already, whether its pod is there or not.
             self.note_traffic(vm, source, migration.target.as_ref());
         }
     }
@@ -231,29 +237,25 @@ impl<'a> Draft<'a> {
                 self.ours += 1;
                 self.all += 1;
             }
-            self.note_traffic(vm, Some(source), Some(target));
+            self.note_traffic(Some(vm), Some(source), Some(target));
+            self.occupancy.place(Candidate::target_of(vm), target);
         }
     }
 
-    fn note_traffic(&mut self, vm: &'a Vm, source: Option<&'a NodeName>, target: Option<&'a NodeName>) {
-        if let Some(place) = source.and_then(|source| self.places.get_mut(source)) {
+    /// Counts a move on both its ends, and the VM, if it is known, where it does not count as running already.
+    fn note_traffic(&mut self, vm: Option<&Vm>, source: Option<&NodeName>, target: Option<&NodeName>) {
+        let target = target.filter(|&target| source != Some(target));
+        for (end, leaves) in source.map(|end| (end, true)).into_iter().chain(target.map(|end| (end, false))) {
+            let load = vm.filter(|_| !leaves).map_or(Cores::ZERO, |vm| self.vm_load_now(vm));
+            let Some(place) = self.places.get_mut(end) else { continue };
             place.moving += 1;
-            place.leaving += 1;
-        }
-        let Some(target) = target.filter(|&target| vm.node.as_ref() != Some(target)) else { return };
-        let load = self.vm_load_now(vm);
-        if let Some(place) = self.places.get_mut(target) {
-            place.moving += 1;
-            place.vcpus += u64::from(vm.vcpus);
-            place.guests += 1;
-            place.guest_memory = place.guest_memory.saturating_add(vm.memory.0);
-            place.arriving += load;
-        }
-        let has_pod =
-            |pod: &crate::model::Pod| pod.is_active() && pod.node.as_ref() == Some(target) && pod.vm() == Some(&vm.key);
-        // Once its target pod is there, the index counts it by itself.
-        if !self.snapshot.pods.values().any(has_pod) {
-            self.occupancy.place(Candidate::target_of(vm), target);
+            place.leaving += u32::from(leaves);
+            if let Some(vm) = vm.filter(|vm| vm.node.as_ref() != Some(end)) {
+                place.vcpus += u64::from(vm.vcpus);
+                place.guests += 1;
+                place.guest_memory = place.guest_memory.saturating_add(vm.target.requests.memory.0);
+                place.arriving += load;
+            }
         }
     }
 
@@ -344,7 +346,10 @@ impl<'a> Draft<'a> {
         if let Some((name, _)) = self.policies.policies.get_key_value(&step.policy) {
             *self.by_policy.entry(name).or_default() += 1;
         }
-        self.note_traffic(vm, source, target);
+        self.note_traffic(Some(vm), source, target);
+        if let Some(target) = target {
+            self.occupancy.place(Candidate::target_of(vm), target);
+        }
         self.say(&vm.key, Some(&step.policy), VmVerdict::Moves { target: step.target.clone(), reason: step.reason });
         self.plan.steps.push(Step::Migrate(step));
     }

@@ -40,6 +40,7 @@ fn take_tickets<'a>(draft: &mut Draft<'a>) -> Vec<Ticket<'a>> {
         let place = &draft.places[name];
         let vms = place.vms.clone();
         let (policy, role, usable) = (place.policy, place.role(), place.node.is_usable());
+        let measured = place.is_measured().then_some(()).ok_or(StayReason::LoadUnknown { load: place.load });
         let Some(policy) = policy else {
             for vm in vms {
                 draft.stays(&vm.key, None, StayReason::NodeNotRuled);
@@ -53,7 +54,7 @@ fn take_tickets<'a>(draft: &mut Draft<'a>) -> Vec<Ticket<'a>> {
             if draft.note_spoken_for(vm, policy) {
                 continue;
             }
-            match ticket(draft, policy, vm, usable) {
+            match ticket(draft, policy, vm, usable).and_then(|ticket| measured.clone().map(|()| ticket)) {
                 Ok(ticket) => tickets.push(ticket),
                 Err(reason) => draft.stays(&vm.key, Some(&policy.name), reason),
             }

@@ -47,7 +47,7 @@ fn judge<'a>(draft: &mut Draft<'a>, name: &'a NodeName) {
         draft.found(name, NodeVerdict::Settling { load });
         return all_stay(draft, &selected, policy, &StayReason::NodeSettling);
     }
-    if place.moving >= policy.budgets.concurrent_per_shared_node.max(1) {
+    if place.moving >= policy.budgets.concurrent_per_shared_node {
         draft.found(name, NodeVerdict::Relieving { load });
         return all_stay(draft, &selected, policy, &StayReason::NodeSettling);
     }

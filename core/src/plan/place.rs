@@ -37,6 +37,9 @@ impl Refusals {
 /// Why no node does.
 pub(super) fn dedicated(draft: &Draft<'_>, policy: &Policy, vm: &Vm) -> Result<Found, StayReason> {
     let cores = |place: &Place<'_>| {
+        if place.node.is_usable() && !place.is_measured() {
+            return Err(NoPlace::LoadUnknown);
+        }
         let (empty, wanted) = (place.empty_cores(), u64::from(vm.vcpus));
         if empty < wanted { Err(NoPlace::Cores { empty, wanted }) } else { Ok(()) }
     };
@@ -55,7 +58,7 @@ pub(super) fn dedicated(draft: &Draft<'_>, policy: &Policy, vm: &Vm) -> Result<F
 /// Why no node does.
 pub(super) fn shared(draft: &Draft<'_>, policy: &Policy, vm: &Vm, cores: Cores) -> Result<Found, StayReason> {
     let admits = |place: &Place<'_>| {
-        if place.moving >= policy.budgets.concurrent_per_shared_node.max(1) {
+        if place.moving >= policy.budgets.concurrent_per_shared_node {
             return Err(NoPlace::Busy);
         }
         if !place.node.is_usable() {
@@ -113,15 +116,15 @@ fn find<'a>(
 
 /// What is cheap to know and rules out most nodes.
 fn worth_asking(draft: &Draft<'_>, policy: &Policy, vm: &Vm, place: &Place<'_>) -> Result<(), NoPlace> {
-    if !place.node.is_usable() && !place.node.can_wake() {
+    if !place.node.is_usable() && !place.node.can_wake() || place.node.maintenance.is_some() {
         return Err(NoPlace::NotUsable);
     }
     let Some(class) = place.class else { return Err(NoPlace::NotUsable) };
     if class.max_vms.is_some_and(|most| place.guests >= most) {
         return Err(NoPlace::MaxVms);
     }
-    if class.capacity.memory.is_some() && place.guest_memory.saturating_add(vm.memory.0) > class.memory_of(place.node).0
-    {
+    let memory = place.guest_memory.saturating_add(vm.target.requests.memory.0);
+    if class.capacity.memory.is_some() && memory > class.memory_of(place.node).0 {
         return Err(NoPlace::ClassMemory);
     }
     let here = vm.node.as_ref().and_then(|node| draft.snapshot.nodes.get(node));
