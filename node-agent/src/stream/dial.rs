@@ -77,7 +77,7 @@ impl Dial for TlsDialer {
         let mut authorization: MetadataValue<Ascii> = std::str::from_utf8(&token)
             .ok()
             .map(str::trim)
-            .filter(|token| !token.is_empty())
+            .filter(|token| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()))
             .and_then(|token| format!("Bearer {token}").parse().ok())
             .ok_or_else(|| DialError::Token(self.token_file.clone()))?;
         authorization.set_sensitive(true);

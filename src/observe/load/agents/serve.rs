@@ -1,7 +1,7 @@
 //! Listening for agents: TCP and TLS, or whatever a simulation offers as connections.
 
 use super::{LoadService, connection::Placed};
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use miyako_api::wire::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE_BYTES, load::load_server::LoadServer};
 use std::{io, sync::Arc, time::Duration};
 use tokio::{
@@ -28,6 +28,9 @@ const STREAMS_PER_CONNECTION: u32 = 4;
 
 /// How long to wait after `accept` failed, out of file descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long streams may go on after the end was asked for. Agents' streams never end by themselves.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Why the wire's endpoint ended.
 #[derive(Debug, thiserror::Error)]
@@ -71,13 +74,21 @@ where
     let service = LoadServer::new(service)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    Server::builder()
+    let stop = stop.shared();
+    let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .serve_with_incoming_shutdown(service, connections.map(Ok::<_, io::Error>), stop)
-        .await?;
-    Ok(())
+        .serve_with_incoming_shutdown(service, connections.map(Ok::<_, io::Error>), stop.clone());
+    let patience = async {
+        stop.await;
+        sleep(GRACE).await;
+    };
+    tokio::select! {
+        biased;
+        served = serving => Ok(served?),
+        () = patience => Ok(()),
+    }
 }
 
 type Connection = Placed<TlsStream<TcpStream>>;

@@ -1,0 +1,7 @@
+//! Agent and operator, each as it is, on both ends of one wire: over TLS on the loopback interface, and over
+//! in-memory streams under paused time.
+
+mod identity;
+mod paused;
+mod scene;
+mod tls;
