@@ -1,4 +1,7 @@
 //! The simulated cluster: everything that stands in for a real one.
 
 pub mod apiserver;
+pub mod cluster;
 pub mod kubevirt;
+mod watched;
+pub mod workload;

@@ -27,23 +27,22 @@ mod phases;
 mod policy;
 mod retention;
 mod shared_hands;
-mod watched;
 mod writes;
 
 pub use clock::{Clock, ClockSettings, Dirtying, Fault};
 pub use hands::{Hands, Job, Mode, Stage};
 pub use names::{NAMESPACE, VIRT_API, VIRT_CONTROLLER, VIRT_HANDLER, VIRT_OPERATOR, is_kubevirt_account};
 
+use super::watched::{Index, Watched};
 use events::Recorder;
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{Api, Client, ResourceExt};
 use miyako_api::{
     kubevirt::{KubeVirt, MigrationPolicy, VirtualMachineInstance, VirtualMachineInstanceMigration},
-    names::kubevirt::{APP, CREATED_BY, LAUNCHER, MIGRATION_FINALIZER, MIGRATION_JOB_UID},
+    names::kubevirt::{APP, CREATED_BY, LAUNCHER, MIGRATION_FINALIZER, MIGRATION_JOB_UID, MIGRATION_TARGET_NODE},
 };
 use std::{collections::BTreeMap, sync::Arc, task::Poll, time::Duration};
-use watched::{Tagged, Watched};
 
 /// The clock that stamps what is written: the stand's own, shared with its API server.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -103,11 +102,23 @@ impl<H: Hands> KubeVirtStandIn<H> {
     pub fn new(clients: Clients, hands: H, now: Now, timing: Timing) -> Self {
         let client = clients.virt_controller.clone();
         Self {
-            vmis: Watched::new(Api::all(client.clone()), None),
-            migrations: Watched::new(Api::all(client.clone()), None),
-            launchers: Watched::new(Api::all(client.clone()), Some(&format!("{APP}={LAUNCHER}"))),
-            policies: Watched::new(Api::all(client.clone()), None),
-            installation: Watched::new(Api::all(client.clone()), None),
+            vmis: Watched::new(
+                Api::all(client.clone()),
+                None,
+                Index { tags: vmi_tags, prune: |vmi| vmi.metadata.managed_fields = None },
+            ),
+            migrations: Watched::new(
+                Api::all(client.clone()),
+                None,
+                Index { tags: migration_tags, prune: |migration| migration.metadata.managed_fields = None },
+            ),
+            launchers: Watched::new(
+                Api::all(client.clone()),
+                Some(&format!("{APP}={LAUNCHER}")),
+                Index { tags: launcher_tags, prune: prune_launcher },
+            ),
+            policies: Watched::new(Api::all(client.clone()), None, Index { tags: |_| Vec::new(), prune: |_| {} }),
+            installation: Watched::new(Api::all(client.clone()), None, Index { tags: |_| Vec::new(), prune: |_| {} }),
             memos: BTreeMap::new(),
             watches: BTreeMap::new(),
             controller_events: Recorder::new(client, "virtualmachine-controller"),
@@ -207,60 +218,35 @@ const EVACUATING: &str = "evacuating";
 /// VMIs that a migration was handed off for, and that tells of its end only when all is tidy.
 const HANDED_OFF: &str = "handed off";
 
-impl Tagged for VirtualMachineInstanceMigration {
-    fn tags(&self) -> Vec<String> {
-        let open = !phases::is_final(self) || self.finalizers().iter().any(|name| name == MIGRATION_FINALIZER);
-        let mut tags = vec![moves(&self.namespace().unwrap_or_default(), &self.spec.vmi_name)];
-        tags.extend(open.then(|| OPEN.to_owned()));
-        tags
-    }
-
-    fn prune(&mut self) {
-        self.metadata.managed_fields = None;
-    }
+fn migration_tags(migration: &VirtualMachineInstanceMigration) -> Vec<String> {
+    let unfinished = !phases::is_final(migration);
+    let open = unfinished || migration.finalizers().iter().any(|name| name == MIGRATION_FINALIZER);
+    let mut tags = vec![moves(&migration.namespace().unwrap_or_default(), &migration.spec.vmi_name)];
+    tags.extend(open.then(|| OPEN.to_owned()));
+    tags
 }
 
-impl Tagged for VirtualMachineInstance {
-    fn tags(&self) -> Vec<String> {
-        let evacuating = self.status.as_ref().is_some_and(|status| status.evacuation_node_name.is_some());
-        let handed_off = self.labels().contains_key(miyako_api::names::kubevirt::MIGRATION_TARGET_NODE);
-        let tag = |holds: bool, tag: &str| holds.then(|| tag.to_owned());
-        [tag(evacuating, EVACUATING), tag(handed_off, HANDED_OFF)].into_iter().flatten().collect()
-    }
-
-    fn prune(&mut self) {
-        self.metadata.managed_fields = None;
-    }
+fn vmi_tags(vmi: &VirtualMachineInstance) -> Vec<String> {
+    let evacuating = vmi.status.as_ref().is_some_and(|status| status.evacuation_node_name.is_some());
+    let handed_off = vmi.labels().contains_key(MIGRATION_TARGET_NODE);
+    let tag = |holds: bool, tag: &str| holds.then(|| tag.to_owned());
+    [tag(evacuating, EVACUATING), tag(handed_off, HANDED_OFF)].into_iter().flatten().collect()
 }
 
-impl Tagged for Pod {
-    fn tags(&self) -> Vec<String> {
-        let labels = self.labels();
-        let of = labels.get(CREATED_BY).map(|uid| created_by(uid));
-        let target = labels.get(MIGRATION_JOB_UID).map(|uid| target_of(uid));
-        of.into_iter().chain(target).collect()
-    }
-
-    /// A launcher's containers are known from its VMI; only where it runs matters here.
-    fn prune(&mut self) {
-        self.metadata.managed_fields = None;
-        if let Some(spec) = &mut self.spec {
-            spec.containers.clear();
-            spec.affinity = None;
-            spec.tolerations = None;
-            spec.volumes = None;
-        }
-    }
+fn launcher_tags(pod: &Pod) -> Vec<String> {
+    let labels = pod.labels();
+    let of = labels.get(CREATED_BY).map(|uid| created_by(uid));
+    let target = labels.get(MIGRATION_JOB_UID).map(|uid| target_of(uid));
+    of.into_iter().chain(target).collect()
 }
 
-impl Tagged for MigrationPolicy {
-    fn tags(&self) -> Vec<String> {
-        Vec::new()
-    }
-}
-
-impl Tagged for KubeVirt {
-    fn tags(&self) -> Vec<String> {
-        Vec::new()
+/// A launcher's containers are known from its VMI; only where it runs matters here.
+fn prune_launcher(pod: &mut Pod) {
+    pod.metadata.managed_fields = None;
+    if let Some(spec) = &mut pod.spec {
+        spec.containers.clear();
+        spec.affinity = None;
+        spec.tolerations = None;
+        spec.volumes = None;
     }
 }

@@ -21,19 +21,19 @@ pub(crate) fn key_of<K: Resource>(object: &K) -> ObjectKey {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// What a watch is told about each object it holds.
-pub(crate) trait Tagged {
-    /// Words under which the object can be found again.
-    fn tags(&self) -> Vec<String>;
-
+/// How a watch finds its objects again, and what it drops of them.
+pub(crate) struct Index<K> {
+    /// Words under which an object can be found.
+    pub(crate) tags: fn(&K) -> Vec<String>,
     /// Drops what nobody reads.
-    fn prune(&mut self) {}
+    pub(crate) prune: fn(&mut K),
 }
 
 /// All objects of one kind, as last seen, found by key or by tag, in order.
 pub(crate) struct Watched<K> {
     api: Api<K>,
     labels: Option<String>,
+    index: Index<K>,
     objects: BTreeMap<ObjectKey, K>,
     tags: BTreeMap<String, BTreeSet<ObjectKey>>,
     changed: BTreeSet<ObjectKey>,
@@ -43,13 +43,14 @@ pub(crate) struct Watched<K> {
 
 impl<K> Watched<K>
 where
-    K: Resource + Tagged + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    /// Will hold the objects that `api` sees and that bear these labels.
-    pub(crate) fn new(api: Api<K>, labels: Option<&str>) -> Self {
+    /// Will hold the objects that `api` sees and that match this label selector.
+    pub(crate) fn new(api: Api<K>, labels: Option<&str>, index: Index<K>) -> Self {
         Self {
             api,
             labels: labels.map(str::to_owned),
+            index,
             objects: BTreeMap::new(),
             tags: BTreeMap::new(),
             changed: BTreeSet::new(),
@@ -120,8 +121,8 @@ where
             }
             self.untag(&key);
         }
-        object.prune();
-        for tag in object.tags() {
+        (self.index.prune)(&mut object);
+        for tag in (self.index.tags)(&object) {
             self.tags.entry(tag).or_default().insert(key.clone());
         }
         self.objects.insert(key.clone(), object);
@@ -135,7 +136,7 @@ where
     }
 
     fn untag(&mut self, key: &ObjectKey) {
-        for tag in self.objects.get(key).map(Tagged::tags).unwrap_or_default() {
+        for tag in self.objects.get(key).map(self.index.tags).unwrap_or_default() {
             if let Some(keys) = self.tags.get_mut(&tag) {
                 keys.remove(key);
                 if keys.is_empty() {

@@ -1,0 +1,199 @@
+//! Nodes as KubeVirt needs them, with the DaemonSet pods that every node has.
+
+use crate::sim::kubevirt::{self, create::running_pod_status, time};
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{Namespace, Node, Pod},
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
+use miyako_api::names::{kubernetes, kubevirt as names};
+use miyako_core::model::Bytes;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// A node to be made.
+#[derive(Debug, Clone)]
+pub struct NodeSpec {
+    /// Its name, which is its host name too.
+    pub name: String,
+    /// Cores for pods.
+    pub cores: u32,
+    /// Memory for pods.
+    pub memory: Bytes,
+    /// Pods at most.
+    pub pods: u32,
+    /// Its CPU's model.
+    pub cpu_model: String,
+    /// Its CPU's vendor.
+    pub cpu_vendor: String,
+    /// More labels, for example its zone or those that a NodePowerClass selects by.
+    pub labels: BTreeMap<String, String>,
+    /// Its taints, as in `spec.taints`.
+    pub taints: Value,
+}
+
+impl NodeSpec {
+    /// A node with nothing special about it.
+    #[must_use]
+    pub fn new(name: &str, cores: u32, memory: Bytes) -> Self {
+        Self {
+            name: name.into(),
+            cores,
+            memory,
+            pods: 110,
+            cpu_model: "Haswell".into(),
+            cpu_vendor: "Intel".into(),
+            labels: BTreeMap::new(),
+            taints: json!([]),
+        }
+    }
+
+    /// The Node, with its status.
+    #[must_use]
+    pub fn node(&self, now: Timestamp) -> Value {
+        let mut labels = BTreeMap::from([
+            (kubernetes::HOSTNAME.to_owned(), self.name.clone()),
+            ("kubernetes.io/os".to_owned(), "linux".to_owned()),
+            ("kubernetes.io/arch".to_owned(), "amd64".to_owned()),
+            (names::SCHEDULABLE.to_owned(), "true".to_owned()),
+        ]);
+        for (prefix, what) in [
+            (names::CPU_MODEL_PREFIX, self.cpu_model.as_str()),
+            (names::CPU_MODEL_MIGRATION_PREFIX, self.cpu_model.as_str()),
+            (names::HOST_MODEL_CPU_PREFIX, self.cpu_model.as_str()),
+            (names::CPU_VENDOR_PREFIX, self.cpu_vendor.as_str()),
+            (names::MACHINE_TYPE_PREFIX, "q35"),
+        ] {
+            labels.insert(format!("{prefix}{what}"), "true".into());
+        }
+        labels.extend(self.labels.clone());
+        let resources = json!({
+            "cpu": self.cores.to_string(),
+            "memory": format!("{}Ki", self.memory.0 / 1024),
+            "pods": self.pods.to_string(),
+            "ephemeral-storage": "200Gi",
+            "devices.kubevirt.io/kvm": "1k",
+            "devices.kubevirt.io/tun": "1k",
+            "devices.kubevirt.io/vhost-net": "1k",
+        });
+        json!({
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {
+                "name": self.name,
+                "labels": labels,
+                "annotations": {names::HEARTBEAT: time(now)},
+            },
+            "spec": {"taints": self.taints},
+            "status": {
+                "capacity": resources,
+                "allocatable": resources,
+                "conditions": [ready(true, now)],
+                "nodeInfo": {
+                    "architecture": "amd64", "operatingSystem": "linux", "bootID": format!("boot-1-of-{}", self.name),
+                    "containerRuntimeVersion": "containerd://2.1.0", "kernelVersion": "6.12.0",
+                    "kubeProxyVersion": "", "kubeletVersion": "v1.36.3", "machineID": self.name,
+                    "osImage": "simulated", "systemUUID": self.name,
+                },
+            },
+        })
+    }
+}
+
+/// The condition `Ready` of a node.
+pub(super) fn ready(ready: bool, now: Timestamp) -> Value {
+    let (status, reason, message) = if ready {
+        ("True", "KubeletReady", "kubelet is posting ready status")
+    } else {
+        ("Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
+    };
+    json!({
+        "type": "Ready", "status": status, "reason": reason, "message": message,
+        "lastHeartbeatTime": time(now), "lastTransitionTime": time(now),
+    })
+}
+
+/// What runs on every node: namespace, name, label, CPU and memory it requests.
+const DAEMON_SETS: [(&str, &str, (&str, &str), &str, &str); 4] = [
+    (kubevirt::NAMESPACE, "virt-handler", (names::APP, names::HANDLER), "10m", "325Mi"),
+    ("kube-system", "kube-proxy", ("k8s-app", "kube-proxy"), "100m", "64Mi"),
+    ("kube-system", "cilium", ("k8s-app", "cilium"), "100m", "128Mi"),
+    ("monitoring", "node-exporter", ("app.kubernetes.io/name", "node-exporter"), "100m", "48Mi"),
+];
+
+/// Makes a node and the pods that every node has, all running. Their DaemonSets are made with the first node.
+///
+/// # Errors
+/// When the API server refuses any of it.
+pub async fn create_node(user: &Client, spec: &NodeSpec, now: Timestamp) -> kube::Result<Node> {
+    let nodes: Api<Node> = Api::all(user.clone());
+    let wanted = spec.node(now);
+    let status = Patch::Merge(json!({"status": wanted["status"]}));
+    nodes.create(&PostParams::default(), &parsed(wanted)?).await?;
+    let node = nodes.patch_status(&spec.name, &PatchParams::default(), &status).await?;
+    for (namespace, name, label, cpu, memory) in DAEMON_SETS {
+        let set = daemon_set(user, namespace, name, label).await?;
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "namespace": namespace,
+                "name": format!("{name}-{}", spec.name),
+                "labels": {label.0: label.1},
+                "ownerReferences": [{
+                    "apiVersion": "apps/v1", "kind": "DaemonSet", "name": name, "uid": set.uid(),
+                    "controller": true, "blockOwnerDeletion": true,
+                }],
+            },
+            "spec": {
+                "nodeName": spec.name,
+                "tolerations": [{"operator": "Exists"}],
+                "containers": [{
+                    "name": name,
+                    "image": name,
+                    "resources": {"requests": {"cpu": cpu, "memory": memory}},
+                }],
+            },
+        });
+        let pods: Api<Pod> = Api::namespaced(user.clone(), namespace);
+        let pod = pods.create(&PostParams::default(), &parsed(pod)?).await?;
+        let status = Patch::Merge(json!({"status": running_pod_status(now)}));
+        pods.patch_status(&pod.name_any(), &PatchParams::default(), &status).await?;
+    }
+    Ok(node)
+}
+
+async fn daemon_set(user: &Client, namespace: &str, name: &str, label: (&str, &str)) -> kube::Result<DaemonSet> {
+    let sets: Api<DaemonSet> = Api::namespaced(user.clone(), namespace);
+    if let Some(set) = sets.get_opt(name).await? {
+        return Ok(set);
+    }
+    let namespaces: Api<Namespace> = Api::all(user.clone());
+    if namespaces.get_opt(namespace).await?.is_none() {
+        let wanted = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        namespaces.create(&PostParams::default(), &parsed(wanted)?).await?;
+    }
+    let labels = json!({label.0: label.1});
+    let wanted = json!({
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"namespace": namespace, "name": name, "labels": labels},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": name, "image": name}]},
+            },
+        },
+    });
+    sets.create(&PostParams::default(), &parsed(wanted)?).await
+}
+
+fn parsed<T: DeserializeOwned>(value: Value) -> kube::Result<T> {
+    serde_json::from_value(value).map_err(kube::Error::SerdeError)
+}

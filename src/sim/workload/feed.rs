@@ -1,0 +1,115 @@
+//! The agents of a simulated cluster: sees where VMs are, measures, and tells the operator's load store.
+
+use super::meter::{Measured, Meter, PlacedNode, PlacedVm, Placement};
+use crate::{
+    observe::{
+        convert::quantity,
+        load::{SharedLoadStore, StreamId},
+    },
+    sim::{
+        kubevirt::launcher,
+        watched::{Index, Watched},
+    },
+};
+use k8s_openapi::api::core::v1::Node;
+use kube::{Api, Client, ResourceExt};
+use miyako_api::kubevirt::VirtualMachineInstance;
+use miyako_core::model::{NodeName, Timestamp, Uid, VmKey};
+use std::collections::BTreeMap;
+
+/// Feeds a load store once a second, as agents on every node would.
+pub struct Feeder {
+    meter: Meter,
+    nodes: Watched<Node>,
+    vmis: Watched<VirtualMachineInstance>,
+    streams: BTreeMap<NodeName, StreamId>,
+    sequence: u64,
+}
+
+impl Feeder {
+    /// A feeder that looks at the cluster through this client.
+    #[must_use]
+    pub fn new(client: Client, meter: Meter) -> Self {
+        Self {
+            meter,
+            nodes: Watched::new(Api::all(client.clone()), None, Index { tags: |_| Vec::new(), prune: |_| {} }),
+            vmis: Watched::new(Api::all(client), None, Index { tags: |_| Vec::new(), prune: |_| {} }),
+            streams: BTreeMap::new(),
+            sequence: 0,
+        }
+    }
+
+    /// What VMs want; may be changed while it runs.
+    pub fn meter(&mut self) -> &mut Meter {
+        &mut self.meter
+    }
+
+    /// Where VMs are now.
+    ///
+    /// # Errors
+    /// When the cluster can't be seen.
+    pub async fn placement(&mut self) -> kube::Result<Placement> {
+        self.nodes.refresh().await?;
+        self.vmis.refresh().await?;
+        let mut placement: Placement =
+            self.nodes.all().map(|node| (NodeName::new(node.name_any()), placed_node(node))).collect();
+        for vmi in self.vmis.all() {
+            let status = vmi.status.as_ref();
+            let running = status.and_then(|status| status.phase.as_deref()) == Some("Running");
+            let node = status.and_then(|status| status.node_name.as_deref()).filter(|_| running);
+            if let Some(node) = node.and_then(|node| placement.get_mut(&NodeName::new(node))) {
+                node.vms.push(placed_vm(vmi));
+            }
+        }
+        Ok(placement)
+    }
+
+    /// Measures the second that ends at `at` and tells the store. What was measured comes back, for reports.
+    ///
+    /// # Errors
+    /// When the cluster can't be seen.
+    pub async fn feed(&mut self, store: &SharedLoadStore, at: Timestamp) -> kube::Result<Measured> {
+        let placement = self.placement().await?;
+        let measured = self.meter.measure(&placement, at);
+        self.sequence += 1;
+        let mut store = store.lock();
+        self.streams.retain(|node, stream| {
+            let speaks = placement.get(node).is_some_and(|placed| placed.awake);
+            if !speaks {
+                store.close_stream(node, *stream);
+            }
+            speaks
+        });
+        for sample in measured.samples(self.sequence) {
+            let node = NodeName::new(&sample.node);
+            let stream = *self.streams.entry(node.clone()).or_insert_with(|| store.open_stream(&node));
+            let verdict = store.accept(stream, &node, &sample, at);
+            for refusal in verdict.refusals() {
+                tracing::debug!(%node, %refusal, "the load store refuses what the simulated agent says");
+            }
+        }
+        drop(store);
+        Ok(measured)
+    }
+}
+
+fn placed_node(node: &Node) -> PlacedNode {
+    let status = node.status.as_ref();
+    let cpu = status.and_then(|status| status.allocatable.as_ref()).and_then(|amounts| amounts.get("cpu"));
+    let millis = cpu.and_then(|cpu| quantity::thousandths(&cpu.0).ok()).unwrap_or(0);
+    let mut conditions = status.into_iter().flat_map(|status| status.conditions.iter().flatten());
+    PlacedNode {
+        cores: millis as f64 / 1000.0,
+        awake: conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+        vms: Vec::new(),
+    }
+}
+
+fn placed_vm(vmi: &VirtualMachineInstance) -> PlacedVm {
+    PlacedVm {
+        vm: VmKey::new(vmi.namespace().unwrap_or_default(), vmi.name_any()),
+        uid: Uid::new(vmi.uid().unwrap_or_default()),
+        vcpus: launcher::vcpus(vmi),
+        memory: launcher::guest_memory(vmi),
+    }
+}
