@@ -1,6 +1,7 @@
 //! Miyako.
 
 pub mod certificate;
+pub mod clean_up;
 pub mod clock;
 pub mod crds;
 pub mod observe;
