@@ -54,16 +54,20 @@ pub enum CleanUpError {
         source: kube::Error,
     },
     /// Objects could not be changed.
-    #[error("{count} objects are left as they were, the first of them {first}; run `miyako clean-up` again")]
+    #[error("left as they were: {first}{}; run `miyako clean-up` again", and_more(*.more))]
     Left {
-        /// How many.
-        count: usize,
-        /// Which one.
+        /// The first of them.
         first: String,
-        /// The API server's answer about it.
+        /// How many more.
+        more: usize,
+        /// The API server's answer about the first.
         #[source]
         source: kube::Error,
     },
+}
+
+fn and_more(more: usize) -> String {
+    if more == 0 { String::new() } else { format!(" and {more} more") }
 }
 
 /// Takes everything back. A cluster without KubeVirt, or one that was cleaned up before, has nothing to take back.
@@ -120,8 +124,8 @@ where
 /// What could not be changed.
 #[derive(Default)]
 struct Left {
-    count: usize,
     first: Option<(String, kube::Error)>,
+    more: usize,
 }
 
 impl Left {
@@ -132,10 +136,13 @@ impl Left {
             Ok(()) => 1,
             Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => 0,
             Err(error) => {
-                self.count += 1;
-                let name = object.name.clone().unwrap_or_default();
-                let name = object.namespace.as_ref().map_or(name.clone(), |namespace| format!("{namespace}/{name}"));
-                self.first.get_or_insert((name, error));
+                if self.first.is_some() {
+                    self.more += 1;
+                } else {
+                    let name = object.name.clone().unwrap_or_default();
+                    let place = object.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
+                    self.first = Some((format!("{place}{name}"), error));
+                }
                 0
             }
         }
@@ -143,8 +150,103 @@ impl Left {
 
     fn into_result(self) -> Result<(), CleanUpError> {
         match self.first {
-            Some((first, source)) => Err(CleanUpError::Left { count: self.count, first, source }),
+            Some((first, source)) => Err(CleanUpError::Left { first, more: self.more, source }),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::apiserver::{Admission, ApiError, ApiServer, Operation, Options, Review};
+    use serde_json::Value;
+    use std::sync::Arc;
+
+    fn vm(name: &str, labels: Value) -> Value {
+        json!({
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+            "metadata": {"name": name, "namespace": "default", "labels": labels},
+            "spec": {"domain": {"devices": {}}},
+        })
+    }
+
+    fn migration_policy(name: &str, labels: Value) -> Value {
+        json!({
+            "apiVersion": "migrations.kubevirt.io/v1alpha1", "kind": "MigrationPolicy",
+            "metadata": {"name": name, "labels": labels},
+            "spec": {"selectors": {"virtualMachineInstanceSelector": {"miyako.dev/migration-mode": "post-copy"}}},
+        })
+    }
+
+    /// A cluster that ran Miyako: two VMs with the label, one without, our MigrationPolicy and somebody's.
+    fn cluster() -> ApiServer {
+        let server = ApiServer::new(Options::default());
+        for object in [
+            vm("a", json!({"miyako.dev/migration-mode": "post-copy", "app": "shop"})),
+            vm("b", json!({"miyako.dev/migration-mode": "pre-copy"})),
+            vm("c", json!({"app": "shop"})),
+            migration_policy(ours::POST_COPY_POLICY, json!({"app.kubernetes.io/managed-by": "miyako"})),
+            migration_policy("somebody", json!({"app.kubernetes.io/managed-by": "somebody"})),
+        ] {
+            server.create("setup", object).unwrap();
+        }
+        server
+    }
+
+    fn labels(server: &ApiServer, vm: &str) -> Value {
+        server.view(|cluster| {
+            cluster.get("kubevirt.io", "virtualmachineinstances", "default", vm).unwrap()["metadata"]["labels"].clone()
+        })
+    }
+
+    fn migration_policies(server: &ApiServer) -> Vec<String> {
+        server.view(|cluster| {
+            let names = cluster.list("migrations.kubevirt.io", "migrationpolicies", "");
+            names.map(|policy| policy["metadata"]["name"].as_str().unwrap_or_default().to_owned()).collect()
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn takes_back_what_is_ours_and_nothing_else() {
+        let server = cluster();
+        let done = run(&server.client("clean-up")).await.unwrap();
+        assert_eq!(done, CleanedUp { virtual_machine_instances: 2, migration_policies: 1 });
+        assert_eq!(labels(&server, "a"), json!({"app": "shop"}));
+        assert!(labels(&server, "b").get("miyako.dev/migration-mode").is_none());
+        assert_eq!(labels(&server, "c"), json!({"app": "shop"}));
+        assert_eq!(migration_policies(&server), ["somebody"]);
+
+        let again = run(&server.client("clean-up")).await.unwrap();
+        assert_eq!(again, CleanedUp::default());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn has_nothing_to_do_without_kubevirt() {
+        let server = ApiServer::new(Options { kubevirt: false, ..Options::default() });
+        assert_eq!(run(&server.client("clean-up")).await.unwrap(), CleanedUp::default());
+    }
+
+    /// Lets nobody change the VM `a`.
+    struct Guard;
+
+    impl Admission for Guard {
+        fn handles(&self, review: &Review<'_>) -> bool {
+            review.operation == Operation::Update && review.name == "a"
+        }
+
+        fn validate(&self, review: &Review<'_>, _: Option<&Value>) -> Result<(), ApiError> {
+            Err(ApiError::forbidden(review.resource, review.name, "guarded"))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn goes_on_with_the_rest_and_names_what_it_left() {
+        let server = cluster();
+        server.add_admission(Arc::new(Guard));
+        let error = run(&server.client("clean-up")).await.unwrap_err();
+        assert_eq!(error.to_string(), "left as they were: default/a; run `miyako clean-up` again");
+        assert!(labels(&server, "b").get("miyako.dev/migration-mode").is_none());
+        assert_eq!(migration_policies(&server), ["somebody"]);
     }
 }
