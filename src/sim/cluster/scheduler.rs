@@ -28,7 +28,7 @@ impl Picture {
     pub(super) fn take_nodes<'a>(&mut self, nodes: impl Iterator<Item = &'a KubeNode>) {
         self.snapshot.nodes = nodes
             .map(|node| {
-                let node = Node { virt_handler_ready: true, ..convert::node::convert(node).value };
+                let node = Node { virt_handler_ready: true, ..convert::node::convert(node).value.node };
                 (node.name.clone(), node)
             })
             .collect();
