@@ -1,8 +1,30 @@
-//! Miyako.
+//! Miyako: the operator and everything that it is made of.
+//!
+//! Arrows point one way: `controller` drives [`observe`] → [`miyako_core::plan`] → [`act`]; [`sim`] builds a world in
+//! which the same code runs.
 
+pub mod act;
 pub mod certificate;
-pub mod clean_up;
 pub mod clock;
+pub mod controller;
 pub mod crds;
 pub mod observe;
 pub mod sim;
+pub mod time;
+
+/// An error with all its causes, in one line.
+#[must_use]
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        // Many errors repeat their cause in their own text.
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -15,4 +15,4 @@ mod world;
 
 pub use observer::{Expected, Observer, Settings};
 pub use seen::{Kind, ObjectKey};
-pub use world::{EXPECTED_WITHIN, TOO_LONG};
+pub use world::{Declared, EXPECTED_WITHIN, TOO_LONG};

@@ -4,7 +4,7 @@ use super::{
     convert::Problem,
     seen::{Kind, ObjectKey, Update, Watched},
     watch::{self, Anywhere, PENDING, Scope, Watch},
-    world::World,
+    world::{Declared, World},
 };
 use crate::clock::Clock;
 use k8s_openapi::api::{
@@ -18,7 +18,7 @@ use miyako_api::{
     kubevirt::{KubeVirt, MigrationPolicy, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration},
     names::{kubevirt, ours},
 };
-use miyako_core::model::{LoadTable, Policies, Snapshot, Timestamp, Uid};
+use miyako_core::model::{LoadTable, Name, PlanName, Policies, Snapshot, Timestamp, Uid};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -152,6 +152,24 @@ impl Observer {
     #[must_use]
     pub fn last_signs(&self) -> BTreeMap<Kind, Option<Timestamp>> {
         self.world.last_signs()
+    }
+
+    /// Our own resources of one kind (policies, classes, plans), by name: who they are and what is wrong with them.
+    #[must_use]
+    pub fn declared(&self, kind: Kind) -> BTreeMap<Name, Declared> {
+        self.world.declared(kind)
+    }
+
+    /// Plans that are over, with when they were decided.
+    #[must_use]
+    pub fn plans_over(&self) -> &BTreeMap<PlanName, Timestamp> {
+        self.world.plans_over()
+    }
+
+    /// Plans that are over and were decided before this moment.
+    #[must_use]
+    pub fn plans_over_before(&self, moment: Timestamp) -> Vec<(PlanName, Uid)> {
+        self.world.plans_over_before(moment)
     }
 
     /// What is wrong with which objects, ours and others'.

@@ -155,6 +155,7 @@ pub(crate) enum Object {
 pub(crate) struct Seen {
     pub(crate) key: ObjectKey,
     pub(crate) uid: Uid,
+    pub(crate) generation: Option<i64>,
     pub(crate) version: Version,
     /// None if it can't be read and nothing of its kind can stand for it.
     pub(crate) object: Option<Object>,
@@ -211,6 +212,7 @@ pub(crate) trait Watched:
         Seen {
             key,
             uid: objects::uid(metadata),
+            generation: metadata.generation,
             version: Version::read(metadata.resource_version.as_deref()),
             object,
             problems,

@@ -30,10 +30,11 @@ pub fn migration_name(vm: &Vm, attempt: u32) -> MigrationName {
     MigrationName::new(vm.key.namespace.as_str(), name)
 }
 
-/// The name of the ConsolidationPlan with these steps: the same wish of the same policy has the same name.
+/// The name of the ConsolidationPlan with these steps: the same wish of the same policy has the same name. A wish that
+/// comes again after its plan was over is the next round.
 #[must_use]
-pub fn plan_name(policy: &PolicyName, policy_uid: Option<&Uid>, plan: &Plan) -> PlanName {
-    let mut parts = vec![policy.to_string(), policy_uid.map(Uid::to_string).unwrap_or_default()];
+pub fn plan_name(policy: &PolicyName, policy_uid: Option<&Uid>, plan: &Plan, round: u32) -> PlanName {
+    let mut parts = vec![policy.to_string(), policy_uid.map(Uid::to_string).unwrap_or_default(), round.to_string()];
     for step in &plan.steps {
         match step {
             Step::Migrate(step) => parts.extend([

@@ -415,7 +415,7 @@ fn a_plan_that_waits_speaks_for_its_vm_until_its_reason_is_gone() {
     world.vm("busier", "shared-0", 0.95);
     let (plan, _) = world.decide();
     let Some(Step::Migrate(step)) = plan.steps.first().cloned() else { panic!("{plan:?}") };
-    let name = plan_name(&step.policy, None, &plan);
+    let name = plan_name(&step.policy, None, &plan, 0);
     world.snapshot.plans.insert(
         name.clone(),
         PlanRecord {

@@ -56,6 +56,21 @@ pub(super) struct World {
     /// virt-handler DaemonSets: whether each is being rolled out.
     rollouts: BTreeMap<ObjectKey, bool>,
     problems: BTreeMap<(Kind, ObjectKey), Vec<Problem>>,
+    /// The identity of our own resources: who is meant by a write, and what of a spec was seen.
+    own: BTreeMap<(Kind, Name), (Uid, Option<i64>)>,
+    /// Plans that are over, with when they were decided.
+    over: BTreeMap<PlanName, Timestamp>,
+}
+
+/// What is known of one of our own resources beside its content.
+#[derive(Debug, Clone, Default)]
+pub struct Declared {
+    /// Its uid.
+    pub uid: Option<Uid>,
+    /// The generation of the spec that was seen.
+    pub generation: Option<i64>,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
 }
 
 impl World {
@@ -79,7 +94,35 @@ impl World {
             kubevirts: BTreeMap::new(),
             rollouts: BTreeMap::new(),
             problems: BTreeMap::new(),
+            own: BTreeMap::new(),
+            over: BTreeMap::new(),
         }
+    }
+
+    /// Our own resources of one kind, by name.
+    pub(super) fn declared(&self, kind: Kind) -> BTreeMap<Name, Declared> {
+        let own = self.own.iter().filter(|((of, _), _)| *of == kind);
+        own.map(|((_, name), (uid, generation))| {
+            let key = ObjectKey { namespace: Name::from(""), name: name.clone() };
+            let problems = self.problems.get(&(kind, key)).cloned().unwrap_or_default();
+            (name.clone(), Declared { uid: Some(uid.clone()), generation: *generation, problems })
+        })
+        .collect()
+    }
+
+    /// Plans that are over, with when they were decided.
+    pub(super) fn plans_over(&self) -> &BTreeMap<PlanName, Timestamp> {
+        &self.over
+    }
+
+    /// Plans that are over and were decided before this moment.
+    pub(super) fn plans_over_before(&self, moment: Timestamp) -> Vec<(PlanName, Uid)> {
+        let old = self.over.iter().filter(|(_, decided)| **decided < moment);
+        old.filter_map(|(plan, _)| {
+            let (uid, _) = self.own.get(&(Kind::ConsolidationPlan, Name::from(plan.as_str())))?;
+            Some((plan.clone(), uid.clone()))
+        })
+        .collect()
     }
 
     /// Takes in one piece of news.
@@ -251,7 +294,10 @@ impl World {
     }
 
     fn put(&mut self, kind: Kind, seen: Seen) {
-        let Seen { key, object, problems, .. } = seen;
+        let Seen { key, uid, generation, object, problems, .. } = seen;
+        if matches!(kind, Kind::ConsolidationPolicy | Kind::NodePowerClass | Kind::ConsolidationPlan) {
+            self.own.insert((kind, key.name.clone()), (uid, generation));
+        }
         let id = (kind, key);
         if problems.is_empty() {
             self.problems.remove(&id);
@@ -341,6 +387,7 @@ impl World {
 
     fn remove(&mut self, kind: Kind, key: &ObjectKey) {
         self.problems.remove(&(kind, key.clone()));
+        self.own.remove(&(kind, key.name.clone()));
         self.remove_object(kind, key);
     }
 
@@ -413,6 +460,7 @@ impl World {
             Kind::ConsolidationPlan => {
                 let plan = PlanName::new(name);
                 self.snapshot.plans.remove(&plan);
+                self.over.remove(&plan);
                 self.history.remove(&plan);
             }
             Kind::ConfigMap => self.snapshot.switches = Switches::default(),
@@ -529,6 +577,9 @@ impl World {
     }
 
     fn put_plan(&mut self, plan: PlanRecord) {
+        if plan.phase.is_final() {
+            self.over.insert(plan.name.clone(), plan.decided);
+        }
         self.history.put(&plan);
         if plan.phase.is_final() {
             self.snapshot.plans.remove(&plan.name);

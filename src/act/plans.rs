@@ -1,0 +1,280 @@
+//! ConsolidationPlans: written before anything is done, led to their end in status, deleted when nobody needs them.
+
+use super::error::Attempt as _;
+use super::{ActError, Actor};
+use crate::time::to_api;
+use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
+use miyako_api::ConsolidationPlan;
+use miyako_api::consolidation_plan::{
+    ConsolidationPlanSpec, ConsolidationPlanStatus, MigrationMode as ApiMode, PlanPhase as ApiPhase, PlanStep,
+    StepKind, StepPhase, StepStatus, VmReference,
+};
+use miyako_api::consolidation_policy::Mode;
+use miyako_api::names::{manager, ours};
+use miyako_core::model::{
+    LoadTable, MigrationMode, PlanName, PlanPhase, Policy, PolicyMode, Span, StepOutcome, Timestamp, Uid,
+};
+use miyako_core::plan::{MoveReason, Next, Plan, Step, StepState, plan_name};
+use std::collections::BTreeMap;
+
+/// An automatic plan that was not begun within this time is void: the load that it answers has changed.
+const AUTOMATIC_TTL: Span = Span::from_secs(60);
+
+/// The steps of one policy, to be written as one object.
+#[derive(Debug, Clone)]
+pub struct NewPlan<'a> {
+    /// The policy.
+    pub policy: &'a Policy,
+    /// Its uid: a policy that was deleted and made again is another one.
+    pub policy_uid: Option<&'a Uid>,
+    /// Its steps.
+    pub plan: Plan,
+    /// How many plans with the same wish are over.
+    pub round: u32,
+    /// When it was decided.
+    pub decided: Timestamp,
+}
+
+/// The object for a new plan.
+#[must_use]
+pub fn plan_object(new: &NewPlan<'_>, load: &LoadTable) -> ConsolidationPlan {
+    let name = plan_name(&new.policy.name, new.policy_uid, &new.plan, new.round);
+    let steps: Vec<PlanStep> = new.plan.steps.iter().filter_map(|step| step_object(step, load)).collect();
+    let ttl = if new.policy.mode == PolicyMode::Recommend { new.policy.plan_ttl } else { AUTOMATIC_TTL };
+    ConsolidationPlan {
+        metadata: ObjectMeta {
+            name: Some(name.to_string()),
+            labels: Some(BTreeMap::from([
+                (ours::MANAGED_BY.into(), ours::MIYAKO.into()),
+                (ours::POLICY.into(), new.policy.name.to_string()),
+            ])),
+            ..ObjectMeta::default()
+        },
+        spec: ConsolidationPlanSpec {
+            policy: new.policy.name.to_string(),
+            mode: match new.policy.mode {
+                PolicyMode::Automatic => Mode::Automatic,
+                PolicyMode::Recommend => Mode::Recommend,
+                PolicyMode::Off => Mode::Off,
+            },
+            created_for: shortened(reasons(&new.plan)),
+            summary: shortened(summary(&new.plan)),
+            steps,
+            decided_at: to_api(new.decided),
+            expires_at: to_api(new.decided + ttl),
+            approved: false,
+            approved_by: None,
+        },
+        status: None,
+    }
+}
+
+fn step_object(step: &Step, load: &LoadTable) -> Option<PlanStep> {
+    let blank = PlanStep {
+        kind: StepKind::Wake,
+        vm: None,
+        source_node: None,
+        target_node: String::new(),
+        migration_mode: None,
+        migration_name: None,
+        attempt: 0,
+        after_wake: false,
+        reason: String::new(),
+        message: String::new(),
+        source_load_percent: None,
+        vm_load_millicores: None,
+        idle_since: None,
+        predicted: None,
+    };
+    match step {
+        Step::Migrate(step) => {
+            let (source_load, idle_since) = match &step.reason {
+                MoveReason::Overload { node_load, .. } => (Some(whole(node_load.value())), None),
+                MoveReason::Idle { since, .. } => (None, Some(to_api(*since))),
+            };
+            let vm_load = load.vms.get(&step.vm).and_then(miyako_core::model::LoadHistory::latest);
+            Some(PlanStep {
+                kind: StepKind::Migrate,
+                vm: Some(VmReference {
+                    namespace: step.vm.namespace.to_string(),
+                    name: step.vm.name.to_string(),
+                    uid: step.uid.to_string(),
+                }),
+                source_node: Some(step.source.to_string()),
+                target_node: step.target.to_string(),
+                migration_mode: Some(match step.mode {
+                    MigrationMode::PreCopy => ApiMode::PreCopy,
+                    MigrationMode::PostCopy => ApiMode::PostCopy,
+                }),
+                migration_name: Some(step.migration.name.to_string()),
+                attempt: step.attempt,
+                reason: step.reason.name().into(),
+                message: step.reason.to_string(),
+                source_load_percent: source_load,
+                vm_load_millicores: vm_load.map(|cores| whole(cores.value() * 1000.0)),
+                idle_since,
+                ..blank
+            })
+        }
+        Step::Wake(step) => Some(PlanStep {
+            target_node: step.node.to_string(),
+            reason: step.reason.name().into(),
+            message: step.reason.to_string(),
+            ..blank
+        }),
+        Step::Suspend(_) | Step::Abort { .. } => None,
+    }
+}
+
+/// A figure for people, rounded; beyond what the field takes it is cut.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // clamped first
+fn whole(value: f64) -> u32 {
+    value.round().clamp(0.0, 100_000.0) as u32
+}
+
+fn reasons(plan: &Plan) -> String {
+    let mut names: Vec<&str> = plan
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Migrate(step) => Some(step.reason.name()),
+            Step::Wake(step) => Some(step.reason.name()),
+            _ => None,
+        })
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names.join(", ")
+}
+
+fn summary(plan: &Plan) -> String {
+    let steps: Vec<String> = plan
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Migrate(step) => Some(format!("{} → {}", step.vm, step.target)),
+            Step::Wake(step) => Some(format!("wake {}", step.node)),
+            _ => None,
+        })
+        .collect();
+    steps.join(", ")
+}
+
+/// Cut to what the field takes.
+fn shortened(text: String) -> String {
+    if text.chars().count() <= 250 { text } else { text.chars().take(249).chain(['…']).collect() }
+}
+
+/// A plan's status after `next`.
+#[must_use]
+pub(super) fn status_of(
+    current: Option<&ConsolidationPlanStatus>,
+    next: &Next,
+    now: Timestamp,
+) -> ConsolidationPlanStatus {
+    let current = current.cloned().unwrap_or_default();
+    let began = next.steps.iter().filter_map(|step| step.started).min();
+    ConsolidationPlanStatus {
+        phase: Some(match next.phase {
+            PlanPhase::Proposed => ApiPhase::Proposed,
+            PlanPhase::Running => ApiPhase::Running,
+            PlanPhase::Succeeded => ApiPhase::Succeeded,
+            PlanPhase::Failed => ApiPhase::Failed,
+            PlanPhase::Expired => ApiPhase::Expired,
+            PlanPhase::Superseded => ApiPhase::Superseded,
+            PlanPhase::Refused => ApiPhase::Refused,
+        }),
+        superseded_by: next.superseded_by.as_ref().map(PlanName::to_string).or(current.superseded_by),
+        started_at: current.started_at.or(began.map(to_api)),
+        ended_at: current.ended_at.or(next.phase.is_final().then(|| to_api(now))),
+        steps: (0..).zip(&next.steps).map(|(index, step)| step_status(index, step, &current.steps)).collect(),
+        message: next.message.clone().or(current.message).map(|text| text.chars().take(1000).collect()),
+        ..current
+    }
+}
+
+fn step_status(index: u32, step: &StepState, before: &[StepStatus]) -> StepStatus {
+    let before = before.iter().find(|status| status.index == index);
+    StepStatus {
+        index,
+        phase: match step.outcome {
+            StepOutcome::Waiting => StepPhase::Waiting,
+            StepOutcome::Running => StepPhase::Running,
+            StepOutcome::Succeeded => StepPhase::Succeeded,
+            StepOutcome::Failed => StepPhase::Failed,
+            StepOutcome::Skipped => StepPhase::Skipped,
+        },
+        migration_uid: step.migration_uid.as_ref().map(Uid::to_string),
+        started_at: step.started.map(to_api),
+        ended_at: step.ended.map(to_api),
+        reason: step.reason.map(str::to_owned).or_else(|| before.and_then(|status| status.reason.clone())),
+        message: step
+            .message
+            .clone()
+            .or_else(|| before.and_then(|status| status.message.clone()))
+            .map(|text| text.chars().take(1000).collect()),
+    }
+}
+
+impl Actor {
+    /// Writes a plan. One of this name that is there already is the same wish, and is handed back as it is.
+    ///
+    /// # Errors
+    /// See [`ActError::class`].
+    pub async fn write_plan(&self, plan: &ConsolidationPlan) -> Result<ConsolidationPlan, ActError> {
+        let api: Api<ConsolidationPlan> = Api::all(self.writer()?);
+        let name = plan.metadata.name.clone().unwrap_or_default();
+        let params = PostParams { field_manager: Some(manager::OPERATOR.into()), ..PostParams::default() };
+        match api.create(&params, plan).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                api.get(&name).await.attempt(|| format!("read ConsolidationPlan {name}"))
+            }
+            created => created.attempt(|| format!("create ConsolidationPlan {name}")),
+        }
+    }
+
+    /// Reads a plan.
+    ///
+    /// # Errors
+    /// See [`ActError::class`].
+    pub async fn read_plan(&self, name: &PlanName) -> Result<ConsolidationPlan, ActError> {
+        let api: Api<ConsolidationPlan> = Api::all(self.client.clone());
+        api.get(name.as_str()).await.attempt(|| format!("read ConsolidationPlan {name}"))
+    }
+
+    /// Notes how a plan stands, if that differs from what is noted. Hands back the object if it was written.
+    ///
+    /// # Errors
+    /// See [`ActError::class`].
+    pub async fn note_plan(
+        &self,
+        plan: &ConsolidationPlan,
+        next: &Next,
+    ) -> Result<Option<ConsolidationPlan>, ActError> {
+        let status = status_of(plan.status.as_ref(), next, self.clock.now());
+        if plan.status.as_ref() == Some(&status) {
+            return Ok(None);
+        }
+        let name = plan.metadata.name.clone().unwrap_or_default();
+        self.apply_status(&name, plan.metadata.uid.as_deref(), &status).await.map(Some)
+    }
+
+    /// Deletes a plan that is over and that no budget needs any more.
+    ///
+    /// # Errors
+    /// See [`ActError::class`].
+    pub async fn forget_plan(&self, name: &PlanName, uid: &Uid) -> Result<(), ActError> {
+        let api: Api<ConsolidationPlan> = Api::all(self.writer()?);
+        let params = DeleteParams {
+            preconditions: Some(Preconditions { uid: Some(uid.to_string()), ..Preconditions::default() }),
+            ..DeleteParams::default()
+        };
+        match api.delete(name.as_str(), &params).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            deleted => {
+                deleted.attempt(|| format!("delete ConsolidationPlan {name}"))?;
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What the operator tells Prometheus about itself. Labels come from typed reasons, never from names of objects or
+//! from texts of errors, so their number is bounded.
+
+use miyako_core::check::Violation;
+use miyako_core::plan::Report;
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// From a tenth of a millisecond, a small cluster's decision, to ten seconds, where something is badly wrong.
+const SECONDS: [f64; 14] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+
+/// The operator's metrics.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Time for one decision (plan and check).
+    pub decision: Histogram,
+    /// Time for one whole tick, writes included.
+    pub tick: Histogram,
+    /// Steps of plans that came to an end, by reason of the move and outcome.
+    pub migrations: IntCounterVec,
+    /// Steps that `check` refused, by rule.
+    pub refusals: IntCounterVec,
+    /// Writes that failed, by class of the error.
+    pub failed_writes: IntCounterVec,
+    /// Plans that came to an end, by phase.
+    pub plans: IntCounterVec,
+    /// Why VMs stay, by reason: how many VMs now.
+    pub staying: IntGaugeVec,
+    /// Nodes by what was found about them.
+    pub nodes: IntGaugeVec,
+    /// Load samples taken, and refused by reason.
+    pub samples: IntGaugeVec,
+    /// Age of the oldest plan that is not over.
+    pub plan_age: IntGauge,
+    /// 1 while this replica leads.
+    pub leading: IntGauge,
+    /// Nodes that could sleep.
+    pub can_sleep: IntGauge,
+}
+
+impl Metrics {
+    /// Registers everything under the names that the documentation gives.
+    ///
+    /// # Errors
+    /// Two metrics of one name: a mistake of ours.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let histogram = |name: &str, help: &str| -> Result<Histogram, prometheus::Error> {
+            let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()))?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec, prometheus::Error> {
+            let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let metric = IntGauge::new(name, help)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        Ok(Self {
+            decision: histogram("miyako_decision_duration_seconds", "Time to decide and check, once a second.")?,
+            tick: histogram("miyako_tick_duration_seconds", "Time for a whole pass, its writes included.")?,
+            migrations: counters(
+                "miyako_migrations_total",
+                "Migrations that came to an end, by the reason they were asked for and their outcome.",
+                &["reason", "outcome"],
+            )?,
+            refusals: counters("miyako_refusals_total", "Steps that the safety rules refused, by rule.", &["rule"])?,
+            failed_writes: counters(
+                "miyako_failed_writes_total",
+                "Writes to the API server that failed, by what is done about it.",
+                &["class"],
+            )?,
+            plans: counters("miyako_plans_total", "Plans that came to an end, by phase.", &["phase"])?,
+            staying: gauges("miyako_vms_staying", "VMs that stay where they are, by reason.", &["reason"])?,
+            nodes: gauges("miyako_nodes", "Nodes by what their load says.", &["state"])?,
+            samples: gauges(
+                "miyako_load_samples",
+                "Load samples since the start, by what became of them.",
+                &["result"],
+            )?,
+            plan_age: gauge("miyako_oldest_plan_age_seconds", "Age of the oldest plan that is not over.")?,
+            leading: gauge("miyako_leading", "1 while this replica leads.")?,
+            can_sleep: gauge("miyako_nodes_can_sleep", "Nodes that nothing keeps awake.")?,
+            registry,
+        })
+    }
+
+    /// Counts what `check` refused.
+    pub fn refused(&self, violations: &[Violation]) {
+        for violation in violations {
+            self.refusals.with_label_values(&[violation.rule.name()]).inc();
+        }
+    }
+
+    /// Sets the gauges that a report tells.
+    pub fn observe(&self, report: &Report) {
+        use miyako_core::plan::{NodeVerdict, VmVerdict};
+        self.staying.reset();
+        for vm in report.vms.values() {
+            if let VmVerdict::Stays { reason } = &vm.verdict {
+                self.staying.with_label_values(&[reason.name()]).inc();
+            }
+        }
+        self.nodes.reset();
+        let mut can_sleep = 0;
+        for node in report.nodes.values() {
+            let state = match node.verdict {
+                NodeVerdict::NoClass | NodeVerdict::NoPolicy | NodeVerdict::Ambiguous { .. } => "NotRuled",
+                NodeVerdict::NotUsable => "NotUsable",
+                NodeVerdict::Dedicated => "Dedicated",
+                NodeVerdict::LoadUnknown => "LoadUnknown",
+                NodeVerdict::Calm { .. } => "Calm",
+                NodeVerdict::Settling { .. } | NodeVerdict::Relieving { .. } | NodeVerdict::Relieved { .. } => {
+                    "Overloaded"
+                }
+                NodeVerdict::Stuck { .. } => "Stuck",
+            };
+            self.nodes.with_label_values(&[state]).inc();
+            can_sleep += i64::from(node.can_sleep());
+        }
+        self.can_sleep.set(can_sleep);
+    }
+
+    /// Everything in Prometheus' text format.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = Vec::new();
+        // Encoding into memory fails only for metrics without a name or type, which `new` would have refused.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}

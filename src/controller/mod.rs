@@ -1,0 +1,16 @@
+//! The loop: observe → plan → check → act, once a second; and what surrounds it: one leader, status, metrics.
+//!
+//! Every replica observes and decides, so that each is ready to lead and to explain; only the leader writes.
+
+mod lease;
+mod metrics;
+mod pass;
+mod perform;
+mod status;
+mod tell;
+
+pub use lease::{Candidate, Leadership, LeaseTimes};
+pub use metrics::Metrics;
+pub use status::LoadView;
+mod operator;
+pub use operator::{Operator, Options, View};

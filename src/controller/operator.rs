@@ -1,0 +1,270 @@
+//! The operator itself: what one replica holds, and one pass of its loop.
+
+use super::pass::{self, Known, Thoughts};
+use super::perform::Written;
+use super::status::{self, LoadView};
+use super::{Leadership, Metrics};
+use crate::act::{Actor, Fence, merge_conditions, same_but_for_times};
+use crate::clock::Clock;
+use crate::observe::load::SharedLoadStore;
+use crate::observe::{Kind, Observer};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use miyako_api::consolidation_policy::ConsolidationPolicyStatus;
+use miyako_api::node_power_class::NodePowerClassStatus;
+use miyako_core::model::{ClassName, Name, PolicyName, Span, Timestamp};
+use miyako_core::plan::Report;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// What the operator can be told at its start.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Between passes.
+    pub tick: Duration,
+    /// Decides where a policy asks for randomness.
+    pub seed: u64,
+    /// Figures in a status are written at most this often; conditions at once.
+    pub status_interval: Span,
+    /// Finished plans are kept this long: longer than the longest budget (a day).
+    pub keep_plans: Span,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            tick: Duration::from_secs(1),
+            seed: 0,
+            status_interval: Span::from_secs(30),
+            keep_plans: Span::from_secs(26 * 3600),
+        }
+    }
+}
+
+/// What a pass saw and thought, for who wants to look: the page, `explain`, tests.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// When.
+    pub at: Timestamp,
+    /// This replica leads.
+    pub leading: bool,
+    /// Why there is no decision yet.
+    pub incomplete: Option<String>,
+    /// The reasons.
+    pub report: Report,
+}
+
+/// Old plans are deleted a few at a time: that is never urgent.
+const FORGOTTEN_AT_ONCE: usize = 5;
+
+/// What was last written about an object, so that only changes are written.
+#[derive(Debug, Clone)]
+struct Said<S> {
+    status: S,
+    at: Timestamp,
+}
+
+/// One replica of the operator.
+pub struct Operator {
+    pub(super) actor: Actor,
+    pub(super) metrics: Metrics,
+    pub(super) clock: Arc<dyn Clock>,
+    observer: Observer,
+    load: SharedLoadStore,
+    leadership: Arc<Leadership>,
+    options: Options,
+    policies_said: BTreeMap<PolicyName, Said<ConsolidationPolicyStatus>>,
+    classes_said: BTreeMap<ClassName, Said<NodePowerClassStatus>>,
+    view: watch::Sender<Arc<View>>,
+    led: bool,
+}
+
+impl Operator {
+    /// An operator that observes through `observer` and writes through `actor` while `leadership` holds.
+    #[must_use]
+    pub fn new(
+        actor: Actor,
+        observer: Observer,
+        load: SharedLoadStore,
+        leadership: Arc<Leadership>,
+        metrics: Metrics,
+        clock: Arc<dyn Clock>,
+        options: Options,
+    ) -> Self {
+        Self {
+            actor,
+            metrics,
+            clock,
+            observer,
+            load,
+            leadership,
+            options,
+            policies_said: BTreeMap::new(),
+            classes_said: BTreeMap::new(),
+            view: watch::Sender::new(Arc::default()),
+            led: false,
+        }
+    }
+
+    /// What the last pass saw and thought.
+    #[must_use]
+    pub fn view(&self) -> watch::Receiver<Arc<View>> {
+        self.view.subscribe()
+    }
+
+    /// Passes until it is dropped. A pass that takes long delays the next one; none is made up for.
+    pub async fn run(mut self) {
+        let mut ticks = tokio::time::interval(self.options.tick);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.pass().await;
+        }
+    }
+
+    /// One pass: observe → plan → check → act.
+    #[allow(clippy::disallowed_methods, reason = "how long a pass takes is measured, not decided upon")]
+    pub async fn pass(&mut self) {
+        let began = Instant::now();
+        let now = self.clock.now();
+        self.observer.drain();
+        let leading = self.leadership.holds();
+        if leading && !self.led {
+            // Another replica may have written since we last did.
+            self.policies_said.clear();
+            self.classes_said.clear();
+        }
+        self.led = leading;
+        let load_view = self.borrow_load();
+        let thoughts = self.think(now);
+        self.return_load();
+        self.metrics.decision.observe(began.elapsed().as_secs_f64());
+        self.metrics.leading.set(i64::from(leading));
+        self.metrics.observe(&thoughts.report);
+        self.metrics.refused(&thoughts.violations);
+        for violation in &thoughts.violations {
+            tracing::error!(%violation, "the safety check refused a step of our own planner; please report this");
+        }
+        if leading {
+            let written = self.perform(&thoughts).await;
+            self.expect(written);
+            self.write_statuses(&thoughts.report, &load_view, now).await;
+            self.forget_old_plans(now).await;
+        }
+        let incomplete = self.observer.snapshot().0.incomplete.clone();
+        self.view.send_replace(Arc::new(View { at: now, leading, incomplete, report: thoughts.report }));
+        self.metrics.tick.observe(began.elapsed().as_secs_f64());
+    }
+
+    fn think(&mut self, now: Timestamp) -> Thoughts {
+        let seed = self.options.seed;
+        let policies = self.observer.declared(Kind::ConsolidationPolicy).into_iter();
+        let known = Known {
+            policies: policies.filter_map(|(name, own)| Some((PolicyName::new(name.as_str()), own.uid?))).collect(),
+            over: self.observer.plans_over().clone(),
+        };
+        let (snapshot, policies) = self.observer.snapshot();
+        pass::think(snapshot, policies, &known, now, seed)
+    }
+
+    /// Borrows the histories from the store for the pass, and tells the store who exists.
+    fn borrow_load(&mut self) -> LoadView {
+        let mut store = self.load.lock();
+        let view = LoadView::of(&store, self.clock.now());
+        for (reason, count) in store.refused() {
+            self.metrics.samples.with_label_values(&[*reason]).set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
+        self.metrics.samples.with_label_values(&["Accepted"]).set(i64::try_from(store.accepted()).unwrap_or(i64::MAX));
+        *self.observer.load_mut() = store.lend();
+        view
+    }
+
+    fn return_load(&mut self) {
+        let table = std::mem::take(self.observer.load_mut());
+        self.load.lock().take_back(table);
+    }
+
+    fn expect(&mut self, written: Vec<Written>) {
+        for object in written {
+            match object {
+                Written::Plan(plan) => self.observer.expect_written(&*plan),
+                Written::Migration(migration) => self.observer.expect_written(&*migration),
+            }
+        }
+    }
+
+    async fn write_statuses(&mut self, report: &Report, load: &LoadView, now: Timestamp) {
+        let mut policies = Vec::new();
+        let mut classes = Vec::new();
+        let declared = [Kind::ConsolidationPolicy, Kind::NodePowerClass].map(|kind| self.observer.declared(kind));
+        let (snapshot, known) = self.observer.snapshot();
+        for (name, policy) in &known.policies {
+            let own = declared[0].get(&Name::from(name.as_str())).cloned().unwrap_or_default();
+            let (generation, problems) = (own.generation, &own.problems);
+            policies.push((name.clone(), status::of_policy(policy, report, snapshot, load, problems, generation)));
+        }
+        for name in known.classes.keys() {
+            let own = declared[1].get(&Name::from(name.as_str())).cloned().unwrap_or_default();
+            let (generation, problems) = (own.generation, &own.problems);
+            classes.push((name.clone(), status::of_class(name, known, report, problems, generation)));
+        }
+        self.policies_said.retain(|name, _| policies.iter().any(|(known, _)| known == name));
+        self.classes_said.retain(|name, _| classes.iter().any(|(known, _)| known == name));
+        let every = self.options.status_interval;
+        for (name, status) in policies {
+            let Some(status) = due(self.policies_said.get(&name), status, now, every) else { continue };
+            match self.actor.write_policy_status(name.as_str(), &status).await {
+                Ok(()) => drop(self.policies_said.insert(name, Said { status, at: now })),
+                Err(error) => self.failed(&error),
+            }
+        }
+        for (name, status) in classes {
+            let Some(status) = due(self.classes_said.get(&name), status, now, every) else { continue };
+            match self.actor.write_class_status(name.as_str(), &status).await {
+                Ok(()) => drop(self.classes_said.insert(name, Said { status, at: now })),
+                Err(error) => self.failed(&error),
+            }
+        }
+    }
+
+    async fn forget_old_plans(&mut self, now: Timestamp) {
+        let keep = self.options.keep_plans;
+        for (name, uid) in self.observer.plans_over_before(now - keep).into_iter().take(FORGOTTEN_AT_ONCE) {
+            if let Err(error) = self.actor.forget_plan(&name, &uid).await {
+                self.failed(&error);
+            }
+        }
+    }
+}
+
+/// A status with conditions, which say since when they hold.
+trait Conditioned: PartialEq {
+    fn conditions(&mut self) -> &mut Vec<Condition>;
+}
+
+impl Conditioned for ConsolidationPolicyStatus {
+    fn conditions(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
+}
+
+impl Conditioned for NodePowerClassStatus {
+    fn conditions(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
+}
+
+/// The status to write, if it must be written now: conditions at once, figures now and then.
+fn due<S: Conditioned + Clone>(said: Option<&Said<S>>, mut status: S, now: Timestamp, every: Span) -> Option<S> {
+    let before = said.map(|said| said.status.clone().conditions().clone()).unwrap_or_default();
+    let after = merge_conditions(&before, std::mem::take(status.conditions()), now);
+    let changed = !same_but_for_times(&before, &after);
+    *status.conditions() = after;
+    match said {
+        Some(said) if said.status == status => None,
+        Some(said) if !changed && now.since(said.at) < every => None,
+        _ => Some(status),
+    }
+}

@@ -1,0 +1,143 @@
+//! One pass, as far as it is thinking: what was decided, checked and is to be written. No client, no waiting.
+
+use crate::act::{NewPlan, plan_object};
+use crate::observe::convert;
+use miyako_api::ConsolidationPlan;
+use miyako_core::check::{self, Violation};
+use miyako_core::model::{
+    MigrationName, PlanName, PlanRecord, Policies, PolicyMode, PolicyName, Snapshot, Span, Timestamp, Uid,
+};
+use miyako_core::plan::{Next, Pass, Plan, Report, Step, carry, decide, plan_name};
+use std::collections::BTreeMap;
+
+/// A wish whose plan came to its end is not written again before this time: whatever ended it may still hold.
+const RESPITE: Span = Span::from_secs(60);
+
+/// What else is known of plans and policies.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Who the policies are.
+    pub(super) policies: BTreeMap<PolicyName, Uid>,
+    /// Plans that are over, with when they were decided.
+    pub(super) over: BTreeMap<PlanName, Timestamp>,
+}
+
+/// A plan to lead on, and how.
+#[derive(Debug, Clone)]
+pub(super) struct Carried {
+    pub(super) record: PlanRecord,
+    pub(super) next: Next,
+    /// The object, if it is new and must be written first.
+    pub(super) new: Option<ConsolidationPlan>,
+}
+
+/// A migration of ours to delete.
+#[derive(Debug, Clone)]
+pub(super) struct Aborted {
+    pub(super) migration: MigrationName,
+    pub(super) uid: Uid,
+    pub(super) reason: String,
+}
+
+/// What a pass found to do.
+#[derive(Debug, Default)]
+pub(super) struct Thoughts {
+    pub(super) aborts: Vec<Aborted>,
+    pub(super) carried: Vec<Carried>,
+    pub(super) violations: Vec<Violation>,
+    pub(super) report: Report,
+}
+
+/// Decides, checks, and works out what each plan needs next. Steps that the check refuses are dropped with their
+/// whole policy's plan: a planner that broke a rule once is not to be trusted with the rest of that plan.
+pub(super) fn think(snapshot: &Snapshot, policies: &Policies, known: &Known, now: Timestamp, seed: u64) -> Thoughts {
+    let (plan, report) = decide(snapshot, policies, now, seed);
+    let violations = check::check(snapshot, policies, &plan, now);
+    let mut thoughts = Thoughts { report, ..Thoughts::default() };
+    for (step, found) in plan.steps.iter().enumerate() {
+        let Step::Abort { migration, uid, reason } = found else { continue };
+        if !violations.iter().any(|violation| violation.step == Some(step)) {
+            let (migration, uid, reason) = (migration.clone(), uid.clone(), reason.clone());
+            thoughts.aborts.push(Aborted { migration, uid, reason });
+        }
+    }
+    let mut pass = Pass::default();
+    let fresh = new_plans(snapshot, policies, known, now, &plan, &violations);
+    for (record, _) in &fresh {
+        pass.newer.insert(record.policy.clone(), record.name.clone());
+    }
+    thoughts.violations = violations;
+    let waiting = snapshot.plans.values().filter(|record| !record.phase.is_final());
+    for record in waiting {
+        let verdict = thoughts.report.proposals.get(&record.name);
+        let next = carry(record, verdict, &mut pass, snapshot, policies, now);
+        thoughts.carried.push(Carried { record: record.clone(), next, new: None });
+    }
+    for (record, object) in fresh {
+        let next = carry(&record, None, &mut pass, snapshot, policies, now);
+        thoughts.carried.push(Carried { record, next, new: Some(object) });
+    }
+    thoughts
+}
+
+/// The decision's steps by policy, each as a new plan, unless the same wish is recorded already.
+fn new_plans(
+    snapshot: &Snapshot,
+    policies: &Policies,
+    known: &Known,
+    now: Timestamp,
+    plan: &Plan,
+    violations: &[Violation],
+) -> Vec<(PlanRecord, ConsolidationPlan)> {
+    let mut by_policy: BTreeMap<&PolicyName, Plan> = BTreeMap::new();
+    for step in &plan.steps {
+        if let Some(policy) = Plan::policy_of(step) {
+            by_policy.entry(policy).or_default().steps.push(step.clone());
+        }
+    }
+    let broken: Vec<&PolicyName> =
+        violations.iter().filter_map(|violation| Plan::policy_of(plan.steps.get(violation.step?)?)).collect();
+    let whole_plan_broken = violations.iter().any(|violation| violation.step.is_none());
+    let mut fresh = Vec::new();
+    for (name, plan) in by_policy {
+        let Some(policy) = policies.policies.get(name).filter(|policy| policy.mode != PolicyMode::Off) else {
+            continue;
+        };
+        if whole_plan_broken || broken.contains(&name) {
+            continue;
+        }
+        let uid = known.policies.get(name);
+        let Some(round) = round(known, now, |round| plan_name(name, uid, &plan, round)) else { continue };
+        let new = NewPlan { policy, policy_uid: uid, plan, round, decided: now };
+        let object = plan_object(&new, &snapshot.load);
+        let record = convert::plan::convert(&object).value;
+        if !snapshot.plans.contains_key(&record.name) {
+            fresh.push((record, object));
+        }
+    }
+    fresh
+}
+
+/// The first round of a wish whose plan is not over; none while the last one was decided a moment ago.
+fn round(known: &Known, now: Timestamp, name: impl Fn(u32) -> PlanName) -> Option<u32> {
+    let rounds = (0..).map(|round| known.over.get(&name(round)));
+    let mut decided = None;
+    let mut count = 0;
+    for over in rounds.map_while(|over| over) {
+        decided = decided.max(Some(*over));
+        count += 1;
+    }
+    decided.is_none_or(|decided| now.since(decided) >= RESPITE).then_some(count)
+}
+
+/// Whether a plan's noted state differs from what it is now.
+pub(super) fn differs(record: &PlanRecord, next: &Next) -> bool {
+    use miyako_core::model::RecordedStep::{Migrate, Wake};
+    record.phase != next.phase
+        || record.steps.iter().zip(&next.steps).any(|(step, state)| match step {
+            Wake { outcome, .. } => *outcome != state.outcome,
+            Migrate { outcome, migration_uid, .. } => {
+                *outcome != state.outcome || *migration_uid != state.migration_uid
+            }
+        })
+}

@@ -1,0 +1,141 @@
+//! One pass, as far as it is acting: writes in their order, each one repeatable, none that needs a choice.
+
+use super::Operator;
+use super::pass::{Aborted, Carried, Thoughts, differs};
+use super::tell;
+use crate::act::{ActError, Class};
+use miyako_api::ConsolidationPlan;
+use miyako_api::kubevirt::VirtualMachineInstanceMigration;
+use miyako_core::model::{PlanName, PlanPhase, StepOutcome, Uid};
+use miyako_core::plan::Deed;
+
+/// What was written, for the cache that does not show it yet.
+#[derive(Debug)]
+pub(super) enum Written {
+    Plan(Box<ConsolidationPlan>),
+    Migration(Box<VirtualMachineInstanceMigration>),
+}
+
+impl Operator {
+    /// Carries out what was thought. Stops at once when we no longer lead.
+    pub(super) async fn perform(&mut self, thoughts: &Thoughts) -> Vec<Written> {
+        let mut written = Vec::new();
+        for aborted in &thoughts.aborts {
+            match self.abort(aborted).await {
+                Ok(left) => written.extend(left.map(|migration| Written::Migration(Box::new(migration)))),
+                Err(ActError::NotLeading) => return written,
+                Err(error) => self.failed(&error),
+            }
+        }
+        for carried in &thoughts.carried {
+            match self.lead_on(carried, &mut written).await {
+                Ok(()) => {}
+                Err(ActError::NotLeading) => return written,
+                Err(error) => self.failed(&error),
+            }
+        }
+        written
+    }
+
+    pub(super) fn failed(&self, error: &ActError) {
+        self.metrics.failed_writes.with_label_values(&[error.class().name()]).inc();
+        tracing::warn!(error = crate::error_chain(error), class = error.class().name(), "a write failed");
+    }
+
+    async fn abort(&self, aborted: &Aborted) -> Result<Option<VirtualMachineInstanceMigration>, ActError> {
+        tracing::info!(migration = %aborted.migration, reason = aborted.reason, "deleting a migration of ours");
+        self.actor.abort(&aborted.migration, &aborted.uid).await
+    }
+
+    /// Writes a new plan, does its next deeds, and notes how it stands.
+    async fn lead_on(&self, carried: &Carried, written: &mut Vec<Written>) -> Result<(), ActError> {
+        let Carried { record, next, new } = carried;
+        let mut object = None;
+        if let Some(new) = new {
+            let plan = self.actor.write_plan(new).await?;
+            written.push(Written::Plan(Box::new(plan.clone())));
+            // A plan of this name that was over before is over: its digest says that nothing has changed since.
+            if crate::observe::convert::plan::convert(&plan).value.phase.is_final() {
+                return Ok(());
+            }
+            for event in tell::proposed(&plan) {
+                self.actor.tell(&event).await?;
+            }
+            object = Some(plan);
+        }
+        let mut next = next.clone();
+        for (step, deed) in next.deeds.clone() {
+            match self.carry_out(record, &deed).await {
+                Ok(None) => {}
+                Ok(Some(migration)) => {
+                    let state = &mut next.steps[step];
+                    state.migration_uid = migration.metadata.uid.as_ref().map(Uid::new);
+                    let created = migration.metadata.creation_timestamp.as_ref().map(crate::time::from_api);
+                    state.started = created.or(state.started);
+                    written.push(Written::Migration(Box::new(migration)));
+                }
+                Err(error) if error.class() == Class::Refused => {
+                    self.failed(&error);
+                    next.steps[step].started = None;
+                    next.steps[step].end(StepOutcome::Failed, self.clock.now(), "Refused", error.answer());
+                    next.phase = PlanPhase::Failed;
+                    next.message = Some(error.answer());
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if !differs(record, &next) {
+            return Ok(());
+        }
+        let plan = match object {
+            Some(plan) => plan,
+            None => self.actor.read_plan(&record.name).await?,
+        };
+        for event in tell::progress(&plan, record, &next) {
+            self.actor.tell(&event).await?;
+        }
+        if let Some(plan) = self.actor.note_plan(&plan, &next).await? {
+            tracing::info!(plan = %record.name, phase = ?next.phase, message = next.message, "plan");
+            self.count(record, &next);
+            written.push(Written::Plan(Box::new(plan)));
+        }
+        Ok(())
+    }
+
+    async fn carry_out(
+        &self,
+        record: &miyako_core::model::PlanRecord,
+        deed: &Deed,
+    ) -> Result<Option<VirtualMachineInstanceMigration>, ActError> {
+        match deed {
+            Deed::LabelVm { vm, uid, mode } => {
+                self.actor.ensure_migration_policy(*mode).await?;
+                self.actor.label_vm(vm, uid, *mode).await?;
+                Ok(None)
+            }
+            Deed::Migrate { vm, migration, target, .. } => {
+                let (plan, policy): (&PlanName, _) = (&record.name, &record.policy);
+                self.actor.migrate(migration, vm, target, plan, policy).await.map(Some)
+            }
+            Deed::Wake { node } => {
+                self.actor.order_awake(node, &format!("plan {}", record.name)).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn count(&self, record: &miyako_core::model::PlanRecord, next: &miyako_core::plan::Next) {
+        if next.phase.is_final() {
+            self.metrics.plans.with_label_values(&[tell::phase_name(next.phase)]).inc();
+        }
+        for (step, state) in record.steps.iter().zip(&next.steps) {
+            let miyako_core::model::RecordedStep::Migrate { reason, outcome, .. } = step else { continue };
+            let ended = matches!(state.outcome, StepOutcome::Succeeded | StepOutcome::Failed);
+            if ended && *outcome != state.outcome {
+                let outcome = if state.outcome == StepOutcome::Succeeded { "Succeeded" } else { "Failed" };
+                self.metrics.migrations.with_label_values(&[tell::known_reason(reason), outcome]).inc();
+            }
+        }
+    }
+}

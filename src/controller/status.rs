@@ -1,0 +1,273 @@
+//! Report → the status of policies and classes: pure, and compared before anything is written.
+
+use crate::observe::convert::Problem;
+use crate::observe::load::LoadStore;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use miyako_api::consolidation_policy::{
+    Blocker, ConsolidationPolicyStatus, LoadSource, LoadStatus, NodeCounts, VmCounts,
+};
+use miyako_api::names::{condition, reason};
+use miyako_api::node_power_class::{ClassConflict, NodePowerClassStatus};
+use miyako_core::model::{ClassName, KubeVirtProblem, Policies, Policy, Snapshot, Timestamp};
+use miyako_core::plan::{Gate, NodeVerdict, PolicyReport, Report, StayReason, VmVerdict};
+
+/// So many blockers and conflicts are listed; the rest is in the metrics.
+const LISTED: usize = 10;
+
+/// What is known of where loads come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadView {
+    /// The source.
+    pub source: LoadSource,
+    /// The shortest window it can answer for, in seconds.
+    pub shortest_window: u64,
+    /// What is wrong with it, for people.
+    pub problem: Option<String>,
+}
+
+impl LoadView {
+    /// What the store knows of its sources.
+    #[must_use]
+    pub fn of(store: &LoadStore, now: Timestamp) -> Self {
+        let source = if store.agents_connected() > 0 { LoadSource::Agents } else { LoadSource::None };
+        let problems = store.problems(now);
+        let problem = problems.iter().next().map(|(node, problem)| match problems.len() {
+            1 => format!("{node}: {problem}"),
+            more => format!("{node}: {problem}; {} other nodes have problems", more - 1),
+        });
+        Self { source, shortest_window: 1, problem }
+    }
+}
+
+/// One policy's status.
+#[must_use]
+pub(super) fn of_policy(
+    policy: &Policy,
+    report: &Report,
+    snapshot: &Snapshot,
+    load: &LoadView,
+    problems: &[Problem],
+    generation: Option<i64>,
+) -> ConsolidationPolicyStatus {
+    let blank = PolicyReport::default();
+    let found = report.policies.get(&policy.name).unwrap_or(&blank);
+    let mut conditions = vec![ready(found, problems), degraded(found, load), conflict(found), load_known(found, load)];
+    conditions.push(switch(condition::PAUSED, reason::PAUSED, snapshot.switches.paused.as_deref()));
+    let held = snapshot.switches.held.as_ref().or(policy.held.as_ref());
+    conditions.push(switch(condition::HELD, reason::HELD, held.map(String::as_str)));
+    for condition in &mut conditions {
+        condition.observed_generation = generation;
+    }
+    ConsolidationPolicyStatus {
+        observed_generation: generation,
+        conditions,
+        nodes: Some(NodeCounts {
+            awake: found.awake,
+            asleep: found.asleep,
+            can_sleep: found.can_sleep,
+            shared: found.shared,
+            dedicated: found.dedicated,
+        }),
+        vms: Some(vm_counts(policy, found, report)),
+        blockers: found
+            .blockers
+            .iter()
+            .take(LISTED)
+            .map(|blocker| Blocker {
+                reason: blocker.reason.clone(),
+                nodes: blocker.nodes,
+                example: blocker.examples.iter().map(ToString::to_string).collect(),
+                message: blocker.advice.clone(),
+            })
+            .collect(),
+        top_blocker: found.blockers.first().map(|blocker| format!("{}: {} nodes", blocker.reason, blocker.nodes)),
+        load: Some(LoadStatus {
+            source: load.source,
+            overload_window_seconds: seconds(policy.thresholds.overload_window.as_secs().max(load.shortest_window)),
+            idle_window_seconds: seconds(policy.thresholds.idle_window.as_secs().max(load.shortest_window)),
+        }),
+        last_decision: None,
+        paused: snapshot.switches.paused.is_some(),
+        held: held.cloned(),
+        saved_joules: None,
+    }
+}
+
+fn seconds(seconds: u64) -> Option<u32> {
+    u32::try_from(seconds).ok()
+}
+
+fn vm_counts(policy: &Policy, found: &PolicyReport, report: &Report) -> VmCounts {
+    let mut counts = VmCounts { ruled: found.vms, unsupported: found.unsupported, ..VmCounts::default() };
+    for vm in report.vms.values().filter(|vm| vm.policy.as_ref() == Some(&policy.name)) {
+        match &vm.verdict {
+            VmVerdict::Moves { .. } | VmVerdict::Planned { .. } => counts.moving += 1,
+            VmVerdict::Stays { reason } => match reason {
+                StayReason::NotMigratable { .. } | StayReason::HostDevice => counts.not_migratable += 1,
+                StayReason::OptedOut | StayReason::PrefersNoEviction => counts.opted_out += 1,
+                StayReason::LoadUnknown { .. } => counts.load_unknown += 1,
+                _ => {}
+            },
+        }
+    }
+    counts
+}
+
+fn ready(found: &PolicyReport, problems: &[Problem]) -> Condition {
+    let (why, message) = match &found.gate {
+        Some(Gate::Off) => (reason::MODE_OFF, Gate::Off.to_string()),
+        Some(gate @ Gate::Invalid { .. }) => (reason::INVALID_SPEC, gate.to_string()),
+        Some(Gate::KubeVirt { problem }) => {
+            let why = match problem {
+                KubeVirtProblem::Missing => reason::KUBEVIRT_MISSING,
+                KubeVirtProblem::TooOld { .. } => reason::KUBEVIRT_TOO_OLD,
+                KubeVirtProblem::NotDeployed { .. } => reason::KUBEVIRT_NOT_DEPLOYED,
+            };
+            (why, problem.to_string())
+        }
+        _ if !problems.is_empty() => {
+            let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            (reason::INVALID_SPEC, said.join("; "))
+        }
+        _ if !found.unknown_classes.is_empty() => (
+            reason::UNKNOWN_CLASS,
+            format!(
+                "there is no NodePowerClass {}; create it or correct spec.nodeClasses",
+                list(&found.unknown_classes)
+            ),
+        ),
+        _ if found.shared + found.dedicated == 0 => (
+            reason::SELECTS_NOTHING,
+            "its classes select no node; label nodes as the classes' nodeSelector says".to_owned(),
+        ),
+        _ => return said(condition::READY, true, reason::SERVED, "the policy is understood and served".to_owned()),
+    };
+    said(condition::READY, false, why, message)
+}
+
+fn degraded(found: &PolicyReport, load: &LoadView) -> Condition {
+    let gate = found.gate.as_ref().filter(|gate| {
+        !matches!(gate, Gate::Off | Gate::Invalid { .. } | Gate::Paused { .. } | Gate::OutsideSchedule { .. })
+    });
+    if let Some(gate) = gate {
+        return said(condition::DEGRADED, true, gate.name(), gate.to_string());
+    }
+    if let Some(problem) = &load.problem {
+        return said(condition::DEGRADED, true, reason::NO_LOAD, problem.clone());
+    }
+    if found.unsupported > 0 {
+        let message = format!(
+            "{} VMs have a constraint that is not understood and are left alone; `miyako explain VM` names it",
+            found.unsupported
+        );
+        return said(condition::DEGRADED, true, "UnsupportedConstraint", message);
+    }
+    said(condition::DEGRADED, false, reason::SERVED, String::new())
+}
+
+fn conflict(found: &PolicyReport) -> Condition {
+    if found.lost_classes.is_empty() {
+        return said(condition::CONFLICT, false, reason::NO_CONFLICT, String::new());
+    }
+    let lost: Vec<String> =
+        found.lost_classes.iter().map(|(class, policy)| format!("{class} belongs to {policy}")).collect();
+    let message = format!("{}: the higher priority, then the first name, wins", lost.join(", "));
+    said(condition::CONFLICT, true, reason::CLASS_TAKEN, message)
+}
+
+fn load_known(found: &PolicyReport, load: &LoadView) -> Condition {
+    let source = match load.source {
+        LoadSource::Agents => reason::AGENTS,
+        LoadSource::Prometheus => reason::PROMETHEUS,
+        LoadSource::None => {
+            let message = load.problem.clone().unwrap_or_else(|| {
+                "no agent reports and no Prometheus is configured: install the agents or set --prometheus-url".into()
+            });
+            return said(condition::LOAD_KNOWN, false, reason::NO_LOAD, message);
+        }
+    };
+    if found.load_unknown > 0 {
+        let message = format!("the load of {} shared nodes is not known well enough to act", found.load_unknown);
+        return said(condition::LOAD_KNOWN, false, reason::STALE_LOAD, message);
+    }
+    let message = match load.shortest_window {
+        0..=1 => String::new(),
+        seconds => format!("windows are {seconds} s at least: four scrape intervals of Prometheus"),
+    };
+    said(condition::LOAD_KNOWN, true, source, message)
+}
+
+fn switch(kind: &str, why: &str, by: Option<&str>) -> Condition {
+    match by {
+        Some(by) => said(kind, true, why, by.to_owned()),
+        None => said(kind, false, reason::RESUMED, String::new()),
+    }
+}
+
+/// One class's status.
+#[must_use]
+pub(super) fn of_class(
+    class: &ClassName,
+    policies: &Policies,
+    report: &Report,
+    problems: &[Problem],
+    generation: Option<i64>,
+) -> NodePowerClassStatus {
+    let nodes = report.nodes.values().filter(|node| node.class.as_ref() == Some(class)).count();
+    let mut conflicts: Vec<ClassConflict> = Vec::new();
+    for (node, found) in &report.nodes {
+        if let NodeVerdict::Ambiguous { classes } = &found.verdict {
+            if classes.contains(class) {
+                conflicts.push(ClassConflict {
+                    node: node.to_string(),
+                    classes: classes.iter().map(ToString::to_string).collect(),
+                });
+            }
+        }
+    }
+    let ruling = policies.ruling(class);
+    let mut condition = if !problems.is_empty() {
+        let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        said(condition::READY, false, reason::INVALID_SPEC, text.join("; "))
+    } else if let Some(first) = conflicts.first() {
+        let message = format!(
+            "{} nodes are selected by several classes and so ruled by none, {} by {}: make the selectors exclude each other",
+            conflicts.len(),
+            first.node,
+            first.classes.join(" and ")
+        );
+        said(condition::READY, false, reason::NODE_IN_TWO_CLASSES, message)
+    } else if nodes == 0 {
+        let message = "its nodeSelector selects no node; label some, or correct it".to_owned();
+        said(condition::READY, false, reason::SELECTS_NOTHING, message)
+    } else if ruling.is_none() {
+        let message = "no ConsolidationPolicy names it in spec.nodeClasses".to_owned();
+        said(condition::READY, false, reason::UNUSED, message)
+    } else {
+        said(condition::READY, true, reason::SERVED, String::new())
+    };
+    condition.observed_generation = generation;
+    conflicts.truncate(LISTED);
+    NodePowerClassStatus {
+        observed_generation: generation,
+        conditions: vec![condition],
+        nodes: u32::try_from(nodes).ok(),
+        policy: ruling.map(|policy| policy.name.to_string()),
+        conflicts,
+    }
+}
+
+fn said(kind: &str, holds: bool, why: &str, message: String) -> Condition {
+    Condition {
+        type_: kind.to_owned(),
+        status: if holds { "True" } else { "False" }.to_owned(),
+        reason: why.to_owned(),
+        message: message.chars().take(2000).collect(),
+        last_transition_time: Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH),
+        observed_generation: None,
+    }
+}
+
+fn list(names: &[ClassName]) -> String {
+    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

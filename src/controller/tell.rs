@@ -1,0 +1,142 @@
+//! Which Events a transition is worth: on the VM that moves, on its VirtualMachine, and on the policy.
+
+use crate::act::{Event, EventKind, Subject};
+use miyako_api::ConsolidationPlan;
+use miyako_api::consolidation_plan::PlanStep;
+use miyako_api::consolidation_policy::Mode;
+use miyako_api::names::reason;
+use miyako_core::model::{PlanPhase, PlanRecord, StepOutcome, Uid};
+use miyako_core::plan::Next;
+
+const KUBEVIRT: &str = "kubevirt.io/v1";
+
+/// A phase's name in metrics.
+pub(super) fn phase_name(phase: PlanPhase) -> &'static str {
+    match phase {
+        PlanPhase::Proposed => "Proposed",
+        PlanPhase::Running => "Running",
+        PlanPhase::Succeeded => "Succeeded",
+        PlanPhase::Failed => "Failed",
+        PlanPhase::Expired => "Expired",
+        PlanPhase::Superseded => "Superseded",
+        PlanPhase::Refused => "Refused",
+    }
+}
+
+/// A reason as we write it; what an object says otherwise becomes one label, so that labels stay few.
+pub(super) fn known_reason(reason: &str) -> &'static str {
+    match reason {
+        "Overload" => "Overload",
+        "Idle" => "Idle",
+        _ => "Other",
+    }
+}
+
+/// A new plan that waits for a person.
+pub(super) fn proposed(plan: &ConsolidationPlan) -> Vec<Event> {
+    if plan.spec.mode == Mode::Automatic {
+        return Vec::new();
+    }
+    let name = plan.metadata.name.clone().unwrap_or_default();
+    let note = format!(
+        "plan {name} ({}: {}) waits for approval; look at it with `kubectl get cplan {name} -o yaml`",
+        plan.spec.created_for, plan.spec.summary
+    );
+    vec![on_policy(plan, EventKind::Normal, reason::PLAN_PROPOSED, note)]
+}
+
+/// What changed between a plan's noted state and `next`.
+pub(super) fn progress(plan: &ConsolidationPlan, record: &PlanRecord, next: &Next) -> Vec<Event> {
+    let mut events = Vec::new();
+    for ((index, step), (before, after)) in (0..).zip(&plan.spec.steps).zip(record.steps.iter().zip(&next.steps)) {
+        if before.outcome() == after.outcome {
+            continue;
+        }
+        let to = &step.target_node;
+        let from = step.source_node.as_deref().unwrap_or("?");
+        let (kind, why, action, note) = match after.outcome {
+            StepOutcome::Running => (
+                EventKind::Normal,
+                reason::MIGRATING,
+                "Migrate",
+                format!("moving from {from} to {to}: {}", step.message),
+            ),
+            StepOutcome::Succeeded => {
+                (EventKind::Normal, reason::MIGRATED, "Migrate", after.message.clone().unwrap_or_default())
+            }
+            StepOutcome::Failed => {
+                let message = after.message.clone().unwrap_or_default();
+                let note = format!("the move from {from} to {to} failed: {message}");
+                (EventKind::Warning, reason::MIGRATION_FAILED, "Migrate", note)
+            }
+            StepOutcome::Waiting | StepOutcome::Skipped => continue,
+        };
+        let once = format!("{}/{index}/{:?}", record.name, after.outcome);
+        events.extend(on_vm(step, kind, why, action, &note, &once));
+    }
+    if record.phase != next.phase {
+        let message = next.message.clone().unwrap_or_default();
+        let note = format!("plan {} ({}): {message}", record.name, plan.spec.summary);
+        let event = match next.phase {
+            PlanPhase::Proposed => None,
+            PlanPhase::Running => {
+                let by = plan.spec.approved_by.as_deref();
+                by.map(|by| {
+                    let note = format!("plan {} ({}) was approved by {by}", record.name, plan.spec.summary);
+                    (EventKind::Normal, reason::PLAN_APPROVED, note)
+                })
+            }
+            PlanPhase::Succeeded => Some((EventKind::Normal, reason::PLAN_SUCCEEDED, note)),
+            PlanPhase::Failed => Some((EventKind::Warning, reason::PLAN_FAILED, note)),
+            PlanPhase::Expired => Some((EventKind::Normal, reason::PLAN_EXPIRED, note)),
+            PlanPhase::Superseded => Some((EventKind::Normal, reason::PLAN_SUPERSEDED, note)),
+            PlanPhase::Refused => Some((EventKind::Warning, reason::PLAN_REFUSED, note)),
+        };
+        events.extend(event.map(|(kind, why, note)| on_policy(plan, kind, why, note)));
+    }
+    events
+}
+
+/// VMIs vanish, so their VirtualMachine, which has the same name, is told as well.
+fn on_vm(
+    step: &PlanStep,
+    kind: EventKind,
+    why: &'static str,
+    action: &'static str,
+    note: &str,
+    once: &str,
+) -> Vec<Event> {
+    let Some(vm) = &step.vm else { return Vec::new() };
+    let on = |object: &str, uid: Option<Uid>| Event {
+        subject: Subject {
+            api_version: KUBEVIRT.into(),
+            kind: object.into(),
+            namespace: Some(vm.namespace.clone()),
+            name: vm.name.clone(),
+            uid,
+        },
+        kind,
+        reason: why,
+        action,
+        note: note.to_owned(),
+        once: once.to_owned(),
+    };
+    vec![on("VirtualMachineInstance", Some(Uid::new(&vm.uid))), on("VirtualMachine", None)]
+}
+
+fn on_policy(plan: &ConsolidationPlan, kind: EventKind, why: &'static str, note: String) -> Event {
+    Event {
+        subject: Subject {
+            api_version: "miyako.dev/v1alpha1".into(),
+            kind: "ConsolidationPolicy".into(),
+            namespace: None,
+            name: plan.spec.policy.clone(),
+            uid: None,
+        },
+        kind,
+        reason: why,
+        action: "Plan",
+        note,
+        once: format!("{}/{why}", plan.metadata.name.as_deref().unwrap_or_default()),
+    }
+}
