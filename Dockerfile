@@ -32,10 +32,9 @@ USER 65532:65532
 ENTRYPOINT ["miyako"]
 CMD ["operator"]
 
-# Root, because it reads the cgroups and processes of every VM on its node.
 FROM scratch AS agent
 COPY --from=build /out/miyako-agent /usr/local/bin/miyako-agent
 ENV PATH=/usr/local/bin
-USER 0:0
+USER 65532:65532
 ENTRYPOINT ["miyako-agent"]
 CMD ["run"]
