@@ -5,6 +5,7 @@
 
 pub mod act;
 pub mod certificate;
+pub mod clean_up;
 pub mod clock;
 pub mod controller;
 pub mod crds;

@@ -138,7 +138,7 @@ impl Keeper {
 
     async fn write_secret(&self, before: Option<&Secret>, identity: &Identity) -> Result<(), KeptError> {
         let data = BTreeMap::from([(IDENTITY.to_owned(), ByteString(serde_json::to_vec(identity)?))]);
-        let metadata = self.metadata(SECRET, before.and_then(|secret| secret.metadata.resource_version.clone()));
+        let metadata = self.metadata(SECRET, before.map(|secret| &secret.metadata));
         let secret = Secret { metadata, data: Some(data), type_: Some("Opaque".to_owned()), ..Secret::default() };
         write(&self.client, &self.namespace, SECRET, &secret, before.is_some()).await
     }
@@ -149,18 +149,21 @@ impl Keeper {
             return Ok(());
         }
         let data = BTreeMap::from([(CA_FILE.to_owned(), authorities_pem.to_owned())]);
-        let metadata = self.metadata(CONFIG_MAP, before.and_then(|before| before.metadata.resource_version.clone()));
+        let metadata = self.metadata(CONFIG_MAP, before.map(|before| &before.metadata));
         let config_map = ConfigMap { metadata, data: Some(data), ..ConfigMap::default() };
         write(&self.client, &self.namespace, CONFIG_MAP, &config_map, before.is_some()).await
     }
 
-    fn metadata(&self, name: &str, resource_version: Option<String>) -> ObjectMeta {
-        ObjectMeta {
-            name: Some(name.to_owned()),
-            namespace: Some(self.namespace.clone()),
-            labels: Some(BTreeMap::from([(ours::MANAGED_BY.to_owned(), ours::MIYAKO.to_owned())])),
-            resource_version,
-            ..ObjectMeta::default()
+    /// What is there keeps its labels and annotations: they belong to whoever made it, as a rule to Helm.
+    fn metadata(&self, name: &str, before: Option<&ObjectMeta>) -> ObjectMeta {
+        match before {
+            Some(before) => ObjectMeta { managed_fields: None, ..before.clone() },
+            None => ObjectMeta {
+                name: Some(name.to_owned()),
+                namespace: Some(self.namespace.clone()),
+                labels: Some(BTreeMap::from([(ours::MANAGED_BY.to_owned(), ours::MIYAKO.to_owned())])),
+                ..ObjectMeta::default()
+            },
         }
     }
 }
