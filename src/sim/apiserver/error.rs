@@ -189,10 +189,23 @@ impl ApiError {
 
     /// 422: the options of a list or watch contradict each other.
     pub fn invalid_list_options(field: &str, what: &str) -> Self {
-        let mut error = Self::new(422, "Invalid", format!("ListOptions.meta.k8s.io \"\" is invalid: {field}: {what}"));
-        let reason = if what.starts_with("Forbidden") { "FieldValueForbidden" } else { "FieldValueInvalid" };
+        Self::invalid_options("ListOptions", field, what)
+    }
+
+    /// 422: the options of a patch do not fit its kind.
+    pub fn invalid_patch_options(field: &str, what: &str) -> Self {
+        Self::invalid_options("PatchOptions", field, what)
+    }
+
+    fn invalid_options(kind: &str, field: &str, what: &str) -> Self {
+        let mut error = Self::new(422, "Invalid", format!("{kind}.meta.k8s.io \"\" is invalid: {field}: {what}"));
+        let reason = match what.split(':').next() {
+            Some("Forbidden") => "FieldValueForbidden",
+            Some("Required value") => "FieldValueRequired",
+            _ => "FieldValueInvalid",
+        };
         error.details = Some(json!({
-            "group": "meta.k8s.io", "kind": "ListOptions",
+            "group": "meta.k8s.io", "kind": kind,
             "causes": [{ "reason": reason, "message": what, "field": field }],
         }));
         error

@@ -221,6 +221,18 @@ impl Edge {
             }
             Verb::Patch => {
                 let kind = PatchKind::of(header(http::header::CONTENT_TYPE).unwrap_or_default(), &resource)?;
+                if kind == PatchKind::Apply && query.get("fieldManager").is_none_or(String::is_empty) {
+                    return Err(ApiError::invalid_patch_options(
+                        "fieldManager",
+                        "Required value: is required for apply patch",
+                    ));
+                }
+                if kind != PatchKind::Apply && query.contains_key("force") {
+                    return Err(ApiError::invalid_patch_options(
+                        "force",
+                        "Forbidden: may not be specified for non-apply patch",
+                    ));
+                }
                 let written = state.patch(&validator, &call, kind, &parsed()?)?;
                 Ok(shown(written.code, &written.object, written.changed))
             }

@@ -1,0 +1,152 @@
+//! Sets of field paths, in the form `FieldsV1` writes them.
+//!
+//! A path's steps are kept as their texts: `f:NAME` for a field, `k:{"KEY":VALUE}` for a list's item found by its keys,
+//! `v:VALUE` for an item that is its own key. Source: `structured-merge-diff/fieldpath`.
+
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// A set of paths below one point.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FieldSet {
+    pub(crate) entries: BTreeMap<String, Entry>,
+}
+
+/// What a set holds at and below one step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Whether the path that ends here is in the set.
+    pub(crate) member: bool,
+    pub(crate) below: FieldSet,
+}
+
+impl FieldSet {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(crate) fn insert(&mut self, path: &[String]) {
+        let Some((first, rest)) = path.split_first() else { return };
+        let entry = match self.entries.get_mut(first) {
+            Some(entry) => entry,
+            None => self.entries.entry(first.clone()).or_default(),
+        };
+        if rest.is_empty() {
+            entry.member = true;
+        } else {
+            entry.below.insert(rest);
+        }
+    }
+
+    pub(crate) fn union(&self, other: &Self) -> Self {
+        let mut all = self.clone();
+        for (step, entry) in &other.entries {
+            let mine = all.entries.entry(step.clone()).or_default();
+            mine.member |= entry.member;
+            mine.below = mine.below.union(&entry.below);
+        }
+        all
+    }
+
+    pub(crate) fn difference(&self, other: &Self) -> Self {
+        self.combine(other, |mine, theirs| mine && !theirs, Self::difference)
+    }
+
+    pub(crate) fn intersection(&self, other: &Self) -> Self {
+        self.combine(other, |mine, theirs| mine && theirs, Self::intersection)
+    }
+
+    fn combine(
+        &self,
+        other: &Self,
+        member: impl Fn(bool, bool) -> bool + Copy,
+        below: fn(&Self, &Self) -> Self,
+    ) -> Self {
+        static NOTHING: Entry = Entry { member: false, below: FieldSet { entries: BTreeMap::new() } };
+        let mut left = BTreeMap::new();
+        for (step, mine) in &self.entries {
+            let theirs = other.entries.get(step).unwrap_or(&NOTHING);
+            let entry = Entry { member: member(mine.member, theirs.member), below: below(&mine.below, &theirs.below) };
+            if entry.member || !entry.below.is_empty() {
+                left.insert(step.clone(), entry);
+            }
+        }
+        Self { entries: left }
+    }
+
+    /// Removes what `other` names, and everything below it.
+    pub(crate) fn without_trees(&self, other: &Self) -> Self {
+        let mut left = BTreeMap::new();
+        for (step, mine) in &self.entries {
+            let entry = match other.entries.get(step) {
+                Some(theirs) if theirs.member => continue,
+                Some(theirs) => Entry { member: mine.member, below: mine.below.without_trees(&theirs.below) },
+                None => mine.clone(),
+            };
+            if entry.member || !entry.below.is_empty() {
+                left.insert(step.clone(), entry);
+            }
+        }
+        Self { entries: left }
+    }
+
+    /// All paths, as error messages write them.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        let mut paths = vec![];
+        self.collect_paths("", &mut paths);
+        paths
+    }
+
+    fn collect_paths(&self, prefix: &str, paths: &mut Vec<String>) {
+        for (step, entry) in &self.entries {
+            let path = format!("{prefix}{}", shown(step));
+            if entry.member {
+                paths.push(path.clone());
+            }
+            entry.below.collect_paths(&path, paths);
+        }
+    }
+
+    /// As `FieldsV1`.
+    pub(crate) fn encode(&self) -> Value {
+        let mut fields = Map::new();
+        for (step, entry) in &self.entries {
+            let mut below = Map::new();
+            if entry.member && !entry.below.is_empty() {
+                below.insert(".".into(), Value::Object(Map::new()));
+            }
+            if let Value::Object(inner) = entry.below.encode() {
+                below.extend(inner);
+            }
+            fields.insert(step.clone(), Value::Object(below));
+        }
+        Value::Object(fields)
+    }
+
+    /// From `FieldsV1`; anything malformed counts as empty.
+    pub(crate) fn decode(fields: &Value) -> Self {
+        let mut entries = BTreeMap::new();
+        for (step, inner) in fields.as_object().into_iter().flatten().filter(|(step, _)| *step != ".") {
+            let below = Self::decode(inner);
+            let member = below.is_empty() || inner.get(".").is_some();
+            entries.insert(step.clone(), Entry { member, below });
+        }
+        Self { entries }
+    }
+}
+
+/// A step as `fieldpath.PathElement` prints it: `.name`, `[key="value"]`, `[="value"]`.
+fn shown(step: &str) -> String {
+    if let Some(name) = step.strip_prefix("f:") {
+        return format!(".{name}");
+    }
+    if let Some(keys) = step.strip_prefix("k:") {
+        let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
+        let keys: Vec<String> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        return format!("[{}]", keys.join(","));
+    }
+    if let Some(value) = step.strip_prefix("v:") {
+        return format!("[={value}]");
+    }
+    format!("[{}]", step.trim_start_matches("i:"))
+}
