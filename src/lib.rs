@@ -7,11 +7,13 @@ pub mod act;
 pub mod certificate;
 pub mod clean_up;
 pub mod clock;
+pub mod command;
 pub mod controller;
 pub mod crds;
 pub mod observe;
 pub mod sim;
 pub mod time;
+pub mod web;
 
 /// An error with all its causes, in one line.
 #[must_use]

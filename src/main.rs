@@ -1,2 +1,58 @@
-//! miyako
-fn main() {}
+//! `miyako`: flags and wiring.
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use miyako::command::operator::{self, OperatorArgs};
+use miyako::crds::{self, CrdsArgs};
+use std::process::ExitCode;
+
+/// Packs KubeVirt VMs onto as few nodes as their load allows, and tells why.
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run one replica of the operator in a cluster.
+    Operator(Box<OperatorArgs>),
+    /// Print the CustomResourceDefinitions, or write them to files.
+    Crds(CrdsArgs),
+    /// Before an uninstall: remove what the operator left in the cluster (labels, MigrationPolicies).
+    CleanUp,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Crds(args) => crds::run(&args, &mut std::io::stdout().lock())?,
+        Command::Operator(args) => {
+            log();
+            runtime()?.block_on(operator::run(*args))?;
+        }
+        Command::CleanUp => {
+            log();
+            let cleaned = runtime()?.block_on(async {
+                let client = kube::Client::try_default().await.context("cannot reach the API server")?;
+                Ok::<_, anyhow::Error>(miyako::clean_up::run(&client).await?)
+            })?;
+            println!("{cleaned}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the async runtime")
+}
+
+/// Logs go to standard error: JSON where a program reads them, text where a person does.
+fn log() {
+    use std::io::IsTerminal as _;
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() { builder.init() } else { builder.json().init() }
+}

@@ -1,0 +1,3 @@
+//! What the `miyako` program can be asked to do: flags and wiring, nothing else.
+
+pub mod operator;

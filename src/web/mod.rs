@@ -1,0 +1,5 @@
+//! Health, metrics and the page.
+
+mod probes;
+
+pub use probes::{Ready, Site, serve};
