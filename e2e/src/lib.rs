@@ -12,6 +12,7 @@
 pub mod child;
 pub mod control_plane;
 pub mod driver;
+pub mod kubevirt;
 pub mod random_pods;
 pub mod scene;
 pub mod tools;

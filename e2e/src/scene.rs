@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 /// What scenarios leave in the cluster, in the order in which it is deleted: group, version, kind. Nothing of these
 /// kinds belongs to the control plane itself.
@@ -34,6 +35,18 @@ const SWEPT: &[(&str, &str, &str)] = &[
     ("", "v1", "Node"),
 ];
 
+/// Who judges requests; deleted before anything else.
+const ADMISSION: &[(&str, &str, &str)] = &[
+    ("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration"),
+    ("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration"),
+    ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding"),
+    ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy"),
+];
+
+/// What the chart installs outside its namespace.
+const CHART: &[(&str, &str, &str)] =
+    &[("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding"), ("rbac.authorization.k8s.io", "v1", "ClusterRole")];
+
 /// What a failure shows of the cluster, besides what is [swept](SWEPT).
 const SHOWN: &[(&str, &str, &str)] = &[("coordination.k8s.io", "v1", "Lease"), ("events.k8s.io", "v1", "Event")];
 
@@ -43,6 +56,7 @@ pub struct Scene {
     name: &'static str,
     namespace: String,
     children: Mutex<Vec<Arc<Child>>>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 impl Scene {
@@ -52,7 +66,7 @@ impl Scene {
     /// When the API server refuses.
     pub async fn begin(stand: Arc<Stand>, name: &'static str) -> anyhow::Result<Arc<Self>> {
         let namespace = name.replace("::", "-").replace('_', "-");
-        let scene = Self { stand, name, namespace, children: Mutex::default() };
+        let scene = Self { stand, name, namespace, children: Mutex::default(), tasks: Mutex::default() };
         scene.create_namespace(&scene.namespace).await?;
         Ok(Arc::new(scene))
     }
@@ -147,6 +161,11 @@ impl Scene {
         Ok(child)
     }
 
+    /// Plays a part in this process until the scenario ends.
+    pub fn play(&self, part: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(part);
+    }
+
     /// Kills the scenario's programs and deletes everything that it may have left in the cluster.
     ///
     /// # Errors
@@ -156,8 +175,18 @@ impl Scene {
             child.kill()?;
         }
         let client = self.admin();
+        for kind in kinds(ADMISSION) {
+            sweep(&client, &kind, "").await.with_context(|| format!("deleting every {}", kind.kind))?;
+        }
+        // Only now: nothing could be changed any more while a registered webhook does not answer.
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.shutdown().await;
         for kind in kinds(SWEPT) {
-            sweep(&client, &kind).await.with_context(|| format!("deleting every {}", kind.kind))?;
+            sweep(&client, &kind, "").await.with_context(|| format!("deleting every {}", kind.kind))?;
+        }
+        for kind in kinds(CHART) {
+            let ours = "app.kubernetes.io/name=miyako";
+            sweep(&client, &kind, ours).await.with_context(|| format!("deleting our {}", kind.kind))?;
         }
         let namespaces: Api<Namespace> = Api::all(client);
         let ours = ListParams::default().labels(&format!("{SCENARIO}={}", self.namespace));
@@ -204,11 +233,11 @@ async fn everywhere(client: &Client, kind: &GroupVersionKind) -> anyhow::Result<
     Ok(Api::all_with(client.clone(), &resource))
 }
 
-/// Deletes every object of a kind, finalizers or not: nobody is left to honour them. A kind that is not installed has
-/// no objects.
-async fn sweep(client: &Client, kind: &GroupVersionKind) -> anyhow::Result<()> {
+/// Deletes every object of a kind that the label selector matches, finalizers or not: nobody is left to honour them.
+/// A kind that is not installed has no objects.
+async fn sweep(client: &Client, kind: &GroupVersionKind, selector: &str) -> anyhow::Result<()> {
     let Ok(api) = everywhere(client, kind).await else { return Ok(()) };
-    let all = api.list(&ListParams::default()).await?;
+    let all = api.list(&ListParams::default().labels(selector)).await?;
     if all.items.is_empty() {
         return Ok(());
     }

@@ -39,9 +39,9 @@ impl NewNode {
             ("topology.kubernetes.io/zone", "zone-a"),
             ("kubevirt.io/schedulable", "true"),
             ("cpu-vendor.node.kubevirt.io/Intel", "true"),
-            ("cpu-model.node.kubevirt.io/Haswell-noTSX", "true"),
-            ("cpu-model-migration.node.kubevirt.io/Haswell-noTSX", "true"),
-            ("host-model-cpu.node.kubevirt.io/Haswell-noTSX", "true"),
+            ("cpu-model.node.kubevirt.io/Haswell", "true"),
+            ("cpu-model-migration.node.kubevirt.io/Haswell", "true"),
+            ("host-model-cpu.node.kubevirt.io/Haswell", "true"),
             ("machine-type.node.kubevirt.io/q35", "true"),
             ("machine-type.node.kubevirt.io/pc-q35-rhel9.6.0", "true"),
         ];
