@@ -125,7 +125,7 @@ async fn observe(scene: &Scene) -> anyhow::Result<Snapshot> {
     let everything = ListParams::default();
     let mut snapshot = Snapshot::default();
     for node in Api::<KubeNode>::all(scene.admin()).list(&everything).await? {
-        let node = convert::node::convert(&node).value;
+        let node = convert::node::convert(&node).value.node;
         snapshot.nodes.insert(node.name.clone(), node);
     }
     for pod in Api::<KubePod>::all(scene.admin()).list(&everything).await? {
