@@ -5,3 +5,4 @@ pub mod cluster;
 pub mod kubevirt;
 mod watched;
 pub mod workload;
+pub mod world;

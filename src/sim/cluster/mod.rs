@@ -7,10 +7,12 @@
 mod kubelet;
 mod nodes;
 mod power;
+mod quota;
 mod scheduler;
 
 pub use nodes::{NodeSpec, create_node};
 pub use power::{fall_asleep, wake_up};
+pub use quota::QuotaAdmission;
 
 use super::{
     kubevirt::Now,
@@ -18,7 +20,11 @@ use super::{
 };
 use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota};
 use kube::{Api, Client, ResourceExt};
-use std::{collections::BTreeMap, task::Poll, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    task::Poll,
+    time::Duration,
+};
 
 /// Clients of the cluster's own accounts.
 #[derive(Clone)]
@@ -121,7 +127,8 @@ impl ClusterStandIn {
         self.quotas.refresh().await?;
         self.pods.refresh().await?;
         let now = (self.now)();
-        self.look(now);
+        let namespaces = self.look(now);
+        self.count_quotas(&namespaces).await;
         self.schedule(now).await;
         self.start_pods(now).await;
         let next = self.starting.values().min().map(|due| {
@@ -140,16 +147,19 @@ impl ClusterStandIn {
         .await;
     }
 
-    /// Sorts what changed: into the scheduler's picture, to those that wait, to those that start.
-    fn look(&mut self, now: jiff::Timestamp) {
+    /// Sorts what changed: into the scheduler's picture, to those that wait, to those that start. Says in which
+    /// namespaces there is something to count.
+    fn look(&mut self, now: jiff::Timestamp) -> BTreeSet<String> {
         let nodes_changed = !self.nodes.take_changed().is_empty();
-        let quotas_changed = !self.quotas.take_changed().is_empty();
+        let mut namespaces: BTreeSet<String> =
+            self.quotas.take_changed().into_iter().map(|(namespace, _)| namespace).collect();
         let changed = self.pods.take_changed();
         if nodes_changed {
             self.picture.take_nodes(self.nodes.all());
         }
-        let mut room_changed = nodes_changed || quotas_changed;
+        let mut room_changed = nodes_changed;
         for key in changed {
+            namespaces.insert(key.0.clone());
             let pod = self.pods.get(&key.0, &key.1);
             room_changed |= self.picture.take_pod(&key, pod);
             let Some(pod) = pod.filter(|pod| is_pending(pod)) else {
@@ -169,6 +179,7 @@ impl ClusterStandIn {
         if room_changed {
             self.picture.look_again();
         }
+        namespaces
     }
 }
 

@@ -85,6 +85,18 @@ pub fn concerns(resource: &str, subresource: &str) -> bool {
     )
 }
 
+/// The name of the validating webhook that judges a request, as refusals quote it.
+#[must_use]
+pub fn webhook(request: &Request<'_>) -> &'static str {
+    match (request.resource, request.operation) {
+        ("virtualmachineinstancemigrations", Operation::Create) => "migration-create-validator.kubevirt.io",
+        ("virtualmachineinstancemigrations", _) => "migration-update-validator.kubevirt.io",
+        ("pods", _) => "virt-launcher-eviction-interceptor.kubevirt.io",
+        (_, Operation::Create) => "virtualmachineinstances-create-validator.kubevirt.io",
+        _ => "virtualmachineinstances-update-validator.kubevirt.io",
+    }
+}
+
 /// What the mutating webhooks change: finalizer and label of a new VMIM, finalizer and first phase of a new VMI, and
 /// the old status of a VMI put back, silently, when the change is not KubeVirt's own.
 pub fn mutate(request: &Request<'_>, object: &mut Value, now: jiff::Timestamp) {

@@ -20,6 +20,7 @@ mod evacuation;
 mod events;
 mod handler;
 mod hands;
+mod in_memory;
 pub mod launcher;
 mod lifecycle;
 mod names;
@@ -29,8 +30,12 @@ mod retention;
 mod shared_hands;
 mod writes;
 
+#[cfg(test)]
+mod tests;
+
 pub use clock::{Clock, ClockSettings, Dirtying, Fault};
 pub use hands::{Hands, Job, Mode, Stage};
+pub use in_memory::VirtApi;
 pub use names::{NAMESPACE, VIRT_API, VIRT_CONTROLLER, VIRT_HANDLER, VIRT_OPERATOR, is_kubevirt_account};
 
 use super::watched::{Index, Watched};
