@@ -13,8 +13,12 @@
 pub mod agents;
 pub mod inventory;
 pub mod judge;
+pub mod prometheus;
 pub mod store;
 
 pub use inventory::{Inventory, VmPlace};
 pub use judge::{Figures, Refusal};
 pub use store::{LoadStore, NodeProblem, SharedLoadStore, Source, StreamId, Verdict};
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 use super::{
     inventory::Inventory,
     judge::{self, Figures, Refusal},
+    prometheus::PrometheusReport,
 };
 use miyako_api::wire::{MAX_REFUSALS_PER_ACK, MAX_VMS_PER_SAMPLE, SAMPLE_INTERVAL, load as wire};
 use miyako_core::model::{LoadHistory, LoadTable, NodeName, Span, Timestamp, VmKey};
@@ -158,7 +159,7 @@ struct Agent {
 /// Takes in what was measured.
 #[derive(Debug, Default)]
 pub struct LoadStore {
-    inventory: Inventory,
+    inventory: Arc<Inventory>,
     /// None while it is lent.
     table: Option<LoadTable>,
     waiting: VecDeque<Reading>,
@@ -171,6 +172,7 @@ pub struct LoadStore {
     next_stream: u64,
     accepted: u64,
     refused: BTreeMap<&'static str, u64>,
+    prometheus: Option<PrometheusReport>,
 }
 
 impl LoadStore {
@@ -182,11 +184,11 @@ impl LoadStore {
 
     /// Says which nodes and VMs exist at `now`. What is not among them is forgotten; a VM with a new uid begins anew.
     pub fn set_inventory(&mut self, inventory: Inventory, now: Timestamp) {
-        if inventory == self.inventory {
+        if inventory == *self.inventory {
             return;
         }
-        let before = std::mem::replace(&mut self.inventory, inventory);
-        let known = &self.inventory;
+        let known = Arc::new(inventory);
+        let before = std::mem::replace(&mut self.inventory, Arc::clone(&known));
         for (key, place) in &before.vms {
             if known.vms.get(key).is_some_and(|place_now| place_now.uid != place.uid) {
                 self.reborn.insert(key.clone(), now);
@@ -200,10 +202,10 @@ impl LoadStore {
         }
         self.reborn.retain(|key, _| known.vms.contains_key(key));
         self.agents.retain(|name, _| known.nodes.contains_key(name));
-        self.latest.retain(|subject, _| exists(known, subject));
-        self.waiting.retain(|reading| exists(known, &reading.of));
+        self.latest.retain(|subject, _| exists(&known, subject));
+        self.waiting.retain(|reading| exists(&known, &reading.of));
         if let Some(table) = &mut self.table {
-            forget_vanished(known, table);
+            forget_vanished(&known, table);
         }
     }
 
@@ -350,19 +352,43 @@ impl LoadStore {
         };
     }
 
-    /// Takes in what a Prometheus server answered. Nodes and VMs that an agent speaks for are passed over.
-    pub(super) fn accept_scrapes(&mut self, readings: Vec<Reading>, arrived: Timestamp) {
+    /// Takes in what a Prometheus server answered, each subject's readings from the oldest to the newest, and says
+    /// how many nodes and VMs are measured by it now. What an agent speaks for is passed over, and what was taken in
+    /// before.
+    pub(super) fn accept_scrapes(&mut self, readings: Vec<Reading>, arrived: Timestamp) -> usize {
         for reading in readings {
-            let agent_speaks = self.latest.get(&reading.of).is_some_and(|latest| {
-                latest.source == Source::Agent && arrived.since(latest.at) <= AGENT_PREFERRED_FOR
+            let passed_over = self.latest.get(&reading.of).is_some_and(|latest| {
+                let agent_speaks = latest.source == Source::Agent && arrived.since(latest.at) <= AGENT_PREFERRED_FOR;
+                // A moment ahead of our own clock means that our clock was set back.
+                let known = reading.at <= latest.at && latest.at.since(arrived) <= judge::TOLERANCE;
+                agent_speaks || known
             });
             let before_its_time = matches!(&reading.of, Subject::Vm(key)
                 if self.reborn.get(key).is_some_and(|&reborn| reading.at <= reborn));
-            if !agent_speaks && !before_its_time && exists(&self.inventory, &reading.of) {
+            if !passed_over && !before_its_time && exists(&self.inventory, &reading.of) {
                 self.accepted += 1;
                 self.take(reading);
             }
         }
+        let measured = |latest: &&Latest| {
+            latest.source != Source::Agent && arrived.since(latest.at) <= latest.source.stale_after()
+        };
+        self.latest.values().filter(measured).count()
+    }
+
+    /// How it stands with Prometheus; none where none is asked.
+    #[must_use]
+    pub fn prometheus(&self) -> Option<&PrometheusReport> {
+        self.prometheus.as_ref()
+    }
+
+    pub(super) fn set_prometheus(&mut self, report: PrometheusReport) {
+        self.prometheus = Some(report);
+    }
+
+    /// The nodes and VMs that exist.
+    pub(super) fn inventory(&self) -> Arc<Inventory> {
+        Arc::clone(&self.inventory)
     }
 
     fn take(&mut self, reading: Reading) {

@@ -1,0 +1,242 @@
+//! Load from a Prometheus server, whose every answer the tests write.
+
+use super::*;
+use crate::observe::load::{
+    SharedLoadStore,
+    prometheus::{Poller, Questions},
+};
+use http::{Request, Response};
+use kube::client::Body;
+use serde_json::{Value, json};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep};
+
+/// What the server says.
+#[derive(Clone)]
+enum Says {
+    /// Series of the four metrics, by query prefix.
+    Series(fn(query: &str, now: Timestamp) -> Value),
+    /// Something else.
+    Text(u16, String),
+    /// Nothing.
+    Nothing,
+    /// More than anybody wants.
+    TooMuch,
+}
+
+struct Stand {
+    store: SharedLoadStore,
+    says: Arc<Mutex<Says>>,
+    begun: Instant,
+}
+
+fn clock(begun: Instant) -> Timestamp {
+    START + begun.elapsed()
+}
+
+impl Stand {
+    fn new(says: Says, questions: Questions) -> Self {
+        let stand = Self { store: SharedLoadStore::default(), says: Arc::new(Mutex::new(says)), begun: Instant::now() };
+        stand.store.lock().set_inventory(inventory(&["a", "b"], &[("web", "u1", "a")]), START);
+        let (says, begun) = (Arc::clone(&stand.says), stand.begun);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let says = says.lock().unwrap().clone();
+            async move { Ok::<_, Infallible>(answer(says, request.uri().query().unwrap_or_default(), clock(begun)).await) }
+        });
+        let client = kube::Client::new(service, "default");
+        let poller = Poller::new(client, questions, stand.store.clone(), Arc::new(move || clock(begun)));
+        tokio::spawn(poller.poll());
+        stand
+    }
+
+    fn now(&self) -> Timestamp {
+        clock(self.begun)
+    }
+
+    fn reasons(&self) -> Vec<&'static str> {
+        let store = self.store.lock();
+        store
+            .prometheus()
+            .map_or_else(Vec::new, |report| report.problems.iter().map(|problem| problem.reason()).collect())
+    }
+
+    fn problem(&self) -> String {
+        let store = self.store.lock();
+        let problem = store.prometheus().and_then(|report| report.problems.first().cloned());
+        problem.map_or_else(String::new, |problem| problem.to_string())
+    }
+
+    fn node_window(&self) -> WindowAverage {
+        node_window(&mut self.store.lock(), "a", self.now(), SECOND * 5)
+    }
+}
+
+async fn answer(says: Says, query: &str, now: Timestamp) -> Response<Body> {
+    let respond =
+        |status: u16, text: String| Response::builder().status(status).body(Body::from(text.into_bytes())).unwrap();
+    match says {
+        Says::Series(series) => {
+            let matrix = query.contains("%5B");
+            let result = series(query.trim_start_matches("query="), now);
+            let kind = if matrix { "matrix" } else { "vector" };
+            respond(200, json!({"status": "success", "data": {"resultType": kind, "result": result}}).to_string())
+        }
+        Says::Text(status, text) => respond(status, text),
+        Says::Nothing => std::future::pending().await,
+        Says::TooMuch => {
+            static TOO_MUCH: OnceLock<bytes::Bytes> = OnceLock::new();
+            let body = TOO_MUCH.get_or_init(|| vec![b' '; (64 << 20) + 1].into()).clone();
+            Response::new(Body::from(body))
+        }
+    }
+}
+
+/// Samples of a counter that grows by `cores` a second and is scraped every 15 s, the newest up to 14 s old.
+fn counter(now: Timestamp, cores: f64) -> Value {
+    let newest = now.second() / 15 * 15;
+    (0..6).rev().map(|back| newest - back * 15).map(|at| json!([at, format!("{}", at as f64 * cores)])).collect()
+}
+
+fn healthy(query: &str, now: Timestamp) -> Value {
+    let labels = json!({"node": "a", "namespace": "default", "name": "web", "pod": "virt-handler-x"});
+    match query.split(['%', '[', '{']).next().unwrap_or_default() {
+        "container_cpu_usage_seconds_total" => json!([
+            {"metric": {"node": "a", "id": "/"}, "values": counter(now, 3.0)},
+            {"metric": {"node": "b", "id": "/"}, "values": counter(now, 0.5)},
+        ]),
+        "kubevirt_vmi_cpu_usage_seconds_total" => json!([
+            {"metric": labels, "values": counter(now, 1.5)},
+            {"metric": {"node": "b", "namespace": "default", "name": "web"}, "values": counter(now, 7.0)},
+        ]),
+        "container_memory_working_set_bytes" => json!([{"metric": {"node": "a"}, "value": [now.second(), "1e9"]}]),
+        _ => json!([{"metric": labels, "value": [now.second(), "5e8"]}]),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn load_comes_in_with_the_scrape_intervals_own_window() {
+    let stand = Stand::new(Says::Series(healthy), Questions::default());
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(stand.reasons(), [""; 0]);
+    {
+        let mut store = stand.store.lock();
+        let report = store.prometheus().cloned().unwrap();
+        assert_eq!((report.scrape_interval, report.measured), (Some(SECOND * 15), 3));
+        assert_eq!(store.vm_figures(&vm("web")).unwrap().1.memory.unwrap().0, 500_000_000);
+        assert_eq!(full(vm_window(&mut store, "web", stand.now(), SECOND * 5)), 1.5, "as seen where it runs");
+    }
+    assert_eq!(full(stand.node_window()), 3.0);
+    // A window of five seconds means one of four scrapes, and those of a quarter of an hour are not there yet.
+    let long = node_window(&mut stand.store.lock(), "a", stand.now(), SECOND * 900);
+    assert!(matches!(long, WindowAverage::Filling { want: 900, .. }), "{long:?}");
+    // It goes on.
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(full(stand.node_window()), 3.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_fails_is_named_and_its_last_figures_grow_stale() {
+    let broken = [
+        (Says::Text(503, "upstream connect error".to_owned()), "PrometheusHttpStatus"),
+        (Says::Text(200, "<!doctype html><title>Log in</title>".to_owned()), "NotPrometheus"),
+        (Says::Text(302, String::new()), "PrometheusHttpStatus"),
+        (Says::Text(200, "{\"status\":\"success\"".to_owned()), "NotPrometheus"),
+        (Says::Text(400, json!({"status": "error", "error": "parse error"}).to_string()), "PrometheusQueryRefused"),
+        (Says::Nothing, "PrometheusTooSlow"),
+        (Says::TooMuch, "PrometheusAnswerTooLarge"),
+        (Says::Series(|_, _| json!([])), "PrometheusNoSeries"),
+    ];
+    for (says, reason) in broken {
+        let stand = Stand::new(Says::Series(healthy), Questions::default());
+        sleep(Duration::from_secs(20)).await;
+        full(stand.node_window());
+        *stand.says.lock().unwrap() = says;
+        sleep(Duration::from_secs(120)).await;
+        assert_eq!(stand.reasons().first(), Some(&reason));
+        assert!(matches!(stand.node_window(), WindowAverage::Stale { .. }), "{reason}");
+        *stand.says.lock().unwrap() = Says::Series(healthy);
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(stand.reasons(), [""; 0]);
+        full(stand.node_window());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_labels_are_named_with_the_flag_that_helps() {
+    let says = |_: &str, now: Timestamp| json!([{"metric": {"instance": "10.0.0.1:10250", "job": "kubelet"}, "values": counter(now, 1.0)}]);
+    let stand = Stand::new(Says::Series(says), Questions::default());
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(stand.reasons(), ["PrometheusMissingLabel", "PrometheusMissingLabel"]);
+    let text = stand.problem();
+    assert!(
+        text.contains("\"node\"") && text.contains("instance, job") && text.contains("--prometheus-node-label"),
+        "{text}"
+    );
+    let questions = Questions { node_label: "instance".to_owned(), ..Questions::default() };
+    let stand = Stand::new(Says::Series(says), questions);
+    sleep(Duration::from_secs(2)).await;
+    assert!(stand.problem().contains("10.0.0.1:10250"), "{}", stand.problem());
+    assert_eq!(stand.node_window(), WindowAverage::Never);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nonsense_values_are_refused_with_their_reason() {
+    let cases: [(fn(&str, Timestamp) -> Value, &str); 4] = [
+        (|_, now| values(now, ["NaN", "NaN", "NaN"]), "NotFinite"),
+        (|_, now| values(now, ["1", "+Inf", "2"]), "NotFinite"),
+        (|_, now| values(now, ["0", "1e9", "2e9"]), "Absurd"),
+        (|_, now| values(now + SECOND * 3600, ["0", "1", "2"]), "ClockSkew"),
+    ];
+    for (says, reason) in cases {
+        let stand = Stand::new(Says::Series(says), Questions::default());
+        sleep(Duration::from_secs(2)).await;
+        assert!(stand.reasons().contains(&"PrometheusUnbelievable"), "{reason}: {:?}", stand.reasons());
+        assert!(matches!(stand.node_window(), WindowAverage::Never), "{reason}");
+    }
+}
+
+fn values(now: Timestamp, values: [&str; 3]) -> Value {
+    let samples: Vec<_> =
+        (0..).zip(values).map(|(step, value)| json!([now.second() - 30 + step * 15, value])).collect();
+    json!([{"metric": {"node": "a", "namespace": "default", "name": "web"}, "values": samples}])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_counter_that_begins_anew_is_no_negative_load() {
+    let says = |_: &str, now: Timestamp| values(now, ["1000", "1015", "15"]);
+    let stand = Stand::new(Says::Series(says), Questions::default());
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(stand.reasons(), [""; 0]);
+    let (_, figures) = stand.store.lock().node_figures(&node("a")).unwrap();
+    assert_eq!(figures.cpu.value(), 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn samples_that_are_not_scraped_any_more_are_stale() {
+    let says = |query: &str, now: Timestamp| healthy(query, now - SECOND * 120);
+    let stand = Stand::new(Says::Series(says), Questions::default());
+    sleep(Duration::from_secs(2)).await;
+    assert!(stand.reasons().contains(&"PrometheusStale"));
+    assert!(matches!(stand.node_window(), WindowAverage::Stale { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_an_agent_speaks_prometheus_is_passed_over_until_the_agent_is_gone() {
+    let stand = Stand::new(Says::Series(healthy), Questions::default());
+    let stream = stand.store.lock().open_stream(&node("a"));
+    for sequence in 1..=60 {
+        let now = stand.now();
+        let mut heard = sample(sequence, now, 4.0, 1.0);
+        heard.vms.clear();
+        stand.store.lock().accept(stream, &node("a"), &heard, now);
+        sleep(SECOND).await;
+    }
+    assert_eq!(full(stand.node_window()), 4.0, "the node's agent counts");
+    assert_eq!(full(vm_window(&mut stand.store.lock(), "web", stand.now(), SECOND * 5)), 1.5, "it says nothing of VMs");
+    sleep(Duration::from_secs(180)).await;
+    assert_eq!(full(stand.node_window()), 3.0, "the agent is gone");
+}
