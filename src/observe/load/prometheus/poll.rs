@@ -25,8 +25,11 @@ const FIRST_RANGE: Span = Span::from_secs(300);
 /// Scrapes to ask for in each round: enough for one lost round and two lost scrapes without a gap.
 const SCRAPES: u32 = 5;
 
-/// How often to ask while the scrape interval is not known, and at most.
-const LONGEST_PAUSE: Span = Span::from_secs(30);
+/// How long to wait after a round while the scrape interval is not known.
+const FIRST_PAUSE: Span = Span::from_secs(5);
+
+/// The bounds of the pause between rounds, otherwise a scrape interval.
+const PAUSES: (Span, Span) = (Span::from_secs(1), Span::from_secs(30));
 
 /// Why a server can't be asked at all.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +98,7 @@ impl Poller {
                 last = reasons;
             }
             self.store.lock().set_prometheus(report);
-            sleep(self.interval.unwrap_or(LONGEST_PAUSE).clamp(Span::from_secs(1), LONGEST_PAUSE)).await;
+            sleep(self.interval.unwrap_or(FIRST_PAUSE).clamp(PAUSES.0, PAUSES.1)).await;
         }
     }
 

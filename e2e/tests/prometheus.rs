@@ -1,0 +1,203 @@
+//! Load from a real Prometheus server (Debian's package `prometheus`; `e2e/tools/apt` installs it), which scrapes
+//! an exporter of ours as it would scrape kubelets and virt-handlers.
+
+use anyhow::Context as _;
+use axum::{Router, routing::get};
+use miyako::observe::load::{
+    Inventory, SharedLoadStore, VmPlace,
+    prometheus::{Poller, Questions, Server, connect},
+};
+use miyako_core::model::{Cores, NodeName, Span, Timestamp, Uid, VmKey, WindowAverage};
+use miyako_e2e::{
+    child::{Child, Program},
+    wait::{self, Look},
+};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+/// Cores that the exporter's counters say are in use.
+const NODE_CORES: f64 = 3.0;
+const VM_CORES: f64 = 1.5;
+
+#[allow(clippy::disallowed_methods)] // the edge: Prometheus stamps by the real clock
+fn now() -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(0))
+}
+
+/// What a kubelet and a virt-handler of one node expose, with `node_label` for the node's name.
+fn exposition(begun: Instant, node_label: &str) -> String {
+    let seconds = begun.elapsed().as_secs_f64();
+    let (node, vm) = (seconds * NODE_CORES, seconds * VM_CORES);
+    format!(
+        "# TYPE container_cpu_usage_seconds_total counter\n\
+         container_cpu_usage_seconds_total{{id=\"/\",{node_label}=\"node-1\"}} {node}\n\
+         container_cpu_usage_seconds_total{{id=\"/kubepods.slice\",{node_label}=\"node-1\"}} 1e12\n\
+         # TYPE container_memory_working_set_bytes gauge\n\
+         container_memory_working_set_bytes{{id=\"/\",{node_label}=\"node-1\"}} 4e9\n\
+         # TYPE kubevirt_vmi_cpu_usage_seconds_total counter\n\
+         kubevirt_vmi_cpu_usage_seconds_total{{{node_label}=\"node-1\",namespace=\"default\",name=\"web\"}} {vm}\n\
+         # TYPE kubevirt_vmi_memory_resident_bytes gauge\n\
+         kubevirt_vmi_memory_resident_bytes{{{node_label}=\"node-1\",namespace=\"default\",name=\"web\"}} 1e9\n"
+    )
+}
+
+/// Serves the exposition until the test ends.
+async fn exporter(node_label: &'static str) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let begun = Instant::now();
+    let app = Router::new().route("/metrics", get(move || async move { exposition(begun, node_label) }));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Ok(address)
+}
+
+fn program() -> anyhow::Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join("prometheus")).find(|file| file.is_file());
+    found.context("there is no program `prometheus`: run e2e/tools/apt, which installs Debian's")
+}
+
+/// A real Prometheus server that scrapes `target` every second.
+struct Prometheus {
+    child: Child,
+    url: String,
+    _folder: TempDir,
+}
+
+impl Prometheus {
+    async fn start(target: SocketAddr) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let config = folder.path().join("prometheus.yml");
+        fs::write(
+            &config,
+            format!(
+                "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
+                 scrape_configs:\n\
+                 - {{job_name: cluster, honor_labels: true, static_configs: [{{targets: ['{target}']}}]}}\n"
+            ),
+        )?;
+        let port = free_port().await?;
+        let child = Program::new("prometheus", program()?)
+            .flag("config.file", config)
+            .flag("storage.tsdb.path", folder.path().join("data"))
+            .flag("web.listen-address", format!("127.0.0.1:{port}"))
+            .start(folder.path())?;
+        let prometheus = Self { child, url: format!("http://127.0.0.1:{port}"), _folder: folder };
+        prometheus.wait_until_ready().await?;
+        Ok(prometheus)
+    }
+
+    async fn wait_until_ready(&self) -> anyhow::Result<()> {
+        wait::until("prometheus is ready", Duration::from_secs(30), async || {
+            if let Some(status) = self.child.ended()? {
+                return Ok(Look::NotYet(format!("it ended with {status}:\n{}", self.child.tail(20))));
+            }
+            let answer = reqwest::get(format!("{}/-/ready", self.url)).await?;
+            Ok(Look::holds(answer.status().is_success(), answer.status().to_string()))
+        })
+        .await
+    }
+}
+
+async fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port())
+}
+
+/// A store that knows node and VM, filled from `url`.
+fn filled_from(url: &str, questions: Questions) -> anyhow::Result<SharedLoadStore> {
+    let store = SharedLoadStore::default();
+    let place = VmPlace { uid: Uid::new("uid-1"), node: Some(NodeName::new("node-1")) };
+    let inventory = Inventory {
+        nodes: [(NodeName::new("node-1"), Cores::new(16.0)?)].into(),
+        vms: [(VmKey::new("default", "web"), place)].into(),
+    };
+    store.lock().set_inventory(inventory, now());
+    let client = connect(&Server { url: url.to_owned(), ..Server::default() })?;
+    tokio::spawn(Poller::new(client, questions, store.clone(), Arc::new(now)).poll());
+    Ok(store)
+}
+
+fn windows(store: &SharedLoadStore) -> (WindowAverage, WindowAverage) {
+    let table = store.lock().lend();
+    let window = Span::from_secs(1);
+    let average = |history: &miyako_core::model::LoadHistory| history.average(now(), window);
+    let node = table.nodes.get(&NodeName::new("node-1")).map_or(WindowAverage::Never, average);
+    let vm = table.vms.get(&VmKey::new("default", "web")).map_or(WindowAverage::Never, average);
+    store.lock().take_back(table);
+    (node, vm)
+}
+
+fn problems(store: &SharedLoadStore) -> Vec<&'static str> {
+    let store = store.lock();
+    store.prometheus().into_iter().flat_map(|report| &report.problems).map(|problem| problem.reason()).collect()
+}
+
+/// Waits until `holds`; a minute is long for a server that scrapes every second.
+async fn until(what: &str, holds: impl Fn() -> bool) -> anyhow::Result<()> {
+    wait::until(what, Duration::from_secs(60), || {
+        let look = Look::holds(holds(), "not yet");
+        async { Ok(look) }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_real_server_fills_the_windows_and_its_death_is_noticed() -> anyhow::Result<()> {
+    let prometheus = Prometheus::start(exporter("node").await?).await?;
+    let store = filled_from(&prometheus.url, Questions::default())?;
+    until("both windows are full", || matches!(windows(&store), (WindowAverage::Full(_), WindowAverage::Full(_))))
+        .await?;
+    let (node, vm) = windows(&store);
+    // Scrapes come a second apart, give or take; the counters grow evenly.
+    assert!(node.full().is_some_and(|cores| (cores.value() - NODE_CORES).abs() < 0.3 * NODE_CORES), "{node:?}");
+    assert!(vm.full().is_some_and(|cores| (cores.value() - VM_CORES).abs() < 0.3 * VM_CORES), "{vm:?}");
+    assert_eq!(problems(&store), [""; 0]);
+    let interval = store.lock().prometheus().and_then(|report| report.scrape_interval);
+    assert_eq!(interval, Some(Span::from_secs(1)), "found out from its answers");
+
+    prometheus.child.pause()?;
+    until("its standing still is noticed", || problems(&store) == ["PrometheusTooSlow"]).await?;
+    assert!(matches!(windows(&store), (WindowAverage::Stale { .. }, WindowAverage::Stale { .. })));
+    prometheus.child.resume()?;
+    until("it is heard again", || windows(&store).0.full().is_some()).await?;
+
+    let Prometheus { child, .. } = prometheus;
+    drop(child);
+    until("its death is noticed", || problems(&store) == ["PrometheusUnreachable"]).await?;
+    until("nothing old passes for fresh", || matches!(windows(&store), (WindowAverage::Stale { .. }, _))).await
+}
+
+#[tokio::test]
+async fn other_labels_are_told_apart_from_no_data() -> anyhow::Result<()> {
+    let prometheus = Prometheus::start(exporter("kubernetes_node").await?).await?;
+    let store = filled_from(&prometheus.url, Questions::default())?;
+    until("the missing label is named", || problems(&store).contains(&"PrometheusMissingLabel")).await?;
+    assert_eq!(windows(&store), (WindowAverage::Never, WindowAverage::Never));
+    let questions = Questions { node_label: "kubernetes_node".to_owned(), ..Questions::default() };
+    let store = filled_from(&prometheus.url, questions)?;
+    until("the right label helps", || windows(&store).1.full().is_some()).await?;
+
+    let questions = Questions { vm_cpu: "no_such_metric".to_owned(), ..Questions::default() };
+    let store = filled_from(&prometheus.url, questions)?;
+    until("a metric that nobody exposes is named", || problems(&store).contains(&"PrometheusNoSeries")).await?;
+
+    let questions = Questions { node_cpu: "rate(".to_owned(), ..Questions::default() };
+    let store = filled_from(&prometheus.url, questions)?;
+    until("a query that is none is named", || problems(&store).contains(&"PrometheusQueryRefused")).await
+}
+
+#[test]
+fn a_url_that_is_none_is_refused_with_an_example() {
+    for url in ["prometheus:9090", "ftp://prometheus", "http://"] {
+        let error = connect(&Server { url: url.to_owned(), ..Server::default() }).err().map(|error| error.to_string());
+        assert!(error.as_ref().is_some_and(|text| text.contains("http://host:9090")), "{url}: {error:?}");
+    }
+}
