@@ -20,7 +20,7 @@ enum Command {
     Operator(Box<OperatorArgs>),
     /// Print the CustomResourceDefinitions, or write them to files.
     Crds(CrdsArgs),
-    /// Before an uninstall: remove what the operator left in the cluster (labels, MigrationPolicies).
+    /// After an uninstall: take back what the operator left on KubeVirt's side (a label on VMs, MigrationPolicies).
     CleanUp,
 }
 
