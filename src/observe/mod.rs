@@ -13,6 +13,9 @@ mod seen;
 mod watch;
 mod world;
 
+#[cfg(test)]
+mod tests;
+
 pub use observer::{Expected, Observer, Settings};
 pub use seen::{Kind, ObjectKey};
 pub use world::{Declared, EXPECTED_WITHIN, TOO_LONG};

@@ -2,10 +2,9 @@
 
 use super::{Converted, Problems, objects, scheduling};
 use k8s_openapi::api::core::v1::{Pod as KubePod, PodCondition, PodSpec, PodStatus, Volume};
-use miyako_api::names::{kubernetes, kubevirt};
+use miyako_api::names::kubevirt;
 use miyako_core::model::{
-    Name, NodeName, Pod, PodAffinityTerm, PodKey, PodOwner, PodPhase, Scheduling, Selector, Timestamp, Uid,
-    Unsupported, VmKey,
+    Name, NodeName, Pod, PodKey, PodOwner, PodPhase, Scheduling, Selector, Timestamp, Uid, Unsupported, VmKey,
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -53,7 +52,8 @@ pub fn convert(pod: &KubePod) -> Converted<ObservedPod> {
     let owner = owner(pod, &mut problems);
     let (mut all, unsupported) = scheduling::of(spec, status, namespace, &mut problems);
     if let PodOwner::Vm { uid, .. } = &owner {
-        // The same for every VM but for its uid: without it thousands of launchers share a few values.
+        // KubeVirt keeps the launchers of one VM on different nodes. That a migration leaves its node is known anyway
+        // (`Candidate::leaves`), and without the uid thousands of launchers share a few values.
         let own = Selector::label(kubevirt::CREATED_BY, uid.as_str());
         all.anti_affinity.retain(|term| term.selector != own);
     }
@@ -127,18 +127,6 @@ fn felt_by_others(all: &Scheduling) -> Scheduling {
         anti_affinity: all.anti_affinity.clone(),
         host_ports: all.host_ports.clone(),
         ..Scheduling::default()
-    }
-}
-
-/// The anti-affinity by which KubeVirt keeps the launchers of one VM on different nodes. The target carries it, so
-/// it is kept with the VM's next target alone.
-#[must_use]
-pub fn apart_from_own_launchers(namespace: &Name, uid: &Uid) -> PodAffinityTerm {
-    PodAffinityTerm {
-        selector: Selector::label(kubevirt::CREATED_BY, uid.as_str()),
-        namespaces: vec![namespace.clone()],
-        all_namespaces: false,
-        topology_key: kubernetes::HOSTNAME.into(),
     }
 }
 

@@ -2,14 +2,12 @@
 //!
 //! virt-controller renders it anew from the VMI and adds what a migration needs (`pkg/virt-controller/watch/
 //! migration`, `prepareNodeSelectorForHostCpuModel`). We take the launcher that runs, which went through the same
-//! rendering, drop what only *its* migration added, and add what the next one will.
+//! rendering, drop what only *its* migration added, and add what the next one will. That the target must be another
+//! node is left to whoever asks: it is the same for every VM.
 
-use super::{
-    pod::{self, Launcher},
-    vmi::Asks,
-};
+use super::{pod::Launcher, vmi::Asks};
 use miyako_api::names::{kubernetes, kubevirt};
-use miyako_core::model::{Labels, NodeSelector, Scheduling, Vm};
+use miyako_core::model::{Labels, NodeSelector, Scheduling};
 use std::collections::BTreeMap;
 
 /// Keys by which people and programs send a migration somewhere (`addedNodeSelector`). They stay in the selector of
@@ -19,13 +17,7 @@ const PLACES: [&str; 3] = [kubernetes::HOSTNAME, kubernetes::ZONE, kubernetes::R
 /// The constraints of the next target of this VM, whose launcher runs on a node with such labels and whose volumes
 /// are bound to such places.
 #[must_use]
-pub fn next(
-    vm: &Vm,
-    asks: &Asks,
-    launcher: &Launcher,
-    source: Option<&Labels>,
-    volumes: Vec<NodeSelector>,
-) -> Scheduling {
+pub fn next(asks: &Asks, launcher: &Launcher, source: Option<&Labels>, volumes: Vec<NodeSelector>) -> Scheduling {
     let mut target = Scheduling::clone(&launcher.scheduling);
     let own = &asks.node_selector;
     target.node_selector.retain(|key, _| !PLACES.contains(&key.as_str()) || own.contains_key(key));
@@ -39,10 +31,6 @@ pub fn next(
         if let (Some((key, value)), false) = (vendor, chosen) {
             target.node_selector.insert(key.clone(), value.clone());
         }
-    }
-    let apart = pod::apart_from_own_launchers(&vm.key.namespace, &vm.uid);
-    if !target.anti_affinity.iter().any(|term| term.selector == apart.selector) {
-        target.anti_affinity.push(apart);
     }
     target.volume_topology = volumes;
     target

@@ -14,7 +14,7 @@ use kube::{
     Api, Client,
     api::{ListParams, WatchEvent, WatchParams},
 };
-use lenient::Lenient;
+pub(in crate::observe) use lenient::Lenient;
 use std::time::Duration;
 use tokio::{
     sync::mpsc,

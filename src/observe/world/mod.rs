@@ -49,6 +49,7 @@ pub(super) struct World {
     outsides: Outsides,
     history: History,
     powers: BTreeMap<NodeName, ObservedPower>,
+    quotas: BTreeMap<Name, BTreeMap<Name, Quota>>,
     /// Ready virt-handler pods by node, and their nodes.
     handlers: BTreeMap<NodeName, BTreeSet<PodKey>>,
     handler_nodes: BTreeMap<PodKey, NodeName>,
@@ -89,6 +90,7 @@ impl World {
             outsides: Outsides::default(),
             history: History::default(),
             powers: BTreeMap::new(),
+            quotas: BTreeMap::new(),
             handlers: BTreeMap::new(),
             handler_nodes: BTreeMap::new(),
             kubevirts: BTreeMap::new(),
@@ -262,13 +264,8 @@ impl World {
                 self.storage.claims.keys().map(|(namespace, name)| namespaced(namespace, name)).collect()
             }
             Kind::ResourceQuota => {
-                let quotas = |(namespace, has): (&Name, &Namespace)| {
-                    has.quotas
-                        .iter()
-                        .map(|quota| namespaced(namespace, &Name::from(quota.name.as_str())))
-                        .collect::<Vec<_>>()
-                };
-                snapshot.namespaces.iter().flat_map(quotas).collect()
+                let quotas = self.quotas.iter();
+                quotas.flat_map(|(namespace, of)| of.keys().map(|name| namespaced(namespace, name))).collect()
             }
             Kind::MigrationPolicy => self.vms.policies.keys().map(|name| cluster(name.as_str())).collect(),
             Kind::KubeVirt => self.kubevirts.keys().cloned().collect(),
@@ -471,24 +468,27 @@ impl World {
 /// What single kinds do to the rest.
 impl World {
     fn put_namespace(&mut self, name: &Name, labels: Labels) {
-        let namespace = self.snapshot.namespaces.entry(name.clone()).or_default();
-        if namespace.labels != labels {
-            namespace.labels = labels;
+        let before = self.snapshot.namespaces.get(name);
+        if before.is_none_or(|before| before.labels != labels) {
             self.vms.touch_all(|vm, _| vm.namespace == *name);
         }
+        let quotas = self.quotas.get(name).into_iter().flat_map(BTreeMap::values).cloned().collect();
+        self.snapshot.namespaces.insert(name.clone(), Namespace { labels, quotas });
     }
 
-    /// Quotas may come before their namespace: the two watches are independent.
+    /// Quotas may come before their namespace, and outlive it: the two watches are independent.
     fn put_quota(&mut self, key: &ObjectKey, quota: Option<Quota>) {
-        let Some(namespace) = (match quota {
-            Some(_) => Some(self.snapshot.namespaces.entry(key.namespace.clone()).or_default()),
-            None => self.snapshot.namespaces.get_mut(&key.namespace),
-        }) else {
-            return;
+        let quotas = self.quotas.entry(key.namespace.clone()).or_default();
+        match quota {
+            Some(quota) => quotas.insert(key.name.clone(), quota),
+            None => quotas.remove(&key.name),
         };
-        namespace.quotas.retain(|other| other.name != key.name.as_str());
-        namespace.quotas.extend(quota);
-        namespace.quotas.sort_by(|a, b| a.name.cmp(&b.name));
+        if let Some(namespace) = self.snapshot.namespaces.get_mut(&key.namespace) {
+            namespace.quotas = quotas.values().cloned().collect();
+        }
+        if quotas.is_empty() {
+            self.quotas.remove(&key.namespace);
+        }
     }
 
     fn put_node(&mut self, mut node: Node) {

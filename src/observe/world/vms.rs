@@ -154,7 +154,7 @@ impl Vms {
             Err(unknown) => (Vec::new(), Some(unknown)),
         };
         let source = vm.node.as_ref().and_then(|node| around.nodes.get(node)).map(|node| &node.labels);
-        let next = target::next(vm, &own.asks, launcher, source, volumes);
+        let next = target::next(&own.asks, launcher, source, volumes);
         vm.target = pool.share(Arc::new(next));
         vm.unsupported = own.unsupported.clone().or_else(|| launcher.unsupported.clone()).or(unknown_place);
     }
