@@ -34,6 +34,7 @@ mod schema;
 mod selectors;
 mod server;
 mod service;
+mod signal;
 mod store;
 mod watch;
 mod write;

@@ -10,6 +10,7 @@ use super::{
     registry::{Registry, RegistryError},
     request::WriteOptions,
     service::Edge,
+    signal::Signal,
     store::State,
     write::Call,
 };
@@ -23,7 +24,6 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::watch;
 
 /// How a server is built.
 pub struct Options {
@@ -69,7 +69,7 @@ pub(crate) struct Shared {
     pub(crate) log: Mutex<RequestLog>,
     pub(crate) validator: Mutex<Validator>,
     /// Makes every watch look at the armed faults again.
-    pub(crate) control: watch::Sender<u64>,
+    pub(crate) control: Signal,
 }
 
 /// An API server in memory. Clones share everything.
@@ -97,7 +97,7 @@ impl ApiServer {
             faults: Mutex::new(Faults::default()),
             log: Mutex::new(RequestLog::with_journal(options.journal)),
             validator: Mutex::new(Validator::new()),
-            control: watch::Sender::new(0),
+            control: Signal::default(),
         };
         let server = Self { shared: Arc::new(shared) };
         for namespace in ["default", "kube-system", "kube-public", "kube-node-lease"] {
@@ -184,7 +184,7 @@ impl ApiServer {
     /// Makes all of an actor's watches lag by this much (zero: no more).
     pub fn lag_watches(&self, actor: &str, lag: Duration) {
         lock(&self.shared.faults).set_lag(actor, lag);
-        self.shared.control.send_modify(|count| *count += 1);
+        self.shared.control.raise();
     }
 
     /// Ends all of an actor's watches, as a connection that breaks.
@@ -199,7 +199,7 @@ impl ApiServer {
 
     fn cut_watches(&self, actor: &str, gone: bool) {
         lock(&self.shared.faults).cut_watches(actor, gone);
-        self.shared.control.send_modify(|count| *count += 1);
+        self.shared.control.raise();
     }
 
     /// Forgets all history, as etcd's compaction does.
@@ -217,7 +217,7 @@ impl ApiServer {
     /// Kills the actor's process now.
     pub fn crash(&self, actor: &str) {
         lock(&self.shared.faults).crash_now(actor);
-        self.shared.control.send_modify(|count| *count += 1);
+        self.shared.control.raise();
     }
 
     /// How many requests of each kind were made.

@@ -117,7 +117,7 @@ impl Edge {
         let lost = fault == Some(Fault::LoseAnswer);
         self.finish(&info, if lost { 0 } else { code }, changed);
         if changed && lock(&self.shared.faults).count_write(&self.actor, &self.incarnation) {
-            self.shared.control.send_modify(|count| *count += 1);
+            self.shared.control.raise();
         }
         self.hang_if_dead().await;
         if lost { Err(broken_connection()) } else { Ok(respond(answer)) }

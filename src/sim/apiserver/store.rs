@@ -4,6 +4,7 @@ use super::{
     admission::Admission,
     clock::{Clock, seconds_text},
     registry::{Registry, Resource},
+    signal::Signal,
 };
 use bytes::Bytes;
 use rand::{RngExt, SeedableRng};
@@ -13,7 +14,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, OnceLock},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 /// Namespace and name; the namespace is empty for cluster-scoped objects.
 pub(crate) type Key = (String, String);
@@ -74,12 +75,12 @@ pub(crate) struct Collection {
     /// The version of the newest change that the history has lost.
     pub(crate) forgotten: u64,
     /// Wakes the watches.
-    pub(crate) newest: watch::Sender<u64>,
+    pub(crate) newest: Signal,
 }
 
 impl Collection {
     fn new() -> Self {
-        Self { objects: BTreeMap::new(), history: VecDeque::new(), forgotten: 0, newest: watch::Sender::new(0) }
+        Self { objects: BTreeMap::new(), history: VecDeque::new(), forgotten: 0, newest: Signal::default() }
     }
 }
 
@@ -199,7 +200,7 @@ impl State {
     }
 
     fn record(&mut self, storage: &str, change: Change) {
-        let (limit, version) = (self.history_limit, change.version);
+        let limit = self.history_limit;
         let collection = self.collection_mut(storage);
         collection.history.push_back(change);
         while collection.history.len() > limit {
@@ -207,7 +208,7 @@ impl State {
                 collection.forgotten = old.version;
             }
         }
-        collection.newest.send_replace(version);
+        collection.newest.raise();
     }
 
     /// Forgets the history, as etcd's compaction does: watches that ask for an older version get 410.

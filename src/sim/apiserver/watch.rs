@@ -8,6 +8,7 @@ use super::{
     request::Query,
     selectors::Selection,
     server::{Incarnation, Shared},
+    signal::Listener,
     store::{Change, ChangeKind, Key, Stored},
 };
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use std::{
     sync::{Arc, PoisonError},
     time::Duration,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 /// How often a watch is told the newest version when nothing it sees has changed, as in the real server.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -40,7 +41,7 @@ pub(crate) struct Watch {
     deadline: Option<Instant>,
     next_bookmark: Instant,
     told: u64,
-    newest: watch::Receiver<u64>,
+    newest: Listener,
     /// How often the actor's watches had been cut when this one began.
     cut: u64,
     ready: VecDeque<Bytes>,
@@ -90,7 +91,7 @@ impl Watch {
         let cut = shared.faults.lock().unwrap_or_else(PoisonError::into_inner).cuts(&actor).0;
         let (newest, cursor, initial) = {
             let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let newest = state.collection_mut(&resource.storage).newest.subscribe();
+            let newest = state.collection_mut(&resource.storage).newest.listen();
             let from_scratch = version == 0 || streams_list;
             let initial: Vec<Arc<Stored>> = if from_scratch {
                 let all = state.objects(&resource.storage, &namespace);
@@ -150,7 +151,7 @@ impl Watch {
             if self.over {
                 return None;
             }
-            let mut control = self.shared.control.subscribe();
+            let mut control = self.shared.control.listen();
             if let Next::Wait(until) = self.look() {
                 let wake = [until, self.deadline, self.bookmarks.then_some(self.next_bookmark)];
                 let wake = wake.into_iter().flatten().min();
@@ -162,8 +163,8 @@ impl Watch {
                 };
                 tokio::select! {
                     biased;
-                    changed = self.newest.changed() => self.over |= changed.is_err(),
-                    _ = control.changed() => {}
+                    () = self.newest.heard() => {}
+                    () = control.heard() => {}
                     () = sleep => self.on_time(),
                 }
             }
@@ -200,7 +201,7 @@ impl Watch {
         let shared = self.shared.clone();
         let state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         let newest = state.version;
-        self.newest.borrow_and_update();
+        self.newest.catch_up();
         let Some(collection) = state.collection(&self.resource.storage) else { return Next::Wait(None) };
         if self.cursor < collection.forgotten {
             let message = format!("too old resource version: {} ({})", self.cursor, collection.forgotten);
