@@ -28,7 +28,7 @@ fn junk() -> impl Strategy<Value = Value> {
         Just(json!(true)),
         Just(json!("9999-12-31T23:59:59Z")),
         Just(json!("0001-01-01T00:00:00Z")),
-        Just(json!("x".repeat(100_000))),
+        Just(json!("x".repeat(10_000))),
         ".{0,20}".prop_map(Value::String),
         any::<i64>().prop_map(Value::from),
     ]
@@ -78,15 +78,15 @@ fn picture(world: &mut World) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn spoilt_objects_never_panic(object in spoilt()) {
         let mut world = world_of(&cluster());
         apply(&mut world, &object);
-        picture(&mut world);
+        look(&mut world);
         remove(&mut world, &object);
-        picture(&mut world);
+        look(&mut world);
     }
 }
 
