@@ -204,7 +204,7 @@ pub(crate) fn quantity(_: &mut SchemaGenerator) -> Schema {
         "x-kubernetes-int-or-string": true,
         "maxLength": 32,
         "x-kubernetes-validations": rules(&[(
-            "type(self) == int ? self > 0 : isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))",
+            "isQuantity(string(self)) && quantity(string(self)).isGreaterThan(quantity('0'))",
             "write a quantity above zero, such as 4, 500m or 64Gi",
         )]),
     })

@@ -1,0 +1,110 @@
+//! What there is to say about classes.
+
+use super::{
+    Advice, some,
+    world::{GivenClass, Labelled, World},
+};
+use crate::lint::{Finding, Severity};
+use miyako_api::names::kubernetes::CONTROL_PLANE;
+use std::collections::BTreeSet;
+
+pub(super) fn advise(world: &World<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for class in &world.classes {
+        let mut advice = Advice::on(class.object);
+        unused(class, world, &mut advice);
+        nodes(class, world, &mut advice);
+        wake(class, world, &mut advice);
+        sleepers(class, &mut advice);
+        findings.append(&mut advice.findings);
+    }
+    findings
+}
+
+fn unused(class: &GivenClass<'_>, world: &World<'_>, advice: &mut Advice<'_>) {
+    if !world.policies.is_empty() && world.ruled.ruling(&class.read.name).is_none() {
+        let given = some(world.policies.iter().map(|policy| policy.read.name.as_str()));
+        advice.warn(
+            "metadata.name",
+            "no given ConsolidationPolicy names this class, so its nodes are left alone",
+            format!("add {} to spec.nodeClasses of one of {given}", class.read.name),
+        );
+    }
+}
+
+fn nodes(class: &GivenClass<'_>, world: &World<'_>, advice: &mut Advice<'_>) {
+    if world.nodes.is_empty() {
+        return;
+    }
+    let selected: Vec<_> = world.nodes_of(&class.read).collect();
+    if selected.is_empty() {
+        let given = some(world.nodes.iter().map(|node| node.name.as_str()));
+        advice.warn(
+            "spec.nodeSelector",
+            "matches none of the given Nodes",
+            format!("write labels that a Node has; given are {given}"),
+        );
+    }
+    for other in &world.classes {
+        let both: Vec<_> = selected
+            .iter()
+            .filter(|node| other.read.nodes.matches(&node.labels))
+            .map(|node| node.name.as_str())
+            .collect();
+        if other.read.name != class.read.name && !both.is_empty() {
+            advice.say(
+                Severity::Error,
+                "spec.nodeSelector",
+                format!(
+                    "selects {} that NodePowerClass {} selects too, so {} to neither: {}",
+                    if both.len() == 1 { "a Node" } else { "Nodes" },
+                    other.read.name,
+                    if both.len() == 1 { "it belongs" } else { "they belong" },
+                    some(both.iter().copied())
+                ),
+                "write a selector that only one class matches",
+            );
+        }
+    }
+    let control_plane: Vec<_> =
+        selected.iter().filter(|node| node.labels.contains_key(CONTROL_PLANE)).map(|node| node.name.as_str()).collect();
+    if !control_plane.is_empty() {
+        advice.warn(
+            "spec.nodeSelector",
+            format!("selects control-plane nodes, which are never suspended: {}", some(control_plane)),
+            format!("add a matchExpression {{key: {CONTROL_PLANE}, operator: DoesNotExist}}"),
+        );
+    }
+}
+
+/// Wake addresses made of labels that a node does not have.
+fn wake(class: &GivenClass<'_>, world: &World<'_>, advice: &mut Advice<'_>) {
+    for (index, driver) in class.written.spec.wake.iter().enumerate() {
+        for key in label_placeholders(&driver.address) {
+            let lacks = |node: &&Labelled| !node.labels.contains_key(key);
+            let lacking: Vec<_> = world.nodes_of(&class.read).filter(lacks).map(|node| node.name.as_str()).collect();
+            if !lacking.is_empty() {
+                advice.warn(
+                    &format!("spec.wake[{index}].address"),
+                    format!("these nodes have no label {key} and can't be woken so: {}", some(lacking)),
+                    "label the nodes, or add another driver",
+                );
+            }
+        }
+    }
+}
+
+/// The keys of `{label:KEY}` in an address, each once.
+fn label_placeholders(address: &str) -> BTreeSet<&str> {
+    address.split("{label:").skip(1).filter_map(|rest| rest.split_once('}')).map(|(key, _)| key).collect()
+}
+
+fn sleepers(class: &GivenClass<'_>, advice: &mut Advice<'_>) {
+    if class.written.spec.suspend.max_asleep == Some(0) {
+        advice.warn(
+            "spec.suspend.maxAsleep",
+            "0: no node of this class ever sleeps",
+            "leave it out, or write how many may sleep at once",
+        );
+    }
+}
