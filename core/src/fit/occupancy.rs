@@ -9,7 +9,34 @@ use crate::model::{
     Bytes, Labels, MilliCpu, Name, Node, NodeName, Operator, PodAffinityTerm, PodOwner, Quota, Resources, Scheduling,
     Selector, Snapshot, Vm,
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{BuildHasherDefault, Hasher},
+};
+
+/// Hashes names eight bytes at a time (the multiply-and-rotate of Firefox's hash tables): names of nodes come from the
+/// API server, not from an attacker, and every pod and VM is looked up by one.
+#[derive(Default)]
+struct NameHasher(u64);
+
+impl Hasher for NameHasher {
+    fn finish(&self) -> u64 {
+        // The product's upper bits are the mixed ones, and tables look at the lower ones.
+        self.0.rotate_left(26)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 = (self.0.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0x517c_c1b7_2722_0a95);
+        }
+    }
+}
+
+/// Pods by a label's value.
+type ByValue<'a> = HashMap<&'a str, Vec<usize>>;
 
 /// What the pods on one node ask for.
 #[derive(Debug, Clone)]
@@ -110,10 +137,10 @@ struct Undo<'a> {
 pub struct Occupancy<'a> {
     snapshot: &'a Snapshot,
     nodes: Vec<NodeUse<'a>>,
-    by_name: HashMap<&'a NodeName, usize>,
+    by_name: HashMap<&'a str, usize, BuildHasherDefault<NameHasher>>,
     pub(super) placed: Vec<Placed<'a>>,
-    /// The pods that carry a label, for those keys that constraints ask about.
-    by_label: HashMap<&'a str, HashMap<&'a str, Vec<usize>>>,
+    /// The pods that carry a label, for those keys that some constraint has asked about.
+    by_label: RefCell<BTreeMap<&'a str, ByValue<'a>>>,
     /// Required anti-affinity of pods that are there, by a label that they keep away: usually there is one, and then
     /// only pods that carry it need a closer look.
     keep_away: HashMap<(&'a str, &'a str), Vec<(usize, &'a PodAffinityTerm)>>,
@@ -129,24 +156,22 @@ impl<'a> Occupancy<'a> {
     #[must_use]
     pub fn new(snapshot: &'a Snapshot) -> Self {
         let nodes: Vec<_> = snapshot.nodes.values().map(NodeUse::new).collect();
-        let by_name = snapshot.nodes.keys().enumerate().map(|(index, name)| (name, index)).collect();
+        let by_name = snapshot.nodes.keys().enumerate().map(|(index, name)| (name.as_str(), index)).collect();
         let mut this = Self {
             snapshot,
             nodes,
             by_name,
             placed: Vec::with_capacity(snapshot.pods.len()),
-            by_label: asked_keys(snapshot).into_iter().map(|key| (key, HashMap::new())).collect(),
+            by_label: RefCell::default(),
             keep_away: HashMap::new(),
             keep_away_others: Vec::new(),
             planned_quota: BTreeMap::new(),
             undo: Vec::new(),
         };
-        let mut launchers = HashSet::with_capacity(snapshot.vms.len());
+        let mut launchers = vec![0_usize; this.nodes.len()];
         for pod in snapshot.pods.values().filter(|pod| pod.is_active()) {
             let Some(node) = pod.node.as_ref().and_then(|name| this.index_of(name)) else { continue };
-            if let PodOwner::Vm { uid, .. } = &pod.owner {
-                launchers.insert((uid, node));
-            }
+            launchers[node] += usize::from(matches!(pod.owner, PodOwner::Vm { .. }));
             this.insert(Placed {
                 node,
                 namespace: &pod.key.namespace,
@@ -160,29 +185,50 @@ impl<'a> Occupancy<'a> {
     }
 
     /// VMs count on the node they run on and on both ends of their unfinished migrations.
-    fn add_vms(&mut self, launchers: &HashSet<(&'a crate::model::Uid, usize)>) {
-        let mut ends: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for migration in self.snapshot.migrations.values().filter(|migration| migration.is_unfinished()) {
-            ends.entry(&migration.vm).or_default().extend(migration.source.iter().chain(&migration.target));
-        }
-        for vm in self.snapshot.vms.values() {
-            let moving = ends.get(&vm.key).map_or(&[][..], Vec::as_slice);
-            let mut on: Vec<_> =
-                vm.node.iter().chain(moving.iter().copied()).filter_map(|name| self.index_of(name)).collect();
-            on.sort_unstable();
-            on.dedup();
-            for node in on {
-                if !launchers.contains(&(&vm.uid, node)) {
-                    self.insert_candidate(Candidate::restart_of(vm), node);
-                    self.charge_quota(&vm.key.namespace, &vm.target);
+    fn add_vms(&mut self, launchers: &[usize]) {
+        let snapshot = self.snapshot;
+        let mut guests: Vec<(usize, &'a Vm)> = Vec::with_capacity(snapshot.vms.len());
+        let homes = snapshot.vms.values().filter_map(|vm| Some((self.index_of(vm.node.as_ref()?)?, vm)));
+        guests.extend(homes);
+        let mut moving = BTreeSet::new();
+        for migration in snapshot.migrations.values().filter(|migration| migration.is_unfinished()) {
+            let Some(vm) = snapshot.vms.get(&migration.vm) else { continue };
+            let ends = [&migration.source, &migration.target].into_iter().flatten();
+            for end in ends.filter(|&end| vm.node.as_ref() != Some(end)).filter_map(|end| self.index_of(end)) {
+                if moving.insert((&vm.key, end)) {
+                    guests.push((end, vm));
                 }
-                self.nodes[node].add_vm(vm);
+            }
+        }
+        let mut missing: Vec<isize> = launchers.iter().map(|&count| 0_isize.saturating_sub_unsigned(count)).collect();
+        for &(node, vm) in &guests {
+            self.nodes[node].add_vm(vm);
+            missing[node] += 1;
+        }
+        if missing.iter().any(|&count| count > 0) {
+            self.add_launchers(&guests, &missing);
+        }
+    }
+
+    /// Adds the launchers that the cache does not show, on nodes that have fewer of them than VMs.
+    fn add_launchers(&mut self, guests: &[(usize, &'a Vm)], missing: &[isize]) {
+        let is_missing = |node: usize| missing[node] > 0;
+        let there = self.snapshot.pods.values().filter(|pod| pod.is_active()).filter_map(|pod| {
+            let PodOwner::Vm { uid, .. } = &pod.owner else { return None };
+            let node = self.index_of(pod.node.as_ref()?)?;
+            is_missing(node).then_some((node, uid))
+        });
+        let there: BTreeSet<_> = there.collect();
+        for &(node, vm) in guests.iter().filter(|&&(node, _)| is_missing(node)) {
+            if !there.contains(&(node, &vm.uid)) {
+                self.insert_candidate(Candidate::restart_of(vm), node);
+                self.charge_quota(&vm.key.namespace, &vm.target);
             }
         }
     }
 
     fn index_of(&self, name: &NodeName) -> Option<usize> {
-        self.by_name.get(name).copied()
+        self.by_name.get(name.as_str()).copied()
     }
 
     fn insert_candidate(&mut self, candidate: Candidate<'a>, node: usize) {
@@ -193,7 +239,7 @@ impl<'a> Occupancy<'a> {
     fn insert(&mut self, pod: Placed<'a>) {
         let index = self.placed.len();
         self.nodes[pod.node].add_pod(pod.scheduling);
-        for (key, by_value) in &mut self.by_label {
+        for (key, by_value) in self.by_label.get_mut() {
             if let Some(value) = pod.labels.get(*key) {
                 by_value.entry(value).or_default().push(index);
             }
@@ -272,7 +318,7 @@ impl<'a> Occupancy<'a> {
         while self.undo.len() > mark.0 {
             let (Some(undo), Some(pod)) = (self.undo.pop(), self.placed.pop()) else { return };
             let gone = self.placed.len();
-            for (key, by_value) in &mut self.by_label {
+            for (key, by_value) in self.by_label.get_mut() {
                 if let Some(pods) = pod.labels.get(*key).and_then(|value| by_value.get_mut(value.as_str())) {
                     pods.retain(|&index| index != gone);
                 }
@@ -295,18 +341,29 @@ impl<'a> Occupancy<'a> {
         }
     }
 
-    /// The pods that a selector may match: all of them, or those that carry a label which it asks for.
-    pub(super) fn matching<'s>(&'s self, selector: &'s Selector) -> impl Iterator<Item = &'s Placed<'a>> {
-        let narrowed = narrow(selector).and_then(|(key, values)| Some((self.by_label.get(key)?, values)));
-        let (some, all) = match narrowed {
-            Some((by_value, values)) => (Some(values.filter_map(|value| by_value.get(value)).flatten()), None),
-            None => (None, Some(self.placed.iter())),
-        };
-        some.into_iter()
+    /// The pods that a selector matches.
+    pub(super) fn matching(&self, selector: &'a Selector) -> Vec<&Placed<'a>> {
+        let matching = |pod: &&Placed<'a>| selector.matches(pod.labels);
+        let Some((key, values)) = narrow(selector) else { return self.placed.iter().filter(matching).collect() };
+        let mut by_label = self.by_label.borrow_mut();
+        let by_value = by_label.entry(key).or_insert_with(|| self.pods_with(key));
+        values
+            .filter_map(|value| by_value.get(value))
             .flatten()
-            .map(|&index| &self.placed[index])
-            .chain(all.into_iter().flatten())
-            .filter(|pod| selector.matches(pod.labels))
+            .map(|&pod| &self.placed[pod])
+            .filter(matching)
+            .collect()
+    }
+
+    /// The pods that carry a label, by its value.
+    fn pods_with(&self, key: &str) -> ByValue<'a> {
+        let mut by_value = ByValue::new();
+        for (index, pod) in self.placed.iter().enumerate() {
+            if let Some(value) = pod.labels.get(key) {
+                by_value.entry(value).or_default().push(index);
+            }
+        }
+        by_value
     }
 
     /// The required anti-affinity terms of pods that are there which may keep a pod with these labels away.
@@ -329,15 +386,4 @@ impl<'a> Occupancy<'a> {
 fn narrow(selector: &Selector) -> Option<(&str, impl Iterator<Item = &str> + Clone)> {
     let requirement = selector.requirements.iter().find(|requirement| requirement.operator == Operator::In)?;
     Some((requirement.key.as_str(), requirement.values.iter().map(String::as_str)))
-}
-
-/// The label keys by which constraints of VMs and pods look for other pods.
-fn asked_keys(snapshot: &Snapshot) -> BTreeSet<&str> {
-    let of_vms = snapshot.vms.values().map(|vm| &vm.target);
-    let of_waiting = snapshot.pods.values().filter(|pod| pod.node.is_none()).map(|pod| &pod.scheduling);
-    let selectors = of_vms.chain(of_waiting).flat_map(|pod| {
-        let terms = pod.affinity.iter().chain(&pod.anti_affinity).map(|term| &term.selector);
-        terms.chain(pod.spread.iter().map(|constraint| &constraint.selector))
-    });
-    selectors.filter_map(|selector| narrow(selector).map(|(key, _)| key)).collect()
 }

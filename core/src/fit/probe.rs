@@ -126,7 +126,8 @@ impl<'a> Others<'a> {
         let Some(first) = terms.first() else { return };
         let meets_all = |namespace, labels| terms.iter().all(|term| selects(term, namespace, labels));
         let mut places = vec![BTreeSet::new(); terms.len()];
-        for there in occupancy.matching(&first.selector).filter(|there| meets_all(there.namespace, there.labels)) {
+        let pods = occupancy.matching(&first.selector);
+        for there in pods.into_iter().filter(|there| meets_all(there.namespace, there.labels)) {
             let labels = &occupancy.use_of(there.node).node().labels;
             for (term, places) in terms.iter().zip(&mut places) {
                 if let Some(value) = labels.get(&term.topology_key) {

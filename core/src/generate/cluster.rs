@@ -107,8 +107,9 @@ impl Cluster {
 
 fn node(index: usize, role: Role, pool: &str, shape: &Shape, dice: &mut Dice) -> (Node, Place) {
     let (prefix, cores, gib) = match role {
-        Role::Shared => ("shared", *dice.pick(&[16_u64, 32]), 192),
-        Role::Dedicated => ("dedicated", *dice.pick(&[8_u64, 16]), 64),
+        // Some have little memory for their cores.
+        Role::Shared => ("shared", *dice.pick(&[16_u64, 32]), *dice.pick(&[192, 192, 48])),
+        Role::Dedicated => ("dedicated", *dice.pick(&[8_u64, 16]), *dice.pick(&[64, 64, 16])),
     };
     let mut node = Node::new(
         format!("{prefix}-{index:05}"),
