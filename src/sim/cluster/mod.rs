@@ -10,6 +10,9 @@ mod power;
 mod quota;
 mod scheduler;
 
+#[cfg(test)]
+mod tests;
+
 pub use nodes::{NodeSpec, create_node};
 pub use power::{fall_asleep, wake_up};
 pub use quota::QuotaAdmission;
@@ -46,6 +49,8 @@ pub struct Timing {
     pub start_spread: Duration,
     /// Until a broken connection is tried again.
     pub retry: Duration,
+    /// The longest that one step may take; an answer that never comes must not stop everything.
+    pub patience: Duration,
 }
 
 impl Default for Timing {
@@ -56,6 +61,7 @@ impl Default for Timing {
             start: Duration::from_millis(100),
             start_spread: Duration::from_millis(80),
             retry: Duration::from_secs(1),
+            patience: Duration::from_secs(30),
         }
     }
 }
@@ -74,6 +80,8 @@ pub struct ClusterStandIn {
     starting: BTreeMap<ObjectKey, jiff::Timestamp>,
     /// Pods that wait for a node, and what was last said about each.
     waiting: BTreeMap<ObjectKey, String>,
+    /// Namespaces whose quotas are to be counted anew.
+    to_count: BTreeSet<String>,
 }
 
 impl ClusterStandIn {
@@ -89,6 +97,7 @@ impl ClusterStandIn {
             picture: scheduler::Picture::default(),
             starting: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            to_count: BTreeSet::new(),
             clients,
             now,
             timing,
@@ -99,9 +108,11 @@ impl ClusterStandIn {
     /// Runs until it is dropped.
     pub async fn run(mut self) {
         loop {
-            let rest = match self.step().await {
-                Ok(next) => next,
-                Err(error) => {
+            let rest = match tokio::time::timeout(self.timing.patience, self.step()).await {
+                Ok(Ok(next)) => next,
+                // What the step had taken up is in the picture.
+                Err(_) => Some(Duration::ZERO),
+                Ok(Err(error)) => {
                     tracing::debug!(%error, "the cluster's stand-in can't see the cluster");
                     Some(self.timing.retry)
                 }
@@ -127,10 +138,13 @@ impl ClusterStandIn {
         self.quotas.refresh().await?;
         self.pods.refresh().await?;
         let now = (self.now)();
-        let namespaces = self.look(now);
-        self.count_quotas(&namespaces).await;
+        self.look(now);
+        self.count_quotas().await;
         self.schedule(now).await;
         self.start_pods(now).await;
+        if self.picture.wants_another_look() {
+            return Ok(Some(self.timing.retry));
+        }
         let next = self.starting.values().min().map(|due| {
             let millis = due.as_millisecond().saturating_sub((self.now)().as_millisecond());
             Duration::from_millis(u64::try_from(millis).unwrap_or(0))
@@ -147,19 +161,17 @@ impl ClusterStandIn {
         .await;
     }
 
-    /// Sorts what changed: into the scheduler's picture, to those that wait, to those that start. Says in which
-    /// namespaces there is something to count.
-    fn look(&mut self, now: jiff::Timestamp) -> BTreeSet<String> {
+    /// Sorts what changed: into the scheduler's picture, to those that wait, to those that start, to those that count.
+    fn look(&mut self, now: jiff::Timestamp) {
         let nodes_changed = !self.nodes.take_changed().is_empty();
-        let mut namespaces: BTreeSet<String> =
-            self.quotas.take_changed().into_iter().map(|(namespace, _)| namespace).collect();
+        self.to_count.extend(self.quotas.take_changed().into_iter().map(|(namespace, _)| namespace));
         let changed = self.pods.take_changed();
         if nodes_changed {
             self.picture.take_nodes(self.nodes.all());
         }
         let mut room_changed = nodes_changed;
         for key in changed {
-            namespaces.insert(key.0.clone());
+            self.to_count.insert(key.0.clone());
             let pod = self.pods.get(&key.0, &key.1);
             room_changed |= self.picture.take_pod(&key, pod);
             let Some(pod) = pod.filter(|pod| is_pending(pod)) else {
@@ -179,7 +191,6 @@ impl ClusterStandIn {
         if room_changed {
             self.picture.look_again();
         }
-        namespaces
     }
 }
 

@@ -11,7 +11,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Refuses pods that their namespace's quotas have no room for.
 #[derive(Debug, Default)]
@@ -86,13 +86,15 @@ impl Admission for QuotaAdmission {
 
 impl ClusterStandIn {
     /// Writes what is used into the quotas of namespaces where pods came, went or ended.
-    pub(super) async fn count_quotas(&mut self, namespaces: &BTreeSet<String>) {
+    pub(super) async fn count_quotas(&mut self) {
+        let mut namespaces = std::mem::take(&mut self.to_count);
         let quotas: Vec<ResourceQuota> = self
             .quotas
             .all()
             .filter(|quota| quota.namespace().is_some_and(|namespace| namespaces.contains(&namespace)))
             .cloned()
             .collect();
+        namespaces.clear();
         for quota in quotas {
             let namespace = quota.namespace().unwrap_or_default();
             let hard = quota.spec.as_ref().and_then(|spec| spec.hard.clone()).unwrap_or_default();
@@ -114,8 +116,12 @@ impl ClusterStandIn {
             let patch = Patch::Merge(json!({"status": {"hard": hard, "used": used}}));
             match api.patch_status(&quota.name_any(), &PatchParams::default(), &patch).await {
                 Ok(quota) => self.quotas.put(quota),
-                Err(error) => tracing::debug!(%error, "the quota controller tries again when pods change"),
+                Err(error) => {
+                    tracing::debug!(%error, "the quota controller tries again when pods change");
+                    namespaces.insert(namespace);
+                }
             }
         }
+        self.to_count.append(&mut namespaces);
     }
 }

@@ -50,6 +50,11 @@ impl Picture {
         self.look_again = true;
     }
 
+    /// Something failed and is to be tried again.
+    pub(super) fn wants_another_look(&self) -> bool {
+        self.look_again
+    }
+
     /// The node for a pod, or what the scheduler says when there is none.
     fn place(&self, key: &ObjectKey) -> Option<Result<NodeName, String>> {
         let pod = self.snapshot.pods.get(&PodKey::new(&key.0, &key.1))?;
@@ -108,12 +113,13 @@ fn fullness(on: &NodeUse<'_>) -> u128 {
 impl ClusterStandIn {
     /// Binds every waiting pod that fits somewhere, and tells of the others why they do not.
     pub(super) async fn schedule(&mut self, now: Timestamp) {
-        if !std::mem::take(&mut self.picture.look_again) {
+        if !self.picture.look_again {
             return;
         }
         let mut queue: Vec<KubePod> =
             self.waiting.keys().filter_map(|key| self.pods.get(&key.0, &key.1).cloned()).collect();
         queue.sort_by_key(queue_key);
+        let mut failed = false;
         for pod in queue {
             let key = (pod.namespace().unwrap_or_default(), pod.name_any());
             let outcome = match self.picture.place(&key) {
@@ -123,9 +129,10 @@ impl ClusterStandIn {
             };
             if let Err(error) = outcome {
                 tracing::debug!(%error, pod = %key.1, "the scheduler tries again");
-                self.picture.look_again();
+                failed = true;
             }
         }
+        self.picture.look_again = failed;
     }
 
     async fn bind(&mut self, key: &ObjectKey, node: &NodeName) -> kube::Result<()> {

@@ -1,7 +1,7 @@
 //! virt-controller's migration controller: what [`super::phases`] says, carried out.
 
 use super::{
-    KubeVirtStandIn, OPEN,
+    KubeVirtStandIn, OPEN, Rest,
     events::Severity,
     hands::Hands,
     launcher,
@@ -54,8 +54,8 @@ fn queue_key(migration: &Migration) -> (std::cmp::Reverse<u32>, Option<Timestamp
 }
 
 impl<H: Hands> KubeVirtStandIn<H> {
-    /// Looks at every open migration. Says whether there are any.
-    pub(super) async fn tend_migrations(&mut self, now: Timestamp) -> bool {
+    /// Looks at every open migration.
+    pub(super) async fn tend_migrations(&mut self, now: Timestamp) -> Rest {
         let mut open: Vec<Migration> = self.migrations.tagged(OPEN).cloned().collect();
         open.sort_by_key(queue_key);
         self.memos.retain(|uid, _| open.iter().any(|migration| migration.metadata.uid.as_ref() == Some(uid)));
@@ -71,7 +71,7 @@ impl<H: Hands> KubeVirtStandIn<H> {
                 self.wait(&uid, now.checked_add(self.timing.retry).ok());
             }
         }
-        !open.is_empty()
+        if open.is_empty() { Rest::UntilNews } else { Rest::Watching }
     }
 
     fn wait(&mut self, uid: &str, until: Option<Timestamp>) {
@@ -212,6 +212,7 @@ impl<H: Hands> KubeVirtStandIn<H> {
             Ok(pod) => {
                 let message = format!("Created migration target pod {}", pod.name_any());
                 self.launchers.put(pod);
+                self.acted = true;
                 self.controller_events.tell(migration, Severity::Normal, "SuccessfulCreate", message, now).await;
                 Ok(())
             }

@@ -5,10 +5,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
     Api, Client, ResourceExt,
-    api::{ObjectMeta, Patch, PatchParams, PostParams},
+    api::{ApiResource, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use miyako_api::{
-    kubevirt::{KubeVirt, VirtualMachineInstance},
+    kubevirt::{KubeVirt, VirtualMachine, VirtualMachineInstance},
     names::kubevirt::NODE_NAME,
 };
 use miyako_core::model::Bytes;
@@ -69,6 +69,8 @@ pub struct VmSpec {
     pub eviction_strategy: Option<String>,
     /// Whether KubeVirt calls it migratable; false shows as a disk on the node.
     pub migratable: bool,
+    /// Whether a VirtualMachine owns it, which outlives it.
+    pub owned: bool,
     /// Anything else, merged into the VMI's `spec`.
     pub more: Value,
 }
@@ -88,6 +90,7 @@ impl VmSpec {
             node_selector: BTreeMap::new(),
             eviction_strategy: Some("LiveMigrate".into()),
             migratable: true,
+            owned: false,
             more: json!({}),
         }
     }
@@ -175,6 +178,13 @@ pub async fn running_vm(
     let mut wanted = spec.vmi();
     // A VMI that names its node is not started anew by virt-controller.
     wanted["status"] = running_status(node, spec.migratable, now);
+    if spec.owned {
+        let owner = virtual_machine(user, spec, &vm).await?;
+        wanted["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": spec.name, "uid": owner.uid(),
+            "controller": true, "blockOwnerDeletion": true,
+        }]);
+    }
     let wanted: VirtualMachineInstance = parsed(wanted, &vm)?;
     let vmis: Api<VirtualMachineInstance> = Api::namespaced(user.clone(), &spec.namespace);
     let vmi = vmis.create(&PostParams::default(), &wanted).await.map_err(refused(&vm))?;
@@ -195,6 +205,26 @@ pub async fn running_vm(
     let patch = Patch::Merge(json!({"metadata": {"labels": {NODE_NAME: node}}, "status": status}));
     let vmis: Api<VirtualMachineInstance> = Api::namespaced(clients.virt_handler.clone(), &spec.namespace);
     vmis.patch(&spec.name, &PatchParams::default(), &patch).await.map_err(refused(&vm))
+}
+
+async fn virtual_machine(user: &Client, spec: &VmSpec, vm: &str) -> Result<VirtualMachine, CreateError> {
+    let vmi = spec.vmi();
+    let wanted = json!({
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": {"namespace": spec.namespace, "name": spec.name},
+        "spec": {
+            "runStrategy": "Always",
+            "template": {"metadata": {"labels": vmi["metadata"]["labels"]}, "spec": vmi["spec"]},
+        },
+    });
+    // The type leaves most of the template out, so it is sent as it is.
+    let resource = ApiResource::erase::<VirtualMachine>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(user.clone(), &spec.namespace, &resource);
+    let made = api.create(&PostParams::default(), &parsed(wanted, vm)?).await.map_err(refused(vm))?;
+    let made =
+        serde_json::to_value(made).map_err(|source| CreateError::Render { vm: vm.into(), source: source.into() });
+    parsed(made?, vm)
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(value: Value, vm: &str) -> Result<T, CreateError> {

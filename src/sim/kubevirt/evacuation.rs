@@ -1,7 +1,7 @@
 //! virt-controller's evacuation controller: VMs that were marked by an eviction are migrated away.
 //! Source: `pkg/virt-controller/watch/drain/evacuation/evacuation.go`.
 
-use super::{EVACUATING, KubeVirtStandIn, hands::Hands, moves, phases};
+use super::{EVACUATING, KubeVirtStandIn, Rest, hands::Hands, moves, phases};
 use kube::{
     Api, ResourceExt,
     api::{ObjectMeta, PostParams},
@@ -16,16 +16,20 @@ use std::collections::BTreeMap;
 
 impl<H: Hands> KubeVirtStandIn<H> {
     /// Makes a VMIM for every marked VM that has none and can be moved now.
-    pub(super) async fn evacuate(&mut self) {
+    pub(super) async fn evacuate(&mut self) -> Rest {
         let marked: Vec<VirtualMachineInstance> =
             self.vmis.tagged(EVACUATING).filter(|vmi| self.is_to_leave(vmi)).cloned().collect();
         for vmi in &marked {
             let api: Api<Migration> = self.controller_api(&vmi.namespace().unwrap_or_default());
             match api.create(&PostParams::default(), &evacuation_of(vmi)).await {
-                Ok(migration) => self.migrations.put(migration),
+                Ok(migration) => {
+                    self.migrations.put(migration);
+                    self.acted = true;
+                }
                 Err(error) => tracing::debug!(%error, vmi = %vmi.name_any(), "virt-controller can't evacuate yet"),
             }
         }
+        if marked.is_empty() { Rest::UntilNews } else { Rest::Retry }
     }
 
     fn is_to_leave(&self, vmi: &VirtualMachineInstance) -> bool {

@@ -2,7 +2,7 @@
 //! `pkg/virt-handler/migration-{source,target}.go`, `pkg/virt-launcher/virtwrap/live-migration-source.go`.
 
 use super::{
-    HANDED_OFF, KubeVirtStandIn,
+    HANDED_OFF, KubeVirtStandIn, Rest,
     events::Severity,
     hands::{Hands, Job, Mode, Stage},
     launcher, phases, time,
@@ -36,8 +36,8 @@ fn gigabytes(memory: Bytes) -> i64 {
 }
 
 impl<H: Hands> KubeVirtStandIn<H> {
-    /// Plays the virt-handlers of every VM that is on its way. Says whether there are any.
-    pub(super) async fn play_handlers(&mut self, now: Timestamp) -> bool {
+    /// Plays the virt-handlers of every VM that is on its way.
+    pub(super) async fn play_handlers(&mut self, now: Timestamp) -> Rest {
         let moving: Vec<VirtualMachineInstance> = self.vmis.tagged(HANDED_OFF).cloned().collect();
         let gone: Vec<String> = self
             .watches
@@ -54,7 +54,7 @@ impl<H: Hands> KubeVirtStandIn<H> {
                 tracing::debug!(%error, vmi = %vmi.name_any(), "virt-handler tries again");
             }
         }
-        !moving.is_empty()
+        if moving.is_empty() { Rest::UntilNews } else { Rest::Watching }
     }
 
     async fn play_handlers_of(&mut self, vmi: &VirtualMachineInstance, now: Timestamp) -> kube::Result<()> {
@@ -78,9 +78,14 @@ impl<H: Hands> KubeVirtStandIn<H> {
             Stage::Unknown => {
                 let job = job_of(vmi, &state, id);
                 self.hands.prepare_target(&job, now);
+                self.acted = true;
                 Ok(())
             }
-            Stage::Preparing => Ok(()),
+            Stage::Preparing => {
+                // Usually a matter of milliseconds.
+                self.acted = true;
+                Ok(())
+            }
             Stage::Ready { address, ports } => {
                 if state.target_node_address.is_none() {
                     let told = json!({"targetNodeAddress": address, "targetDirectMigrationNodePorts": ports});
@@ -278,6 +283,7 @@ impl<H: Hands> KubeVirtStandIn<H> {
         match api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await {
             Ok(pod) => {
                 self.launchers.put(pod);
+                self.acted = true;
                 Ok(())
             }
             Err(error) if is_not_found(&error) => Ok(()),

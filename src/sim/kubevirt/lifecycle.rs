@@ -1,9 +1,10 @@
 //! virt-controller's VMI controller, as far as stands need it: launchers of new VMs, `activePods`, and the end of VMs.
 
 use super::{
-    KubeVirtStandIn, create::running_status, created_by, events::Severity, hands::Hands, launcher, moves,
+    KubeVirtStandIn, Rest, create::running_status, created_by, events::Severity, hands::Hands, launcher, moves,
     names::VMI_FINALIZER, phases, writes::ignore_gone,
 };
+use crate::sim::watched::ObjectKey;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -19,8 +20,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 impl<H: Hands> KubeVirtStandIn<H> {
     /// Looks at every VM that changed, or whose launchers did.
-    pub(super) async fn tend_vms(&mut self, now: Timestamp) {
-        let mut changed: BTreeSet<(String, String)> = self.vmis.take_changed();
+    pub(super) async fn tend_vms(&mut self, now: Timestamp) -> Rest {
+        let mut changed: BTreeSet<ObjectKey> = self.vmis.take_changed();
+        changed.append(&mut self.again);
         for (namespace, pod) in self.launchers.take_changed() {
             let domain = self
                 .launchers
@@ -36,9 +38,11 @@ impl<H: Hands> KubeVirtStandIn<H> {
                 None => self.forget_vm(&namespace, &name).await,
             };
             if let Err(error) = outcome {
-                tracing::debug!(%error, vmi = %name, "virt-controller tries again when the VM changes");
+                tracing::debug!(%error, vmi = %name, "virt-controller tries again");
+                self.again.insert((namespace, name));
             }
         }
+        if self.again.is_empty() { Rest::UntilNews } else { Rest::Retry }
     }
 
     async fn tend_vm(&mut self, vmi: &VirtualMachineInstance, now: Timestamp) -> kube::Result<()> {

@@ -38,7 +38,7 @@ pub use hands::{Hands, Job, Mode, Stage};
 pub use in_memory::VirtApi;
 pub use names::{NAMESPACE, VIRT_API, VIRT_CONTROLLER, VIRT_HANDLER, VIRT_OPERATOR, is_kubevirt_account};
 
-use super::watched::{Index, Watched};
+use super::watched::{self, Index, ObjectKey, Watched};
 use events::Recorder;
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
@@ -47,7 +47,12 @@ use miyako_api::{
     kubevirt::{KubeVirt, MigrationPolicy, VirtualMachineInstance, VirtualMachineInstanceMigration},
     names::kubevirt::{APP, CREATED_BY, LAUNCHER, MIGRATION_FINALIZER, MIGRATION_JOB_UID, MIGRATION_TARGET_NODE},
 };
-use std::{collections::BTreeMap, sync::Arc, task::Poll, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 /// The clock that stamps what is written: the stand's own, shared with its API server.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -69,8 +74,12 @@ pub struct Timing {
     /// From one look to the next while a migration is under way; each look moves it on by one phase at most. With
     /// 50 ms a new VMIM runs after 0.5 to 0.7 s, as seen live.
     pub pace: Duration,
-    /// Until a broken connection is tried again.
+    /// From one look to the next while nothing changes but time: QEMU's progress, time-outs.
+    pub watch: Duration,
+    /// Until a broken connection, or a write that failed, is tried again.
     pub retry: Duration,
+    /// The longest that one step may take; an answer that never comes must not stop everything.
+    pub patience: Duration,
     /// From the end of a migration until the launcher that is not needed any more has exited.
     pub launcher_exit: Duration,
 }
@@ -79,10 +88,25 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             pace: Duration::from_millis(50),
+            watch: Duration::from_millis(250),
             retry: Duration::from_secs(1),
+            patience: Duration::from_secs(30),
             launcher_exit: Duration::from_millis(500),
         }
     }
+}
+
+/// When the next step is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rest {
+    /// When there are [news](KubeVirtStandIn::news).
+    UntilNews,
+    /// Then, or after [`Timing::retry`].
+    Retry,
+    /// Then, or after [`Timing::watch`].
+    Watching,
+    /// After [`Timing::pace`].
+    Soon,
 }
 
 /// KubeVirt, as far as VMs and migrations go.
@@ -98,6 +122,10 @@ pub struct KubeVirtStandIn<H> {
     installation: Watched<KubeVirt>,
     memos: BTreeMap<String, controller::Memo>,
     watches: BTreeMap<String, handler::Watch>,
+    /// VMs to be looked at although they did not change, because the last time something failed.
+    again: BTreeSet<ObjectKey>,
+    /// Something was written, or will be very soon.
+    acted: bool,
     controller_events: Recorder,
     handler_events: Recorder,
 }
@@ -126,6 +154,8 @@ impl<H: Hands> KubeVirtStandIn<H> {
             installation: Watched::new(Api::all(client.clone()), None, Index { tags: |_| Vec::new(), prune: |_| {} }),
             memos: BTreeMap::new(),
             watches: BTreeMap::new(),
+            again: BTreeSet::new(),
+            acted: false,
             controller_events: Recorder::new(client, "virtualmachine-controller"),
             handler_events: Recorder::new(clients.virt_handler.clone(), "virt-handler"),
             clients,
@@ -138,37 +168,52 @@ impl<H: Hands> KubeVirtStandIn<H> {
     /// Plays KubeVirt until it is dropped.
     pub async fn run(mut self) {
         loop {
-            match self.step().await {
-                Ok(true) => tokio::time::sleep(self.timing.pace).await,
-                Ok(false) => {
-                    self.news().await;
-                    tokio::time::sleep(self.timing.pace).await;
-                }
-                Err(error) => {
+            let rest = match tokio::time::timeout(self.timing.patience, self.step()).await {
+                Ok(Ok(rest)) => rest,
+                Ok(Err(error)) => {
                     tracing::debug!(%error, "the stand-in for KubeVirt can't see the cluster");
                     tokio::time::sleep(self.timing.retry).await;
+                    continue;
                 }
+                Err(_) => {
+                    tracing::debug!("an answer never came");
+                    // Whatever the step had taken up is looked at again.
+                    self.again.extend(self.vmis.all().map(watched::key_of));
+                    continue;
+                }
+            };
+            let at_most = match rest {
+                Rest::Soon => None,
+                Rest::Watching => Some(self.timing.watch),
+                Rest::Retry => Some(self.timing.retry),
+                Rest::UntilNews => Some(Duration::MAX),
+            };
+            if let Some(at_most) = at_most {
+                // Either way the next step is due.
+                let _ = tokio::time::timeout(at_most, self.news()).await;
             }
+            tokio::time::sleep(self.timing.pace).await;
         }
     }
 
-    /// Takes in what happened and does what is to be done now. Says whether there is more to do even if nothing
-    /// happens; otherwise it may rest until there are [news](Self::news).
+    /// Takes in what happened and does what is to be done now. Says when the next step is due.
     ///
     /// # Errors
-    /// When the cluster can't be seen. What fails for one VM alone is tried again at the next step.
-    pub async fn step(&mut self) -> kube::Result<bool> {
+    /// When the cluster can't be seen. What fails for one VM alone is tried again at a later step.
+    pub async fn step(&mut self) -> kube::Result<Rest> {
+        self.acted = false;
         self.installation.refresh().await?;
         self.policies.refresh().await?;
         self.vmis.refresh().await?;
         self.launchers.refresh().await?;
         self.migrations.refresh().await?;
         let now = (self.now)();
-        self.tend_vms(now).await;
-        self.evacuate().await;
+        let tended = self.tend_vms(now).await;
+        let evacuated = self.evacuate().await;
         let migrating = self.tend_migrations(now).await;
         let moving = self.play_handlers(now).await;
-        Ok(migrating || moving)
+        let acted = if self.acted { Rest::Soon } else { Rest::UntilNews };
+        Ok([tended, evacuated, migrating, moving, acted].into_iter().max().unwrap_or(Rest::UntilNews))
     }
 
     /// Waits until one of the watches has something to say.

@@ -48,6 +48,7 @@ impl<H: Hands> KubeVirtStandIn<H> {
             patch["metadata"]["uid"] = json!(migration.metadata.uid);
             api.patch(&name, &params, &Patch::Merge(patch)).await
         };
+        self.acted = true;
         match answer {
             // With its last finalizer a deleted object goes; the watch tells.
             Ok(answer) if answer.metadata.deletion_timestamp.is_some() && answer.finalizers().is_empty() => Ok(()),
@@ -77,6 +78,7 @@ impl<H: Hands> KubeVirtStandIn<H> {
         mut patch: Value,
     ) -> kube::Result<()> {
         patch["metadata"]["uid"] = json!(vmi.metadata.uid);
+        self.acted = true;
         match api.patch(&vmi.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
             Ok(answer) => {
                 if answer.metadata.deletion_timestamp.is_none() || !answer.finalizers().is_empty() {

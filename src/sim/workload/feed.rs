@@ -113,3 +113,54 @@ fn placed_vm(vmi: &VirtualMachineInstance) -> PlacedVm {
         memory: launcher::guest_memory(vmi),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{Pattern, Workload},
+        *,
+    };
+    use crate::{
+        observe::load::{Inventory, VmPlace},
+        sim::{
+            cluster::{self, NodeSpec},
+            kubevirt::create::VmSpec,
+            world::{World, WorldSettings},
+        },
+    };
+    use miyako_core::model::{Bytes, Cores};
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_measured_reaches_the_planners_histories() {
+        let world = World::start(WorldSettings::default()).await.unwrap();
+        for name in ["n1", "n2"] {
+            world.add_node(&NodeSpec::new(name, 4, Bytes::gib(16))).await.unwrap();
+        }
+        let vmi = world.add_vm(&VmSpec::new("vms", "vm", 2, Bytes::gib(1)), "n1").await.unwrap();
+        let vm = VmKey::new("vms", "vm");
+        let patterns = BTreeMap::from([(vm.clone(), Pattern::Constant(0.75))]);
+        let meter = Meter { workload: Workload { seed: 1, patterns, noise: 0.0 }, system: 0.25 };
+        let mut feeder = Feeder::new(world.server.client("agents"), meter);
+        let store = SharedLoadStore::default();
+        let now = || Timestamp::from_millis((world.now)().as_millisecond());
+        let place = VmPlace { uid: Uid::new(vmi.uid().unwrap()), node: Some(NodeName::new("n1")) };
+        let nodes = ["n1", "n2"].map(|name| (NodeName::new(name), Cores::new(4.0).unwrap())).into();
+        store.lock().set_inventory(Inventory { nodes, vms: BTreeMap::from([(vm.clone(), place)]) }, now());
+        for _ in 0..10 {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            feeder.feed(&store, now()).await.unwrap();
+        }
+        let table = store.lock().lend();
+        let five = std::time::Duration::from_secs(5);
+        let average = |history: &miyako_core::model::LoadHistory| history.average(now(), five).full().unwrap().value();
+        assert!((average(&table.vms[&vm]) - 1.5).abs() < 1e-3);
+        assert!((average(&table.nodes[&NodeName::new("n1")]) - 1.75).abs() < 1e-3);
+        assert!((average(&table.nodes[&NodeName::new("n2")]) - 0.25).abs() < 1e-3);
+        store.lock().take_back(table);
+
+        cluster::fall_asleep(&world.admin, "n2", (world.now)()).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let measured = feeder.feed(&store, now()).await.unwrap();
+        assert_eq!(measured.nodes.len(), 1, "a sleeping node's agent is silent");
+    }
+}

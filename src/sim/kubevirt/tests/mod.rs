@@ -3,12 +3,14 @@
 
 mod aborts;
 mod evacuations;
+mod faults;
 mod limits;
 mod modes;
 mod objects;
 mod phases;
 mod replay;
 mod retention;
+mod schemas;
 
 use crate::sim::{
     cluster::NodeSpec,
@@ -85,11 +87,12 @@ async fn sleep(seconds: f64) {
 
 /// Waits until something holds; an hour of simulated time is enough for everything here.
 async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
-    for _ in 0..360_000 {
+    for look_number in 0..36_000 {
         if let Some(found) = look().await {
             return found;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        // Closely at first, where fractions of a second are told apart.
+        tokio::time::sleep(Duration::from_millis(if look_number < 200 { 10 } else { 100 })).await;
     }
     panic!("never came to pass: {what}");
 }
