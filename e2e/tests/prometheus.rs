@@ -118,6 +118,7 @@ fn filled_from(url: &str, questions: Questions) -> anyhow::Result<SharedLoadStor
     let inventory = Inventory {
         nodes: [(NodeName::new("node-1"), Cores::new(16.0)?)].into(),
         vms: [(VmKey::new("default", "web"), place)].into(),
+        ..Inventory::default()
     };
     store.lock().set_inventory(inventory, now());
     let client = connect(&Server { url: url.to_owned(), ..Server::default() })?;

@@ -137,9 +137,9 @@ impl Keeper {
     }
 
     async fn write_secret(&self, before: Option<&Secret>, identity: &Identity) -> Result<(), KeptError> {
-        let data = BTreeMap::from([(IDENTITY.to_owned(), ByteString(serde_json::to_vec(identity)?))]);
-        let metadata = self.metadata(SECRET, before.map(|secret| &secret.metadata));
-        let secret = Secret { metadata, data: Some(data), type_: Some("Opaque".to_owned()), ..Secret::default() };
+        let mut secret = before.cloned().unwrap_or_default();
+        secret.metadata = self.metadata(SECRET, secret.metadata);
+        secret.data.get_or_insert_default().insert(IDENTITY.to_owned(), ByteString(serde_json::to_vec(identity)?));
         write(&self.client, &self.namespace, SECRET, &secret, before.is_some()).await
     }
 
@@ -148,23 +148,22 @@ impl Keeper {
         if published.is_some_and(|published| published == authorities_pem) {
             return Ok(());
         }
-        let data = BTreeMap::from([(CA_FILE.to_owned(), authorities_pem.to_owned())]);
-        let metadata = self.metadata(CONFIG_MAP, before.map(|before| &before.metadata));
-        let config_map = ConfigMap { metadata, data: Some(data), ..ConfigMap::default() };
+        let mut config_map = before.cloned().unwrap_or_default();
+        config_map.metadata = self.metadata(CONFIG_MAP, config_map.metadata);
+        config_map.data.get_or_insert_default().insert(CA_FILE.to_owned(), authorities_pem.to_owned());
         write(&self.client, &self.namespace, CONFIG_MAP, &config_map, before.is_some()).await
     }
 
-    /// What is there keeps its labels and annotations: they belong to whoever made it, as a rule to Helm.
-    fn metadata(&self, name: &str, before: Option<&ObjectMeta>) -> ObjectMeta {
-        match before {
-            Some(before) => ObjectMeta { managed_fields: None, ..before.clone() },
-            None => ObjectMeta {
-                name: Some(name.to_owned()),
-                namespace: Some(self.namespace.clone()),
-                labels: Some(BTreeMap::from([(ours::MANAGED_BY.to_owned(), ours::MIYAKO.to_owned())])),
-                ..ObjectMeta::default()
-            },
+    /// What an object carries beside its data: what it carried before, which is the chart's where the chart made it.
+    fn metadata(&self, name: &str, mut metadata: ObjectMeta) -> ObjectMeta {
+        if metadata.name.is_none() {
+            let labels = BTreeMap::from([(ours::MANAGED_BY.to_owned(), ours::MIYAKO.to_owned())]);
+            metadata.name = Some(name.to_owned());
+            metadata.namespace = Some(self.namespace.clone());
+            metadata.labels = Some(labels);
         }
+        metadata.managed_fields = None;
+        metadata
     }
 }
 
@@ -204,5 +203,148 @@ where
         // Somebody else wrote meanwhile; the watch shows what, and the next look decides again.
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
         Err(source) => Err(KeptError::Write { what: name, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock as _, SimClock};
+    use crate::sim::apiserver::{ApiServer, Options};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use tokio::{
+        task::JoinHandle,
+        time::{Duration, sleep},
+    };
+
+    /// A replica of the operator that keeps the certificate.
+    struct Replica {
+        presented: Presented,
+        leads: Arc<AtomicBool>,
+        keeping: JoinHandle<()>,
+    }
+
+    impl Drop for Replica {
+        fn drop(&mut self) {
+            self.keeping.abort();
+        }
+    }
+
+    struct Stand {
+        server: ApiServer,
+        clock: SimClock,
+    }
+
+    impl Stand {
+        fn new() -> Self {
+            let clock = SimClock::starting_at(Timestamp::from_secs(1_800_000_000));
+            Self { server: ApiServer::new(Options::default()), clock }
+        }
+
+        fn replica(&self, leads: bool) -> Replica {
+            let (presented, leads) = (Presented::default(), Arc::new(AtomicBool::new(leads)));
+            let (clock, may_write) = (self.clock, Arc::clone(&leads));
+            let keeper = Keeper {
+                client: self.server.client("operator"),
+                namespace: "default".to_owned(),
+                presented: presented.clone(),
+                clock: Arc::new(move || clock.now()),
+                may_write: Arc::new(move || may_write.load(Ordering::SeqCst)),
+            };
+            Replica { presented, leads, keeping: tokio::spawn(keeper.keep()) }
+        }
+
+        fn secrets(&self) -> Api<Secret> {
+            Api::namespaced(self.server.client("test"), "default")
+        }
+
+        fn config_maps(&self) -> Api<ConfigMap> {
+            Api::namespaced(self.server.client("test"), "default")
+        }
+
+        async fn kept(&self) -> Option<Identity> {
+            self.secrets().get_opt(SECRET).await.unwrap().as_ref().and_then(read_identity)
+        }
+
+        async fn published(&self) -> Option<String> {
+            self.config_maps().get_opt(CONFIG_MAP).await.unwrap()?.data?.remove(CA_FILE)
+        }
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_leader_writes_and_all_show_the_same() {
+        let stand = Stand::new();
+        let (leader, follower) = (stand.replica(true), stand.replica(false));
+        sleep(MINUTE).await;
+        let identity = stand.kept().await.unwrap();
+        assert_eq!(stand.published().await, Some(identity.authorities_pem()));
+        assert!(leader.presented.is_ready() && follower.presented.is_ready());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_leader_nothing_is_written() {
+        let stand = Stand::new();
+        let follower = stand.replica(false);
+        sleep(MINUTE * 5).await;
+        assert_eq!((stand.kept().await, stand.published().await), (None, None));
+        follower.leads.store(true, Ordering::SeqCst);
+        sleep(MINUTE * 2).await;
+        assert!(follower.presented.is_ready() && stand.published().await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_charts_empty_objects_are_filled_and_keep_what_they_carry() {
+        let stand = Stand::new();
+        let metadata = |name: &str| ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), "Helm".to_owned())])),
+            annotations: Some(BTreeMap::from([("meta.helm.sh/release-name".to_owned(), "miyako".to_owned())])),
+            ..ObjectMeta::default()
+        };
+        let secret = Secret { metadata: metadata(SECRET), ..Secret::default() };
+        stand.secrets().create(&PostParams::default(), &secret).await.unwrap();
+        let config_map = ConfigMap { metadata: metadata(CONFIG_MAP), ..ConfigMap::default() };
+        stand.config_maps().create(&PostParams::default(), &config_map).await.unwrap();
+        let _leader = stand.replica(true);
+        sleep(MINUTE).await;
+        assert!(stand.kept().await.is_some() && stand.published().await.is_some());
+        let secret = stand.secrets().get(SECRET).await.unwrap();
+        let config_map = stand.config_maps().get(CONFIG_MAP).await.unwrap();
+        for (object, name) in [(secret.metadata, SECRET), (config_map.metadata, CONFIG_MAP)] {
+            assert_eq!((object.labels, object.annotations), (metadata(name).labels, metadata(name).annotations));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_edited_or_deleted_by_hand_is_mended() {
+        let stand = Stand::new();
+        let leader = stand.replica(true);
+        sleep(MINUTE).await;
+        for nonsense in ["{}", "not even JSON"] {
+            let mut secret = stand.secrets().get(SECRET).await.unwrap();
+            secret.data = Some(BTreeMap::from([(IDENTITY.to_owned(), ByteString(nonsense.as_bytes().to_vec()))]));
+            stand.secrets().replace(SECRET, &PostParams::default(), &secret).await.unwrap();
+            sleep(MINUTE).await;
+            let identity = stand.kept().await.unwrap();
+            assert_eq!(stand.published().await, Some(identity.authorities_pem()));
+        }
+        stand.config_maps().delete(CONFIG_MAP, &kube::api::DeleteParams::default()).await.unwrap();
+        sleep(MINUTE).await;
+        assert!(stand.published().await.is_some());
+        assert!(leader.presented.is_ready());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_month_later_the_certificate_is_another_and_nothing_else_was_asked_meanwhile() {
+        let stand = Stand::new();
+        let _leader = stand.replica(true);
+        sleep(MINUTE).await;
+        let before = stand.kept().await.unwrap();
+        sleep(MINUTE * 60 * 24 * 30).await;
+        let after = stand.kept().await.unwrap();
+        assert_eq!(before.authorities_pem(), after.authorities_pem());
+        assert_ne!(before.server_pem(), after.server_pem());
     }
 }

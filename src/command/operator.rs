@@ -5,9 +5,11 @@ use crate::certificate::kept::Keeper;
 use crate::certificate::mounted::{self, MountedError};
 use crate::certificate::presented::{Presented, PresentedError};
 use crate::clock::{Clock, SystemClock};
+use crate::command::prometheus::PrometheusArgs;
 use crate::controller::{Candidate, Leadership, LeaseTimes, Metrics, Operator, Options, View};
 use crate::observe::load::SharedLoadStore;
-use crate::observe::load::agents::{AgentAccount, LoadService, TokenReviewer, serve};
+use crate::observe::load::agents::{AgentAccount, LoadService, TokenReviewer, WallClock, serve};
+use crate::observe::load::prometheus::ConnectError;
 use crate::observe::{Observer, Settings};
 use crate::web;
 use clap::Args;
@@ -44,9 +46,9 @@ pub struct OperatorArgs {
     /// operator makes and renews its own certificate.
     #[arg(long, value_name = "DIR")]
     pub tls_dir: Option<PathBuf>,
-    /// A Prometheus server that scrapes virt-handler and the kubelets: the source of load where no agent reports.
-    #[arg(long, value_name = "URL")]
-    pub prometheus_url: Option<String>,
+    /// Load from Prometheus.
+    #[command(flatten)]
+    pub prometheus: PrometheusArgs,
     /// Decides where a policy asks for randomness; replicas may share it.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -81,6 +83,9 @@ pub enum OperatorError {
     /// The metrics clash: a mistake of ours.
     #[error("cannot register the metrics")]
     Metrics(#[source] prometheus::Error),
+    /// The Prometheus server's flags.
+    #[error("cannot ask Prometheus for load (--prometheus-url)")]
+    Prometheus(#[source] ConnectError),
     /// Signals.
     #[error("cannot listen for signals")]
     Signal(#[source] std::io::Error),
@@ -126,10 +131,13 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     let tls = presented.server_config().map_err(OperatorError::Tls)?;
     let account = AgentAccount { namespace: args.namespace.clone(), name: args.agent_service_account.clone() };
     let reviewer = Arc::new(TokenReviewer::new(client, account));
-    let now = {
+    let now: WallClock = {
         let clock = clock.clone();
         Arc::new(move || clock.now())
     };
+    if let Some(poller) = args.prometheus.poller(store.clone(), now.clone()).map_err(OperatorError::Prometheus)? {
+        tokio::spawn(poller.poll());
+    }
     let service = LoadService::new(reviewer, store, now);
 
     let mut terminate = signal(SignalKind::terminate()).map_err(OperatorError::Signal)?;

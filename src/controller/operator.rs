@@ -139,7 +139,7 @@ impl Operator {
         self.led = leading;
         let load_view = self.borrow_load();
         let thoughts = self.think(now);
-        self.return_load();
+        self.return_load(now);
         self.metrics.decision.observe(began.elapsed().as_secs_f64());
         self.metrics.leading.set(i64::from(leading));
         self.metrics.observe(&thoughts.report);
@@ -169,7 +169,7 @@ impl Operator {
         pass::think(snapshot, policies, &known, now, seed)
     }
 
-    /// Borrows the histories from the store for the pass, and tells the store who exists.
+    /// Borrows the histories from the store for the pass.
     fn borrow_load(&mut self) -> LoadView {
         let mut store = self.load.lock();
         let view = LoadView::of(&store, self.clock.now());
@@ -181,9 +181,12 @@ impl Operator {
         view
     }
 
-    fn return_load(&mut self) {
+    /// Gives the histories back, and tells the store who exists: of nobody else it believes anything.
+    fn return_load(&mut self, now: Timestamp) {
         let table = std::mem::take(self.observer.load_mut());
-        self.load.lock().take_back(table);
+        let mut store = self.load.lock();
+        store.take_back(table);
+        store.learn(self.observer.snapshot().0, now);
     }
 
     fn expect(&mut self, written: Vec<Written>) {

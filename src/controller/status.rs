@@ -1,7 +1,7 @@
 //! Report → the status of policies and classes: pure, and compared before anything is written.
 
 use crate::observe::convert::Problem;
-use crate::observe::load::LoadStore;
+use crate::observe::load::{LoadStore, Source};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use miyako_api::consolidation_policy::{
     Blocker, ConsolidationPolicyStatus, LoadSource, LoadStatus, NodeCounts, VmCounts,
@@ -29,13 +29,23 @@ impl LoadView {
     /// What the store knows of its sources.
     #[must_use]
     pub fn of(store: &LoadStore, now: Timestamp) -> Self {
-        let source = if store.agents_connected() > 0 { LoadSource::Agents } else { LoadSource::None };
+        let prometheus = store.prometheus();
+        let measured = prometheus.filter(|report| report.measured > 0);
+        let source = match measured {
+            _ if store.agents_connected() > 0 => LoadSource::Agents,
+            Some(_) => LoadSource::Prometheus,
+            None => LoadSource::None,
+        };
+        let shortest_window = measured
+            .and_then(|report| report.scrape_interval)
+            .map_or(1, |interval| Source::Prometheus { interval }.shortest_window().as_secs());
         let problems = store.problems(now);
-        let problem = problems.iter().next().map(|(node, problem)| match problems.len() {
+        let of_nodes = problems.iter().next().map(|(node, problem)| match problems.len() {
             1 => format!("{node}: {problem}"),
             more => format!("{node}: {problem}; {} other nodes have problems", more - 1),
         });
-        Self { source, shortest_window: 1, problem }
+        let of_prometheus = prometheus.and_then(|report| report.problems.first()).map(ToString::to_string);
+        Self { source, shortest_window, problem: of_prometheus.or(of_nodes) }
     }
 }
 

@@ -10,9 +10,6 @@ pub mod load;
 /// The audience that an agent's projected ServiceAccount token carries, so that it is good for nothing else.
 pub const TOKEN_AUDIENCE: &str = "miyako.dev";
 
-/// The port on which the operator listens for agents unless told otherwise.
-pub const DEFAULT_PORT: u16 = 7443;
-
 /// The DNS name that the operator's certificate carries and agents ask for, whatever address they dialled: pods
 /// come and go, the name stays.
 pub const SERVER_NAME: &str = "operator.wire.miyako.dev";

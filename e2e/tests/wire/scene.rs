@@ -61,6 +61,7 @@ pub fn store(now: Timestamp) -> SharedLoadStore {
         nodes: ["node-1", "node-2"].map(|name| (NodeName::new(name), sixteen)).into(),
         vms: [(VmKey::new("default", "web"), VmPlace { uid: Uid::new("uid-1"), node: Some(NodeName::new("node-1")) })]
             .into(),
+        ..Inventory::default()
     };
     store.lock().set_inventory(inventory, now);
     store

@@ -1,7 +1,7 @@
 //! Which nodes and VMs there are: what is measured of anything else is refused, so memory is bounded by the cluster.
 
-use miyako_core::model::{Cores, NodeName, Snapshot, Uid, VmKey};
-use std::collections::BTreeMap;
+use miyako_core::model::{Cores, NodeName, PowerState, Snapshot, Uid, VmKey};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A VM as the API server knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct VmPlace {
 pub struct Inventory {
     /// The CPU that each node has.
     pub nodes: BTreeMap<NodeName, Cores>,
+    /// The nodes that are asleep or on the way there or back: their agents' silence is no problem.
+    pub asleep: BTreeSet<NodeName>,
     /// The VMs, and where each runs.
     pub vms: BTreeMap<VmKey, VmPlace>,
 }
@@ -28,6 +30,7 @@ impl Inventory {
     pub fn of(snapshot: &Snapshot) -> Self {
         Self {
             nodes: snapshot.nodes.iter().map(|(name, node)| (name.clone(), node.allocatable.cpu.cores())).collect(),
+            asleep: asleep(snapshot).cloned().collect(),
             vms: snapshot
                 .vms
                 .iter()
@@ -35,4 +38,27 @@ impl Inventory {
                 .collect(),
         }
     }
+
+    /// Whether it says what the snapshot says. Asked once a second, and nearly always so; hence without building one.
+    #[must_use]
+    pub fn is_of(&self, snapshot: &Snapshot) -> bool {
+        self.nodes.len() == snapshot.nodes.len()
+            && self.vms.len() == snapshot.vms.len()
+            && self.asleep.iter().eq(asleep(snapshot))
+            && self
+                .nodes
+                .iter()
+                .zip(&snapshot.nodes)
+                .all(|((name, &cores), (known, node))| name == known && cores == node.allocatable.cpu.cores())
+            && self
+                .vms
+                .iter()
+                .zip(&snapshot.vms)
+                .all(|((key, place), (known, vm))| key == known && place.uid == vm.uid && place.node == vm.node)
+    }
+}
+
+fn asleep(snapshot: &Snapshot) -> impl Iterator<Item = &NodeName> {
+    let sleeps = |power| matches!(power, PowerState::Suspending | PowerState::Suspended | PowerState::Waking);
+    snapshot.nodes.iter().filter(move |(_, node)| sleeps(node.power)).map(|(name, _)| name)
 }

@@ -10,7 +10,7 @@ use super::{
     prometheus::PrometheusReport,
 };
 use miyako_api::wire::{MAX_REFUSALS_PER_ACK, MAX_VMS_PER_SAMPLE, SAMPLE_INTERVAL, load as wire};
-use miyako_core::model::{LoadHistory, LoadTable, NodeName, Span, Timestamp, VmKey};
+use miyako_core::model::{LoadHistory, LoadTable, NodeName, Snapshot, Span, Timestamp, VmKey};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque, btree_map},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -180,6 +180,13 @@ impl LoadStore {
     #[must_use]
     pub fn new() -> Self {
         Self { table: Some(LoadTable::default()), ..Self::default() }
+    }
+
+    /// Learns from a snapshot which nodes and VMs exist at `now`; see [`Self::set_inventory`].
+    pub fn learn(&mut self, snapshot: &Snapshot, now: Timestamp) {
+        if !self.inventory.is_of(snapshot) {
+            self.set_inventory(Inventory::of(snapshot), now);
+        }
     }
 
     /// Says which nodes and VMs exist at `now`. What is not among them is forgotten; a VM with a new uid begins anew.
@@ -450,13 +457,20 @@ impl LoadStore {
         self.agents.values().filter(|agent| agent.connected).count()
     }
 
-    /// What is wrong with what comes from the nodes. A node that never had an agent has no problem; that a sleeping
-    /// node's agent is silent is for the caller to know.
+    /// What is wrong with what comes from the nodes. A node that never had an agent has no problem, nor has one that
+    /// sleeps, or whose figures Prometheus has taken over.
     #[must_use]
     pub fn problems(&self, now: Timestamp) -> BTreeMap<NodeName, NodeProblem> {
         self.agents
             .iter()
             .filter_map(|(node, agent)| {
+                let replaced = self
+                    .latest
+                    .get(&Subject::Node(node.clone()))
+                    .is_some_and(|latest| latest.source != Source::Agent && !agent.connected);
+                if replaced || self.inventory.asleep.contains(node) {
+                    return None;
+                }
                 let silent = agent.heard.map(|heard| now.since(heard)).filter(|since| *since > AGENT_STALE_AFTER);
                 // What its samples suffer from tells more than that there are none.
                 let problem = match (&agent.problem, silent) {

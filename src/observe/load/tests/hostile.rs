@@ -96,7 +96,7 @@ proptest! {
             let verdict = store.accept(stream, &node("a"), &sample, now);
             prop_assert!(verdict.refusals().count() <= 8);
             prop_assert!(verdict.refusals().all(|refusal| refusal.to_string().len() < 1_000));
-            store.problems(now);
+            prop_assert!(store.problems(now).len() <= 1);
         }
         assert_sound(&mut store, now)?;
     }

@@ -33,6 +33,7 @@ fn inventory(nodes: &[&str], vms: &[(&str, &str, &str)]) -> Inventory {
             .iter()
             .map(|(name, uid, on)| (vm(name), VmPlace { uid: Uid::new(uid), node: Some(node(on)) }))
             .collect(),
+        ..Inventory::default()
     }
 }
 

@@ -227,6 +227,43 @@ fn silence_is_a_problem_only_of_nodes_that_had_an_agent() {
 }
 
 #[test]
+fn a_sleeping_node_may_be_silent() {
+    let (mut store, _) = after(10);
+    let asleep = Inventory { asleep: [node("a")].into(), ..inventory(&["a", "b"], &[("web", "u1", "a")]) };
+    store.set_inventory(asleep, at(11));
+    assert_eq!(store.problems(at(60)), BTreeMap::new());
+}
+
+#[test]
+fn what_exists_is_learnt_from_snapshots() {
+    use miyako_core::model::{Bytes, MilliCpu, Node, Resources, Snapshot};
+    let mut snapshot = Snapshot::default();
+    for name in ["a", "b"] {
+        let resources = Resources::new(MilliCpu(8_000), Bytes::gib(32), 110);
+        snapshot.nodes.insert(node(name), Node::new(name, resources));
+    }
+    let of_it = Inventory::of(&snapshot);
+    assert!(of_it.is_of(&snapshot));
+    assert_eq!(of_it, inventory(&["a", "b"], &[]));
+    let changes: [fn(&mut Snapshot); 3] = [
+        |snapshot| drop(snapshot.nodes.remove(&node("b"))),
+        |snapshot| snapshot.nodes.get_mut(&node("a")).unwrap().allocatable.cpu = MilliCpu(1),
+        |snapshot| snapshot.nodes.get_mut(&node("a")).unwrap().power = miyako_core::model::PowerState::Suspended,
+    ];
+    for change in changes {
+        let mut changed = snapshot.clone();
+        change(&mut changed);
+        assert!(!of_it.is_of(&changed));
+        assert!(Inventory::of(&changed).is_of(&changed));
+    }
+    let mut store = LoadStore::new();
+    store.learn(&snapshot, START);
+    let stream = store.open_stream(&node("a"));
+    let verdict = store.accept(stream, &node("a"), &sample(1, START, 4.0, 1.0), START);
+    assert_eq!((verdict.refused, verdict.parts), (None, vec![Refusal::UnknownVm(vm("web"))]));
+}
+
+#[test]
 fn a_thousand_nodes_with_twenty_thousand_vms_stay_small() {
     let names: Vec<_> = (0..1_000).map(|number| format!("node-{number}")).collect();
     let mut known = Inventory::default();
