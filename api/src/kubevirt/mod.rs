@@ -10,6 +10,7 @@ mod migration_policy;
 mod tolerant;
 mod vm;
 mod vmi;
+mod vmi_status;
 
 pub use installation::{
     DeveloperConfiguration, KubeVirt, KubeVirtConfiguration, KubeVirtSpec, KubeVirtStatus, MigrationConfiguration,
@@ -21,7 +22,10 @@ pub use migration::{
 pub use migration_policy::{MigrationPolicy, MigrationPolicySpec, Selectors};
 pub use vm::{VirtualMachine, VirtualMachineSpec, VirtualMachineStatus};
 pub use vmi::{
-    ClaimRef, Cpu, CpuFeature, CpuTopology, Device, Devices, Domain, Hugepages, Interface, KubeVirtCondition, Memory,
-    MemoryStatus, MigratedVolume, MigrationState, Resources, VirtualMachineInstance, VirtualMachineInstanceSpec,
-    VirtualMachineInstanceStatus, Volume, VolumeStatus,
+    ClaimRef, Cpu, CpuFeature, Device, Devices, Domain, Hugepages, Interface, Memory, Resources,
+    VirtualMachineInstance, VirtualMachineInstanceSpec, Volume,
+};
+pub use vmi_status::{
+    CpuTopology, KubeVirtCondition, MemoryStatus, MigratedVolume, MigrationState, VirtualMachineInstanceStatus,
+    VolumeStatus,
 };
