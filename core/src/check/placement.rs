@@ -6,7 +6,7 @@ use crate::{
     model::{Cores, PowerState, Role},
 };
 
-pub(super) fn judge<'a>(state: &State<'a>, planned: &Move<'a>, found: &mut Findings) {
+pub(super) fn judge(state: &State<'_>, planned: &Move<'_>, found: &mut Findings) {
     let Move { vm, policy, source, target, target_class, .. } = planned;
     let mut refuse =
         |why: String| found.add(Rule::Placement, format!("VM {} does not fit {}: {why}", vm.key, target.name));

@@ -70,7 +70,7 @@ impl<'a> Candidate<'a> {
 ///
 /// # Errors
 /// The first reason why it does not fit, in the scheduler's order.
-pub fn fits<'a>(candidate: Candidate<'a>, node: &Node, occupancy: &Occupancy<'a>) -> Result<(), Misfit> {
+pub fn fits(candidate: Candidate<'_>, node: &Node, occupancy: &Occupancy<'_>) -> Result<(), Misfit> {
     let probe = occupancy.probe(candidate);
     probe.quota()?;
     probe.fits(&node.name, Moment::Now)

@@ -35,8 +35,21 @@ impl Hasher for NameHasher {
     }
 }
 
-/// Pods by a label's value.
-type ByValue<'a> = HashMap<&'a str, Vec<usize>>;
+/// Pods by a label's value. It owns its keys, so that an [`Occupancy`] can be used where a shorter-lived one is asked
+/// for.
+#[derive(Default)]
+struct ByValue(HashMap<String, Vec<usize>>);
+
+impl ByValue {
+    fn add(&mut self, value: &str, pod: usize) {
+        match self.0.get_mut(value) {
+            Some(pods) => pods.push(pod),
+            None => {
+                self.0.insert(value.to_owned(), vec![pod]);
+            }
+        }
+    }
+}
 
 /// What the pods on one node ask for.
 #[derive(Debug, Clone)]
@@ -140,7 +153,7 @@ pub struct Occupancy<'a> {
     by_name: HashMap<&'a str, usize, BuildHasherDefault<NameHasher>>,
     pub(super) placed: Vec<Placed<'a>>,
     /// The pods that carry a label, for those keys that some constraint has asked about.
-    by_label: RefCell<BTreeMap<&'a str, ByValue<'a>>>,
+    by_label: RefCell<BTreeMap<String, ByValue>>,
     /// Required anti-affinity of pods that are there, by a label that they keep away: usually there is one, and then
     /// only pods that carry it need a closer look.
     keep_away: HashMap<(&'a str, &'a str), Vec<(usize, &'a PodAffinityTerm)>>,
@@ -240,8 +253,8 @@ impl<'a> Occupancy<'a> {
         let index = self.placed.len();
         self.nodes[pod.node].add_pod(pod.scheduling);
         for (key, by_value) in self.by_label.get_mut() {
-            if let Some(value) = pod.labels.get(*key) {
-                by_value.entry(value).or_default().push(index);
+            if let Some(value) = pod.labels.get(key) {
+                by_value.add(value, index);
             }
         }
         for term in &pod.scheduling.anti_affinity {
@@ -319,7 +332,7 @@ impl<'a> Occupancy<'a> {
             let (Some(undo), Some(pod)) = (self.undo.pop(), self.placed.pop()) else { return };
             let gone = self.placed.len();
             for (key, by_value) in self.by_label.get_mut() {
-                if let Some(pods) = pod.labels.get(*key).and_then(|value| by_value.get_mut(value.as_str())) {
+                if let Some(pods) = pod.labels.get(key).and_then(|value| by_value.0.get_mut(value)) {
                     pods.retain(|&index| index != gone);
                 }
             }
@@ -342,13 +355,13 @@ impl<'a> Occupancy<'a> {
     }
 
     /// The pods that a selector matches.
-    pub(super) fn matching(&self, selector: &'a Selector) -> Vec<&Placed<'a>> {
+    pub(super) fn matching(&self, selector: &Selector) -> Vec<&Placed<'a>> {
         let matching = |pod: &&Placed<'a>| selector.matches(pod.labels);
         let Some((key, values)) = narrow(selector) else { return self.placed.iter().filter(matching).collect() };
         let mut by_label = self.by_label.borrow_mut();
-        let by_value = by_label.entry(key).or_insert_with(|| self.pods_with(key));
+        let by_value = by_label.entry(key.to_owned()).or_insert_with(|| self.pods_with(key));
         values
-            .filter_map(|value| by_value.get(value))
+            .filter_map(|value| by_value.0.get(value))
             .flatten()
             .map(|&pod| &self.placed[pod])
             .filter(matching)
@@ -356,11 +369,11 @@ impl<'a> Occupancy<'a> {
     }
 
     /// The pods that carry a label, by its value.
-    fn pods_with(&self, key: &str) -> ByValue<'a> {
-        let mut by_value = ByValue::new();
+    fn pods_with(&self, key: &str) -> ByValue {
+        let mut by_value = ByValue::default();
         for (index, pod) in self.placed.iter().enumerate() {
             if let Some(value) = pod.labels.get(key) {
-                by_value.entry(value).or_default().push(index);
+                by_value.add(value, index);
             }
         }
         by_value
