@@ -145,7 +145,10 @@ mod tests {
         let now = || Timestamp::from_millis((world.now)().as_millisecond());
         let place = VmPlace { uid: Uid::new(vmi.uid().unwrap()), node: Some(NodeName::new("n1")) };
         let nodes = ["n1", "n2"].map(|name| (NodeName::new(name), Cores::new(4.0).unwrap())).into();
-        store.lock().set_inventory(Inventory { nodes, vms: BTreeMap::from([(vm.clone(), place)]) }, now());
+        store.lock().set_inventory(
+            Inventory { nodes, vms: BTreeMap::from([(vm.clone(), place)]), ..Inventory::default() },
+            now(),
+        );
         for _ in 0..10 {
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
             feeder.feed(&store, now()).await.unwrap();
