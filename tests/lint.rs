@@ -139,6 +139,17 @@ fn said_to_change(server: &ApiServer, plan: &Value, change: Value) -> Vec<String
 }
 
 #[test]
+fn a_name_may_be_left_to_the_api_server() -> Result<()> {
+    let mut policy = object("good/policy-smallest.yaml")?;
+    policy["metadata"] = json!({"generateName": "nightly-"});
+    assert_eq!(ApiServer::new().create(&policy).err(), None);
+    policy["metadata"] = json!({});
+    let errors = ApiServer::new().create(&policy).err().unwrap_or_default();
+    assert_eq!(errors[0].to_string(), "metadata.name: Required value: name or generateName is required");
+    Ok(())
+}
+
+#[test]
 fn plans_change_only_by_an_approval() -> Result<()> {
     let server = ApiServer::new();
     let (proposed, approved) = (object("good/plan-proposed.yaml")?, object("good/plan-approved.yaml")?);

@@ -62,7 +62,11 @@ impl Verdict {
 /// When the output can't be written. Files that can't be read are findings.
 pub fn run(args: &LintArgs, stdin: &mut dyn Read, out: &mut dyn Write) -> io::Result<Verdict> {
     let report = judge(&ApiServer::new(), &Input::read(&args.files, stdin));
-    report.print(args.output, out)?;
+    match report.print(args.output, out) {
+        // Whoever reads has seen enough; the exit code still tells.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        printed => printed?,
+    }
     Ok(report.verdict(args.strict))
 }
 
@@ -84,12 +88,19 @@ pub fn judge(server: &ApiServer, input: &Input) -> Report {
     let mut judged = 0;
     let mut ignored = Vec::new();
     for object in &input.objects {
-        if !is_ours(object, server, &mut findings) {
-            match advice::is_context(object) {
-                true => accepted.push((object, object.value.clone())),
-                false => ignored.push(object.title()),
+        match belongs(object, server) {
+            Belongs::ToUs => {}
+            Belongs::ToNobody(finding) => {
+                findings.push(*finding);
+                continue;
             }
-            continue;
+            Belongs::ToOthers => {
+                match advice::is_context(object) {
+                    true => accepted.push((object, object.value.clone())),
+                    false => ignored.push(object.title()),
+                }
+                continue;
+            }
         }
         judged += 1;
         match server.create(&object.value) {
@@ -102,50 +113,51 @@ pub fn judge(server: &ApiServer, input: &Input) -> Report {
     Report { findings, judged, ignored }
 }
 
-/// Whether an object is of one of our kinds. One of our group that is of no kind, or no version, of ours is found
-/// wrong here.
-fn is_ours(object: &Object, server: &ApiServer, findings: &mut Vec<Finding>) -> bool {
-    let group = format!("{}/", miyako_api::names::GROUP);
-    if object.api_version() == server.api_version() && server.kinds().any(|kind| kind == object.kind()) {
-        return true;
-    }
+/// Whose an object is.
+enum Belongs {
+    /// It is of one of our kinds.
+    ToUs,
+    /// It is of another group, or of Kubernetes.
+    ToOthers,
+    /// It says no kind, or one of our group that there is not.
+    ToNobody(Box<Finding>),
+}
+
+fn belongs(object: &Object, server: &ApiServer) -> Belongs {
     let known = server.kinds().collect::<Vec<_>>();
-    let title = object.title();
-    if object.kind().is_empty() || object.api_version().is_empty() {
-        let missing = if object.kind().is_empty() { "kind" } else { "apiVersion" };
-        findings.push(Finding {
-            severity: Severity::Error,
-            place: object.place.clone(),
-            object: title,
-            field: missing.to_owned(),
-            problem: format!("{missing} not set"),
-            fix: Some(format!("write apiVersion: {} and kind: {}", server.api_version(), known.join(", "))),
-        });
-        return false;
-    }
-    if object.api_version().starts_with(&group) {
-        let (field, fix) = match known.contains(&object.kind()) {
-            true => ("apiVersion", format!("write apiVersion: {}", server.api_version())),
-            false => {
-                let close = suggest::closest(object.kind(), known.iter().copied());
-                let close = close.map_or_else(|| format!("one of {}", known.join(", ")), str::to_owned);
-                ("kind", format!("write kind: {close}"))
-            }
-        };
-        findings.push(Finding {
+    let is_known = known.contains(&object.kind());
+    let nobody = |field: &str, problem: String, fix: String| {
+        Belongs::ToNobody(Box::new(Finding {
             severity: Severity::Error,
             place: object.place_of(field),
-            problem: format!(
-                "no matches for kind {:?} in version {:?}",
-                input::shortened(object.kind()),
-                input::shortened(object.api_version())
-            ),
-            object: title,
+            object: object.title(),
             field: field.to_owned(),
+            problem,
             fix: Some(fix),
-        });
+        }))
+    };
+    if object.kind().is_empty() {
+        return nobody("kind", "kind not set".to_owned(), format!("write kind: {}", known.join(" or ")));
     }
-    false
+    if object.api_version().is_empty() {
+        let fix = format!("write apiVersion: {}", server.api_version());
+        return nobody("apiVersion", "apiVersion not set".to_owned(), fix);
+    }
+    let group = object.api_version().split('/').next().unwrap_or_default();
+    if group != miyako_api::names::GROUP {
+        return Belongs::ToOthers;
+    }
+    let [kind, version] = [object.kind(), object.api_version()].map(input::shortened);
+    let problem = format!("no matches for kind {kind:?} in version {version:?}");
+    if !is_known {
+        let close = suggest::closest(object.kind(), known.iter().copied());
+        let close = close.map_or_else(|| known.join(" or "), str::to_owned);
+        return nobody("kind", problem, format!("write kind: {close}"));
+    }
+    if object.api_version() != server.api_version() {
+        return nobody("apiVersion", problem, format!("write apiVersion: {}", server.api_version()));
+    }
+    Belongs::ToUs
 }
 
 fn refusals(object: &Object, errors: &[FieldError], server: &ApiServer) -> Vec<Finding> {

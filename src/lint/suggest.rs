@@ -6,7 +6,7 @@ use serde_json::Value;
 /// What to write, where the API server's own words do not say so.
 pub(super) fn fix(error: &FieldError, object: &Value, schema: &Value) -> Option<String> {
     match error.kind {
-        ErrorKind::Decode => unknown_field(&error.field, schema),
+        ErrorKind::Decode if error.body.contains("unknown field") => unknown_field(&error.field, schema),
         ErrorKind::TypeInvalid => wrong_type(&error.field, at(object, &error.field)?, schema),
         ErrorKind::NotSupported => {
             let Value::String(written) = at(object, &error.field)? else { return None };
@@ -54,7 +54,7 @@ fn wrong_type(field: &str, value: &Value, schema: &Value) -> Option<String> {
         (Value::Number(number), "string") if takes_duration(schema) => {
             Some(format!("write a unit: {name}: {number}s or {number}m"))
         }
-        (Value::Number(number), "string") => Some(format!("put it in quotes: {name}: \"{number}\"")),
+        (Value::Number(number), "string") => Some(format!("put it in quotes: \"{number}\"")),
         (Value::String(text), "integer") if text.trim_end_matches('%').parse::<i64>().is_ok() => {
             Some(format!("write a bare number: {name}: {}", text.trim_end_matches('%')))
         }

@@ -10,6 +10,17 @@ const LABEL_ERROR: &str = "a valid label must be an empty string or consist of a
 /// The most bytes of all annotations of an object together.
 const ANNOTATIONS: usize = 256 << 10;
 
+/// Gives an object that asks for it a name as the API server makes one: the prefix and five letters.
+pub(super) fn generate_name(object: &mut Value) {
+    const LONGEST_PREFIX: usize = 58;
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    let text = |name: &str| metadata.get(name).and_then(Value::as_str).unwrap_or_default();
+    if text("name").is_empty() && !text("generateName").is_empty() {
+        let prefix: String = text("generateName").chars().take(LONGEST_PREFIX).collect();
+        metadata.insert("name".to_owned(), format!("{prefix}xxxxx").into());
+    }
+}
+
 pub(super) fn check(object: &Value, errors: &mut Vec<FieldError>) {
     let metadata = &object["metadata"];
     let text = |name: &str| metadata[name].as_str().unwrap_or_default();

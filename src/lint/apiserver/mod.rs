@@ -108,6 +108,7 @@ impl ApiServer {
         if let Some(fields) = object.as_object_mut() {
             fields.shift_remove("status");
         }
+        metadata::generate_name(&mut object);
         metadata::check(&object, &mut errors);
         schema::check(&object, &kind.schema, &kind.patterns, &mut errors);
         lists::check(&object, &kind.schema, &mut errors);
