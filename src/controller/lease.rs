@@ -81,6 +81,8 @@ pub struct Candidate {
     leadership: Arc<Leadership>,
     clock: Arc<dyn Clock>,
     seen: Option<Seen>,
+    /// The Lease as we last wrote it: a leader renews it without reading it first, and a conflict tells if it may not.
+    held: Option<Lease>,
 }
 
 impl Candidate {
@@ -95,7 +97,7 @@ impl Candidate {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let api = Api::namespaced(client, namespace);
-        Self { api, name: name.into(), identity: identity.into(), leadership, clock, seen: None }
+        Self { api, name: name.into(), identity: identity.into(), leadership, clock, seen: None, held: None }
     }
 
     /// Takes part in the election until it is dropped.
@@ -135,10 +137,12 @@ impl Candidate {
     /// The API server's answer. A conflict is none: another replica was faster, and we do not lead.
     pub async fn round(&mut self) -> Result<(), kube::Error> {
         let began = Instant::now();
-        let Some(lease) = self.api.get_opt(&self.name).await? else {
+        let held = self.held.take();
+        let found = if held.is_some() { held } else { self.api.get_opt(&self.name).await? };
+        let Some(lease) = found else {
             let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
             let lease = Lease { metadata, spec: Some(self.spec(None)) };
-            let created = self.api.create(&PostParams::default(), &lease).await.map(drop);
+            let created = self.api.create(&PostParams::default(), &lease).await;
             return self.judge(began, created);
         };
         let spec = lease.spec.clone().unwrap_or_default();
@@ -148,13 +152,14 @@ impl Candidate {
             return Ok(());
         }
         let lease = Lease { spec: Some(self.spec(Some(&spec))), ..lease };
-        let replaced = self.api.replace(&self.name, &PostParams::default(), &lease).await.map(drop);
+        let replaced = self.api.replace(&self.name, &PostParams::default(), &lease).await;
         self.judge(began, replaced)
     }
 
-    fn judge(&mut self, began: Instant, written: Result<(), kube::Error>) -> Result<(), kube::Error> {
+    fn judge(&mut self, began: Instant, written: Result<Lease, kube::Error>) -> Result<(), kube::Error> {
         match written {
-            Ok(()) => {
+            Ok(lease) => {
+                self.held = Some(lease);
                 if !self.leadership.holds() {
                     tracing::info!(identity = self.identity, "leading");
                 }

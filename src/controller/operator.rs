@@ -6,7 +6,7 @@ use super::status::{self, LoadView};
 use super::{Leadership, Metrics};
 use crate::act::{Actor, Fence, merge_conditions, same_but_for_times};
 use crate::clock::Clock;
-use crate::observe::load::SharedLoadStore;
+use crate::observe::load::{Inventory, SharedLoadStore};
 use crate::observe::{Kind, Observer};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use miyako_api::consolidation_policy::ConsolidationPolicyStatus;
@@ -171,8 +171,11 @@ impl Operator {
 
     /// Borrows the histories from the store for the pass.
     fn borrow_load(&mut self) -> LoadView {
+        let now = self.clock.now();
+        let inventory = Inventory::of(self.observer.snapshot().0);
         let mut store = self.load.lock();
-        let view = LoadView::of(&store, self.clock.now());
+        store.set_inventory(inventory, now);
+        let view = LoadView::of(&store, now);
         for (reason, count) in store.refused() {
             self.metrics.samples.with_label_values(&[*reason]).set(i64::try_from(*count).unwrap_or(i64::MAX));
         }

@@ -3,6 +3,7 @@
 pub mod apiserver;
 pub mod cluster;
 pub mod kubevirt;
+pub mod simulation;
 mod watched;
 pub mod workload;
 pub mod world;

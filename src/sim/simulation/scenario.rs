@@ -1,0 +1,106 @@
+//! What a simulated world begins with.
+
+use crate::sim::apiserver::EPOCH_SECONDS;
+use crate::sim::cluster::NodeSpec;
+use crate::sim::kubevirt::ClockSettings;
+use crate::sim::kubevirt::create::VmSpec;
+use crate::sim::workload::Pattern;
+use miyako_core::model::{Bytes, Timestamp};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// The label by which the scenarios' classes select nodes.
+pub const CLASS_LABEL: &str = "example.org/class";
+
+/// When every simulation begins: a Monday, 2026-01-05 00:00 UTC.
+pub const BEGINS: Timestamp = Timestamp::from_secs(EPOCH_SECONDS);
+
+/// A VM and what it does.
+#[derive(Debug, Clone)]
+pub struct SimulatedVm {
+    /// The VM.
+    pub spec: VmSpec,
+    /// Where it starts.
+    pub node: String,
+    /// Its load over time.
+    pub pattern: Pattern,
+}
+
+/// A world's beginning.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// The nodes.
+    pub nodes: Vec<NodeSpec>,
+    /// The VMs.
+    pub vms: Vec<SimulatedVm>,
+    /// Our own resources, and whatever else is created at the beginning.
+    pub objects: Vec<Value>,
+    /// `spec.configuration.migrations` of the KubeVirt CR.
+    pub migrations: BTreeMap<String, Value>,
+    /// How fast migrations go.
+    pub hands: ClockSettings,
+    /// How much loads vary from second to second, as a share of the vCPUs.
+    pub noise: f64,
+    /// What a node needs for itself, in cores.
+    pub system: f64,
+    /// Keep a journal of all requests.
+    pub journal: bool,
+}
+
+impl Scenario {
+    /// An empty cluster with our two classes and a policy of the `Reactive` profile that acts.
+    #[must_use]
+    pub fn reactive(seed: u64) -> Self {
+        let class = |name: &str, role: &str| {
+            json!({
+                "apiVersion": "miyako.dev/v1alpha1",
+                "kind": "NodePowerClass",
+                "metadata": {"name": name},
+                "spec": {"role": role, "nodeSelector": {"matchLabels": {CLASS_LABEL: name}}},
+            })
+        };
+        let policy = json!({
+            "apiVersion": "miyako.dev/v1alpha1",
+            "kind": "ConsolidationPolicy",
+            "metadata": {"name": "pack"},
+            "spec": {"mode": "Automatic", "profile": "Reactive", "nodeClasses": ["shared", "dedicated"]},
+        });
+        Self {
+            seed,
+            nodes: Vec::new(),
+            vms: Vec::new(),
+            objects: vec![class("shared", "Shared"), class("dedicated", "Dedicated"), policy],
+            migrations: BTreeMap::new(),
+            hands: ClockSettings::default(),
+            noise: 0.0,
+            system: 0.0,
+            journal: false,
+        }
+    }
+
+    /// The experiment of Reactive Cloud, Fig. 6: six VMs of one vCPU and 1.7 GB start on one shared node with one core
+    /// for them; five dedicated nodes with one core each wait.
+    #[must_use]
+    pub fn reactive_cloud_figure_6(seed: u64) -> Self {
+        let mut scenario = Self::reactive(seed);
+        scenario.add_node("shared-0", "shared", 1, Bytes::gib(20));
+        for index in 0..5 {
+            scenario.add_node(&format!("dedicated-{index}"), "dedicated", 1, Bytes::gib(20));
+        }
+        for index in 0..6 {
+            let spec = VmSpec::new("vms", &format!("vm{index}"), 1, Bytes::mib(1700));
+            let pattern = Pattern::reactive_cloud_figure_6(BEGINS, index);
+            scenario.vms.push(SimulatedVm { spec, node: "shared-0".into(), pattern });
+        }
+        scenario
+    }
+
+    /// Adds a node of one of the two classes.
+    pub fn add_node(&mut self, name: &str, class: &str, cores: u32, memory: Bytes) {
+        let mut node = NodeSpec::new(name, cores, memory);
+        node.labels.insert(CLASS_LABEL.into(), class.into());
+        self.nodes.push(node);
+    }
+}

@@ -1,0 +1,171 @@
+//! Looks at the truth once a second, with no eye on what operators think, and notes every rule that was broken.
+
+use super::{Scenario, scenario::CLASS_LABEL};
+use crate::sim::apiserver::ClusterView;
+use miyako_api::names::ours;
+use miyako_core::model::{Timestamp, VmKey};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// KubeVirt's slots that may be used by us with its defaults: five less two in reserve.
+const OUR_SLOTS: usize = 3;
+/// The `Reactive` profile's settle time in milliseconds (Reactive Cloud §5.2.4), less a second for clocks that differ.
+const SETTLE_MILLIS: i64 = 19_000;
+/// The `Reactive` profile's moves per VM and day.
+const MOVES_PER_DAY: usize = 10;
+const DAY_MILLIS: i64 = 24 * 3600 * 1000;
+
+/// Looks and notes.
+#[derive(Debug, Default)]
+pub struct Watchdog {
+    cores: BTreeMap<String, u64>,
+    classes: BTreeMap<String, String>,
+    seen: BTreeSet<String>,
+    moves: BTreeMap<VmKey, u32>,
+    begun: BTreeMap<VmKey, Vec<i64>>,
+    ended: BTreeMap<VmKey, i64>,
+    broken: Vec<String>,
+    told: BTreeSet<String>,
+}
+
+/// A VM as it is.
+struct Vm<'a> {
+    node: &'a str,
+    vcpus: u64,
+    never: bool,
+}
+
+fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn millis(object: &Value, pointer: &str) -> Option<i64> {
+    text(object, pointer).parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+}
+
+impl Watchdog {
+    /// A watchdog that knows the scenario's nodes.
+    #[must_use]
+    pub(super) fn new(scenario: &Scenario) -> Self {
+        let mut watchdog = Self::default();
+        for node in &scenario.nodes {
+            watchdog.cores.insert(node.name.clone(), u64::from(node.cores));
+            let class = node.labels.get(CLASS_LABEL).cloned().unwrap_or_default();
+            watchdog.classes.insert(node.name.clone(), class);
+        }
+        watchdog
+    }
+
+    /// What was broken so far.
+    #[must_use]
+    pub(super) fn broken(&self) -> &[String] {
+        &self.broken
+    }
+
+    /// How often each VM was asked to move.
+    #[must_use]
+    pub(super) fn moves(&self) -> &BTreeMap<VmKey, u32> {
+        &self.moves
+    }
+
+    fn note(&mut self, what: String, now: Timestamp) {
+        if self.told.insert(what.clone()) {
+            self.broken.push(format!("{now}: {what}"));
+        }
+    }
+
+    /// One look.
+    pub(super) fn look(&mut self, view: &ClusterView<'_>, now: Timestamp) {
+        let mut vms = BTreeMap::new();
+        for vmi in view.list("kubevirt.io", "virtualmachineinstances", "") {
+            let key = VmKey::new(text(vmi, "/metadata/namespace"), text(vmi, "/metadata/name"));
+            let cpu =
+                |name: &str| vmi.pointer(&format!("/spec/domain/cpu/{name}")).and_then(Value::as_u64).unwrap_or(1);
+            if let Some(ended) = millis(vmi, "/status/migrationState/endTimestamp") {
+                self.ended.insert(key.clone(), ended);
+            }
+            let mark = |kind: &str| text(vmi, &format!("/metadata/{kind}/miyako.dev~1consolidate")) == "never";
+            vms.insert(
+                key,
+                Vm {
+                    node: text(vmi, "/status/nodeName"),
+                    vcpus: cpu("cores") * cpu("sockets") * cpu("threads"),
+                    never: mark("labels") || mark("annotations"),
+                },
+            );
+        }
+        self.judge_dedicated(&vms, now);
+        let mut ours_unfinished = 0;
+        let mut moving: BTreeMap<&str, usize> = BTreeMap::new();
+        for migration in view.list("kubevirt.io", "virtualmachineinstancemigrations", "") {
+            let phase = text(migration, "/status/phase");
+            let unfinished = !matches!(phase, "Succeeded" | "Failed");
+            let plan = migration.pointer(&format!("/metadata/labels/{}", ours::PLAN.replace('/', "~1")));
+            if plan.is_none() {
+                continue;
+            }
+            let key = VmKey::new(text(migration, "/metadata/namespace"), text(migration, "/spec/vmiName"));
+            let target = text(migration, "/spec/addedNodeSelector/kubernetes.io~1hostname");
+            if unfinished {
+                ours_unfinished += 1;
+                *moving.entry(target).or_default() += 1;
+                if let Some(vm) = vms.get(&key).filter(|vm| vm.node != target) {
+                    *moving.entry(vm.node).or_default() += 1;
+                }
+            }
+            let aborted = migration.pointer("/metadata/deletionTimestamp").is_some();
+            if aborted && unfinished && text(migration, "/status/migrationState/mode") == "PostCopy" {
+                self.note(format!("rule 7: the post-copy migration of {key} was deleted"), now);
+            }
+            if self.seen.insert(text(migration, "/metadata/uid").to_owned()) {
+                let created = millis(migration, "/metadata/creationTimestamp").unwrap_or_else(|| now.millis());
+                self.judge_new(&key, vms.get(&key), target, created, now);
+            }
+        }
+        if ours_unfinished > OUR_SLOTS {
+            self.note(format!("rule 4: {ours_unfinished} migrations of ours at once"), now);
+        }
+        for (node, count) in moving {
+            if count > 1 && self.classes.get(node).is_some_and(|class| class == "shared") {
+                self.note(format!("rule 6: {count} migrations at once from and to {node}"), now);
+            }
+        }
+    }
+
+    fn judge_dedicated(&mut self, vms: &BTreeMap<VmKey, Vm<'_>>, now: Timestamp) {
+        let mut owned: BTreeMap<&str, u64> = BTreeMap::new();
+        for vm in vms.values() {
+            *owned.entry(vm.node).or_default() += vm.vcpus;
+        }
+        for (node, vcpus) in owned {
+            let dedicated = self.classes.get(node).is_some_and(|class| class == "dedicated");
+            let cores = self.cores.get(node).copied().unwrap_or(0);
+            if dedicated && vcpus > cores {
+                self.note(format!("rule 5: {vcpus} vCPUs on the {cores} cores of {node}"), now);
+            }
+        }
+    }
+
+    fn judge_new(&mut self, key: &VmKey, vm: Option<&Vm<'_>>, target: &str, created: i64, now: Timestamp) {
+        *self.moves.entry(key.clone()).or_default() += 1;
+        if vm.is_some_and(|vm| vm.never) {
+            self.note(format!("rule 2: {key} opted out and was moved"), now);
+        }
+        let roles = vm.and_then(|vm| Some((self.classes.get(vm.node)?, self.classes.get(target)?)));
+        if roles.is_some_and(|(from, to)| from == to && vm.is_some_and(|vm| vm.node != target)) {
+            self.note(format!("{key} was moved to {target}, a node of the same role"), now);
+        }
+        if let Some(ended) = self.ended.get(key).filter(|ended| created - **ended < SETTLE_MILLIS && created > **ended)
+        {
+            let after = created - ended;
+            self.note(format!("rule 2: {key} was moved again {after} ms after its last migration"), now);
+        }
+        let begun = self.begun.entry(key.clone()).or_default();
+        begun.retain(|at| created - at < DAY_MILLIS);
+        begun.push(created);
+        if begun.len() > MOVES_PER_DAY {
+            let count = begun.len();
+            self.note(format!("rule 4: {key} was moved {count} times within a day"), now);
+        }
+    }
+}
