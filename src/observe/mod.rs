@@ -9,6 +9,7 @@
 pub mod convert;
 pub mod load;
 mod observer;
+mod pool;
 mod seen;
 mod watch;
 mod world;

@@ -1,8 +1,11 @@
 //! What watches tell: kinds, keys, and objects already pruned to what the model needs.
 
-use super::convert::{
-    Converted, Problem, class, kubevirt, migration, migration_policy, namespace, node, node_power, objects, plan, pod,
-    policy, storage, switches, vm, vmi,
+use super::{
+    convert::{
+        Converted, Problem, class, kubevirt, migration, migration_policy, namespace, node, node_power, objects, plan,
+        pod, policy, storage, switches, vm, vmi,
+    },
+    pool::Pool,
 };
 use k8s_openapi::{
     api::{
@@ -19,7 +22,7 @@ use miyako_api::{
 };
 use miyako_core::model::{self, Labels, Name, NodeClass, NodeSelector, PlanRecord, Quota, Switches, Uid};
 use serde::de::DeserializeOwned;
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// The kinds that are watched, in the order in which their changes are applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,6 +163,19 @@ pub(crate) struct Seen {
     /// None if it can't be read and nothing of its kind can stand for it.
     pub(crate) object: Option<Object>,
     pub(crate) problems: Vec<Problem>,
+}
+
+impl Seen {
+    /// The same, with constraints that equal others' shared with them.
+    pub(crate) fn sharing(mut self, pool: &mut Pool) -> Self {
+        if let Some(Object::Pod(pod)) = &mut self.object {
+            pod.pod.scheduling = pool.share(Arc::clone(&pod.pod.scheduling));
+            if let Some(launcher) = &mut pod.launcher {
+                launcher.scheduling = pool.share(Arc::clone(&launcher.scheduling));
+            }
+        }
+        self
+    }
 }
 
 /// News of one kind.

@@ -12,15 +12,14 @@ use std::collections::BTreeMap;
 
 /// Keys by which people and programs send a migration somewhere (`addedNodeSelector`). They stay in the selector of
 /// the launcher that came that way, though the VM itself never asked for them.
-const PLACES: [&str; 3] = [kubernetes::HOSTNAME, kubernetes::ZONE, kubernetes::REGION];
+pub const PLACES: [&str; 3] = [kubernetes::HOSTNAME, kubernetes::ZONE, kubernetes::REGION];
 
 /// The constraints of the next target of this VM, whose launcher runs on a node with such labels and whose volumes
 /// are bound to such places.
 #[must_use]
 pub fn next(asks: &Asks, launcher: &Launcher, source: Option<&Labels>, volumes: Vec<NodeSelector>) -> Scheduling {
     let mut target = Scheduling::clone(&launcher.scheduling);
-    let own = &asks.node_selector;
-    target.node_selector.retain(|key, _| !PLACES.contains(&key.as_str()) || own.contains_key(key));
+    target.node_selector.retain(|key, _| !PLACES.contains(&key.as_str()) || asks.places.contains(key));
     if let Some(source) = source {
         if asks.host_model {
             add_host_model(&mut target.node_selector, source);

@@ -1,6 +1,6 @@
 //! VirtualMachineInstances. What their pods, nodes and VirtualMachines add is joined later.
 
-use super::{Converted, Problems, objects, quantity};
+use super::{Converted, Problems, objects, quantity, target};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use miyako_api::{
     kubevirt::{MigrationState, VirtualMachineInstance, VirtualMachineInstanceStatus},
@@ -10,10 +10,7 @@ use miyako_core::model::{
     Bytes, Labels, LastMigration, Marks, MigrationMode, Name, NodeName, PostCopyMark, Uid, Unsupported, Vm, VmActivity,
     VmKey,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// A VM as its VMI alone tells it.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +24,8 @@ pub struct ObservedVmi {
 /// What a VMI asks of nodes and volumes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Asks {
-    /// Node labels that the VM asks for itself.
-    pub node_selector: BTreeMap<String, String>,
+    /// The keys among [`target::PLACES`] that the VM's own node selector names.
+    pub places: BTreeSet<String>,
     /// Its CPU is the host's model, so a target must offer the source's.
     pub host_model: bool,
     /// The claims behind its volumes, hot-plugged ones included.
@@ -73,7 +70,7 @@ pub fn convert(vmi: &VirtualMachineInstance) -> Converted<ObservedVmi> {
     };
     let model = vmi.spec.domain.cpu.as_ref().and_then(|cpu| cpu.model.as_deref());
     let asks = Asks {
-        node_selector: vmi.spec.node_selector.clone(),
+        places: vmi.spec.node_selector.keys().filter(|key| target::PLACES.contains(&key.as_str())).cloned().collect(),
         host_model: model.is_none_or(|model| model == "host-model"),
         claims: vmi.spec.volumes.iter().filter_map(|volume| volume.claim()).map(Name::from).collect(),
         evacuating_from: named(&status.evacuation_node_name),

@@ -3,6 +3,7 @@
 mod joined;
 mod nonsense;
 mod own_writes;
+mod scale;
 mod watched;
 
 use super::{

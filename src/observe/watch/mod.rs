@@ -7,7 +7,10 @@
 mod back_off;
 mod lenient;
 
-use super::seen::{ObjectKey, Seen, Update, Version, Watched};
+use super::{
+    pool::Pool,
+    seen::{ObjectKey, Seen, Update, Version, Watched},
+};
 use back_off::BackOff;
 use futures::StreamExt;
 use kube::{
@@ -115,11 +118,13 @@ impl<K: Watched> Watch<K> {
 
     async fn list_all(&self) -> Result<(Vec<Seen>, String), Failure> {
         let mut all = Vec::new();
+        // A whole list is in memory until the owner takes it in: it should weigh no more than what is kept.
+        let mut pool = Pool::default();
         let mut params = self.list.clone();
         loop {
             let page = time::timeout(PATIENCE, self.api.list(&params)).await;
             let page = page.map_err(|_| Failure::Other("the list took too long".into()))?.map_err(Failure::of)?;
-            all.extend(page.items.iter().map(see));
+            all.extend(page.items.iter().map(see).map(|seen| seen.sharing(&mut pool)));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params.continue_token = Some(token),
                 None => {

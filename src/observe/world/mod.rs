@@ -8,7 +8,6 @@ mod freshness;
 mod history;
 mod migrations;
 mod policies;
-mod pool;
 mod storage;
 mod vms;
 
@@ -17,6 +16,7 @@ pub use freshness::TOO_LONG;
 
 use super::{
     convert::{Problem, node_power::ObservedPower, pod::ObservedPod},
+    pool::Pool,
     seen::{Kind, Object, ObjectKey, Seen, Update, Version},
 };
 use expectation::Expectations;
@@ -28,7 +28,6 @@ use miyako_core::model::{
     PlanRecord, PodKey, PodOwner, PodPhase, Policies, PolicyName, Quota, Snapshot, Switches, Timestamp, Uid, VmKey,
 };
 use policies::Outsides;
-use pool::Pool;
 use std::collections::{BTreeMap, BTreeSet};
 use storage::Storage;
 use vms::{Around, Vms};

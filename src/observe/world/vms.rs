@@ -1,6 +1,6 @@
 //! VMs: a VMI joined with its launcher pods, its node, its VirtualMachine, its volumes and its namespace.
 
-use super::{pool::Pool, storage::Storage};
+use super::storage::Storage;
 use crate::observe::convert::{
     migration_policy::{self, UserMigrationPolicy},
     pod::Launcher,
@@ -8,6 +8,7 @@ use crate::observe::convert::{
     vm::{self, ObservedVirtualMachine},
     vmi::{Asks, ObservedVmi},
 };
+use crate::observe::pool::Pool;
 use miyako_core::model::{
     Labels, Marks, MigrationName, Name, Namespace, Node, NodeName, Pod, PodKey, PodOwner, Uid, Unsupported, Vm,
     VmActivity, VmKey,
