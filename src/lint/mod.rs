@@ -88,13 +88,13 @@ pub fn judge(server: &ApiServer, input: &Input) -> Report {
     let mut judged = 0;
     let mut ignored = Vec::new();
     for object in &input.objects {
-        match belongs(object, server) {
-            Belongs::ToUs => {}
-            Belongs::ToNobody(finding) => {
+        match owner(object, server) {
+            Owner::Us => {}
+            Owner::Nobody(finding) => {
                 findings.push(*finding);
                 continue;
             }
-            Belongs::ToOthers => {
+            Owner::Others => {
                 match advice::is_context(object) {
                     true => accepted.push((object, object.value.clone())),
                     false => ignored.push(object.title()),
@@ -114,20 +114,20 @@ pub fn judge(server: &ApiServer, input: &Input) -> Report {
 }
 
 /// Whose an object is.
-enum Belongs {
+enum Owner {
     /// It is of one of our kinds.
-    ToUs,
+    Us,
     /// It is of another group, or of Kubernetes.
-    ToOthers,
+    Others,
     /// It says no kind, or one of our group that there is not.
-    ToNobody(Box<Finding>),
+    Nobody(Box<Finding>),
 }
 
-fn belongs(object: &Object, server: &ApiServer) -> Belongs {
+fn owner(object: &Object, server: &ApiServer) -> Owner {
     let known = server.kinds().collect::<Vec<_>>();
     let is_known = known.contains(&object.kind());
     let nobody = |field: &str, problem: String, fix: String| {
-        Belongs::ToNobody(Box::new(Finding {
+        Owner::Nobody(Box::new(Finding {
             severity: Severity::Error,
             place: object.place_of(field),
             object: object.title(),
@@ -145,7 +145,7 @@ fn belongs(object: &Object, server: &ApiServer) -> Belongs {
     }
     let group = object.api_version().split('/').next().unwrap_or_default();
     if group != miyako_api::names::GROUP {
-        return Belongs::ToOthers;
+        return Owner::Others;
     }
     let [kind, version] = [object.kind(), object.api_version()].map(input::shortened);
     let problem = format!("no matches for kind {kind:?} in version {version:?}");
@@ -157,7 +157,7 @@ fn belongs(object: &Object, server: &ApiServer) -> Belongs {
     if object.api_version() != server.api_version() {
         return nobody("apiVersion", problem, format!("write apiVersion: {}", server.api_version()));
     }
-    Belongs::ToUs
+    Owner::Us
 }
 
 fn refusals(object: &Object, errors: &[FieldError], server: &ApiServer) -> Vec<Finding> {
