@@ -1,6 +1,7 @@
 //! What runs on every node and may sleep with it, and what never may.
 
-use crate::model::{Name, NodeClass, Pod, PodOwner};
+use crate::model::{Name, Pod, PodOwner};
+use std::collections::BTreeMap;
 
 /// DaemonSets that serve nobody but the node they run on, by the end of their name: charts like to put a release name
 /// in front. A class lists further ones in `sleepingDaemonSets`.
@@ -108,25 +109,36 @@ fn is_node_local(daemon_set: &str) -> bool {
     SERVES_ONLY_ITS_NODE.iter().any(named)
 }
 
-/// What a pod means for the sleep of its node, which is of this class.
-pub(super) fn sleep_of<'a>(pod: &'a Pod, class: Option<&NodeClass>) -> Sleep<'a> {
-    let name = match &pod.owner {
-        PodOwner::DaemonSet(name) => name.as_str(),
-        _ => pod.key.name.as_str(),
-    };
-    if !matches!(pod.owner, PodOwner::Vm { .. })
-        && let Some(part) = STORAGE_DATA_PLANES.iter().find(|part| name.contains(*part))
-    {
-        return Sleep::DataPlane(part);
+/// What a DaemonSet of this name means for the sleep of a node, whatever its class says.
+fn of_daemon_set(name: &Name) -> Sleep<'_> {
+    match data_plane(name.as_str()) {
+        Some(part) => Sleep::DataPlane(part),
+        None if is_node_local(name.as_str()) => Sleep::Along,
+        None => Sleep::UnknownDaemonSet(name),
     }
-    let listed = |daemon_set: &Name| {
-        class.is_some_and(|class| class.sleeping_daemon_sets.contains(&format!("{}/{daemon_set}", pod.key.namespace)))
-    };
-    match &pod.owner {
-        PodOwner::Static => Sleep::Along,
-        PodOwner::DaemonSet(name) if is_node_local(name.as_str()) || listed(name) => Sleep::Along,
-        PodOwner::DaemonSet(name) => Sleep::UnknownDaemonSet(name),
-        PodOwner::Vm { .. } => Sleep::Launcher,
-        PodOwner::Other => Sleep::Ordinary,
+}
+
+fn data_plane(name: &str) -> Option<&'static str> {
+    STORAGE_DATA_PLANES.iter().find(|part| name.contains(*part)).copied()
+}
+
+/// Judges pods, each DaemonSet once.
+#[derive(Default)]
+pub(super) struct Judge<'a> {
+    daemon_sets: BTreeMap<&'a Name, Sleep<'a>>,
+}
+
+impl<'a> Judge<'a> {
+    /// What a pod means for the sleep of its node. A class may still know a DaemonSet that we do not.
+    pub(super) fn sleep_of(&mut self, pod: &'a Pod) -> Sleep<'a> {
+        match &pod.owner {
+            PodOwner::Vm { .. } => Sleep::Launcher,
+            PodOwner::DaemonSet(name) => *self.daemon_sets.entry(name).or_insert_with(|| of_daemon_set(name)),
+            PodOwner::Static | PodOwner::Other => match data_plane(pod.key.name.as_str()) {
+                Some(part) => Sleep::DataPlane(part),
+                None if pod.owner == PodOwner::Static => Sleep::Along,
+                None => Sleep::Ordinary,
+            },
+        }
     }
 }

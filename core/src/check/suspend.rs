@@ -2,10 +2,11 @@
 
 use super::{
     Findings, Rule, State,
-    daemons::{Sleep, sleep_of},
+    daemons::{Judge, Sleep},
 };
 use crate::{
-    model::{Name, Node, NodeName, Pod, Policies, PowerState, Snapshot, TaintEffect},
+    fit::NodeIndex,
+    model::{Name, Node, NodeClass, Policies, PowerState, Snapshot, TaintEffect},
     plan::SuspendStep,
 };
 use serde::{Deserialize, Serialize};
@@ -157,38 +158,56 @@ impl Blocker {
 /// Our own taints have this prefix; a node that we are emptying carries one.
 const OWN_TAINTS: &str = "miyako.dev/";
 
+/// What is on one node, as far as it matters for its sleep.
+#[derive(Default, Clone)]
+struct OnNode<'a> {
+    launchers: u32,
+    vms: u32,
+    migrations: u32,
+    /// Namespaces of ordinary pods, once for each pod.
+    ordinary: Vec<&'a Name>,
+    /// DaemonSets that are not known to serve their node alone: namespace and name.
+    daemon_sets: Vec<(&'a Name, &'a Name)>,
+    data_planes: Vec<&'static str>,
+}
+
 /// What keeps each node awake, indexed once for many nodes.
 pub struct SuspendBlockers<'a> {
     policies: &'a Policies,
-    pods: BTreeMap<&'a NodeName, Vec<&'a Pod>>,
-    vms: BTreeMap<&'a NodeName, u32>,
-    migrations: BTreeMap<&'a NodeName, u32>,
+    by_name: NodeIndex<'a>,
+    nodes: Vec<OnNode<'a>>,
 }
 
 impl<'a> SuspendBlockers<'a> {
     /// Indexes a snapshot.
     #[must_use]
     pub fn new(snapshot: &'a Snapshot, policies: &'a Policies) -> Self {
-        let mut pods: BTreeMap<_, Vec<_>> = snapshot.nodes.keys().map(|name| (name, Vec::new())).collect();
+        let by_name = NodeIndex::new(snapshot);
+        let mut nodes = vec![OnNode::default(); snapshot.nodes.len()];
+        let mut judge = Judge::default();
         for pod in snapshot.pods.values().filter(|pod| pod.is_active()) {
-            if let Some(there) = pod.node.as_ref().and_then(|name| pods.get_mut(name)) {
-                there.push(pod);
+            let Some(at) = pod.node.as_ref().and_then(|name| by_name.get(name)) else { continue };
+            let on = &mut nodes[at];
+            match judge.sleep_of(pod) {
+                Sleep::Along => {}
+                Sleep::DataPlane(workload) => on.data_planes.push(workload),
+                Sleep::UnknownDaemonSet(name) => on.daemon_sets.push((&pod.key.namespace, name)),
+                Sleep::Launcher => on.launchers += 1,
+                Sleep::Ordinary => on.ordinary.push(&pod.key.namespace),
             }
         }
-        let mut vms = BTreeMap::new();
-        for node in snapshot.vms.values().filter_map(|vm| vm.node.as_ref()) {
-            *vms.entry(node).or_default() += 1;
+        for at in snapshot.vms.values().filter_map(|vm| by_name.get(vm.node.as_ref()?)) {
+            nodes[at].vms += 1;
         }
-        let mut migrations = BTreeMap::new();
         for migration in snapshot.migrations.values().filter(|migration| migration.is_unfinished()) {
             let home = snapshot.vms.get(&migration.vm).and_then(|vm| vm.node.as_ref());
-            let ends: BTreeSet<_> =
-                [migration.source.as_ref(), migration.target.as_ref(), home].into_iter().flatten().collect();
-            for node in ends {
-                *migrations.entry(node).or_default() += 1;
+            let ends = [migration.source.as_ref(), migration.target.as_ref(), home].into_iter().flatten();
+            let ends: BTreeSet<_> = ends.filter_map(|name| by_name.get(name)).collect();
+            for at in ends {
+                nodes[at].migrations += 1;
             }
         }
-        Self { policies, pods, vms, migrations }
+        Self { policies, by_name, nodes }
     }
 
     /// Everything that keeps this node awake, ranked; nothing if it could sleep.
@@ -196,49 +215,48 @@ impl<'a> SuspendBlockers<'a> {
     pub fn of(&self, node: &Node) -> Vec<Blocker> {
         let mut blockers = BTreeSet::new();
         of_node(node, &mut blockers);
-        let class = match self.policies.class_of(node) {
-            Ok(Some(class)) => {
-                if let Some(why) = &class.invalid {
-                    blockers.insert(Blocker::NoClass { why: why.clone() });
-                }
-                Some(class)
-            }
-            Ok(None) => {
-                blockers.insert(Blocker::NoClass { why: "no class selects it".into() });
-                None
-            }
-            Err(classes) => {
-                blockers.insert(Blocker::NoClass { why: format!("several classes select it: {classes:?}") });
-                None
-            }
+        let class = self.class_of(node, &mut blockers);
+        if let Some(on) = self.by_name.get(&node.name).map(|at| &self.nodes[at]) {
+            on.add_to(class, &mut blockers);
+        }
+        blockers.into_iter().collect()
+    }
+
+    fn class_of(&self, node: &Node, blockers: &mut BTreeSet<Blocker>) -> Option<&NodeClass> {
+        let (class, why) = match self.policies.class_of(node) {
+            Ok(Some(class)) => (Some(class), class.invalid.clone()),
+            Ok(None) => (None, Some("no class selects it".to_owned())),
+            Err(classes) => (None, Some(format!("several classes select it: {classes:?}"))),
         };
-        let count = |counts: &BTreeMap<&NodeName, u32>| counts.get(&node.name).copied().filter(|&count| count > 0);
-        let mut launchers = 0;
-        let mut ordinary: BTreeMap<&Name, u32> = BTreeMap::new();
-        for pod in self.pods.get(&node.name).into_iter().flatten() {
-            match sleep_of(pod, class) {
-                Sleep::Along => {}
-                Sleep::DataPlane(workload) => {
-                    blockers.insert(Blocker::StorageDataPlane { workload: workload.into() });
-                }
-                Sleep::UnknownDaemonSet(name) => {
-                    blockers.insert(Blocker::DaemonSet { daemon_set: format!("{}/{name}", pod.key.namespace) });
-                }
-                Sleep::Launcher => launchers += 1,
-                Sleep::Ordinary => *ordinary.entry(&pod.key.namespace).or_default() += 1,
+        blockers.extend(why.map(|why| Blocker::NoClass { why }));
+        class
+    }
+}
+
+impl OnNode<'_> {
+    fn add_to(&self, class: Option<&NodeClass>, blockers: &mut BTreeSet<Blocker>) {
+        blockers.extend(self.data_planes.iter().map(|part| Blocker::StorageDataPlane { workload: (*part).into() }));
+        for (namespace, name) in &self.daemon_sets {
+            let daemon_set = format!("{namespace}/{name}");
+            if class.is_none_or(|class| !class.sleeping_daemon_sets.contains(&daemon_set)) {
+                blockers.insert(Blocker::DaemonSet { daemon_set });
             }
+        }
+        let mut ordinary: BTreeMap<&Name, u32> = BTreeMap::new();
+        for namespace in &self.ordinary {
+            *ordinary.entry(namespace).or_default() += 1;
         }
         blockers.extend(
             ordinary.into_iter().map(|(namespace, count)| Blocker::Pods { namespace: namespace.clone(), count }),
         );
+        if self.migrations > 0 {
+            blockers.insert(Blocker::Migrations { count: self.migrations });
+        }
         // A launcher whose VM is not (or no longer) said to be here is a VM all the same.
-        if let Some(count) = Some(count(&self.vms).unwrap_or(0).max(launchers)).filter(|&count| count > 0) {
-            blockers.insert(Blocker::Vms { count });
+        let vms = self.vms.max(self.launchers);
+        if vms > 0 {
+            blockers.insert(Blocker::Vms { count: vms });
         }
-        if let Some(count) = count(&self.migrations) {
-            blockers.insert(Blocker::Migrations { count });
-        }
-        blockers.into_iter().collect()
     }
 }
 

@@ -13,12 +13,14 @@
 
 mod filters;
 mod misfit;
+mod node_index;
 mod occupancy;
 mod probe;
 mod quota;
 
 pub use filters::Moment;
 pub use misfit::Misfit;
+pub(crate) use node_index::NodeIndex;
 pub use occupancy::{Mark, NodeUse, Occupancy};
 pub use probe::Probe;
 

@@ -2,6 +2,7 @@
 
 use super::{
     Candidate, Misfit,
+    node_index::NodeIndex,
     probe::Probe,
     quota::{self, PlannedUse},
 };
@@ -12,28 +13,7 @@ use crate::model::{
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap},
-    hash::{BuildHasherDefault, Hasher},
 };
-
-/// Hashes names eight bytes at a time (the multiply-and-rotate of Firefox's hash tables): names of nodes come from the
-/// API server, not from an attacker, and every pod and VM is looked up by one.
-#[derive(Default)]
-struct NameHasher(u64);
-
-impl Hasher for NameHasher {
-    fn finish(&self) -> u64 {
-        // The product's upper bits are the mixed ones, and tables look at the lower ones.
-        self.0.rotate_left(26)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 = (self.0.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0x517c_c1b7_2722_0a95);
-        }
-    }
-}
 
 /// Pods by a label's value. It owns its keys, so that an [`Occupancy`] can be used where a shorter-lived one is asked
 /// for.
@@ -150,7 +130,7 @@ struct Undo<'a> {
 pub struct Occupancy<'a> {
     snapshot: &'a Snapshot,
     nodes: Vec<NodeUse<'a>>,
-    by_name: HashMap<&'a str, usize, BuildHasherDefault<NameHasher>>,
+    by_name: NodeIndex<'a>,
     pub(super) placed: Vec<Placed<'a>>,
     /// The pods that carry a label, for those keys that some constraint has asked about.
     by_label: RefCell<BTreeMap<String, ByValue>>,
@@ -169,11 +149,10 @@ impl<'a> Occupancy<'a> {
     #[must_use]
     pub fn new(snapshot: &'a Snapshot) -> Self {
         let nodes: Vec<_> = snapshot.nodes.values().map(NodeUse::new).collect();
-        let by_name = snapshot.nodes.keys().enumerate().map(|(index, name)| (name.as_str(), index)).collect();
         let mut this = Self {
             snapshot,
             nodes,
-            by_name,
+            by_name: NodeIndex::new(snapshot),
             placed: Vec::with_capacity(snapshot.pods.len()),
             by_label: RefCell::default(),
             keep_away: HashMap::new(),
@@ -241,7 +220,7 @@ impl<'a> Occupancy<'a> {
     }
 
     fn index_of(&self, name: &NodeName) -> Option<usize> {
-        self.by_name.get(name.as_str()).copied()
+        self.by_name.get(name)
     }
 
     fn insert_candidate(&mut self, candidate: Candidate<'a>, node: usize) {
