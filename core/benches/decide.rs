@@ -71,7 +71,7 @@ fn main() {
     };
     let mut before: Option<(usize, [Duration; 3])> = None;
     for &nodes in sizes {
-        let medians = measure(nodes, if brief { 1 } else { 21 });
+        let medians = measure(nodes, if brief { 1 } else { 9 });
         for (at, name) in ["index", "decide", "check"].into_iter().enumerate() {
             let growth = before.map(|(fewer, shorter)| {
                 let times = medians[at].as_secs_f64() / shorter[at].as_secs_f64();

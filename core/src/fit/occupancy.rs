@@ -8,7 +8,7 @@ use super::{
 };
 use crate::model::{
     Bytes, Labels, MilliCpu, Name, Node, NodeName, Operator, PodAffinityTerm, PodOwner, Quota, Resources, Scheduling,
-    Selector, Snapshot, Vm,
+    Selector, Snapshot, Uid, Vm,
 };
 use std::{
     cell::RefCell,
@@ -160,10 +160,12 @@ impl<'a> Occupancy<'a> {
             planned_quota: BTreeMap::new(),
             undo: Vec::new(),
         };
-        let mut launchers = vec![0_usize; this.nodes.len()];
+        let mut launchers = Vec::with_capacity(snapshot.vms.len());
         for pod in snapshot.pods.values().filter(|pod| pod.is_active()) {
             let Some(node) = pod.node.as_ref().and_then(|name| this.index_of(name)) else { continue };
-            launchers[node] += usize::from(matches!(pod.owner, PodOwner::Vm { .. }));
+            if let PodOwner::Vm { uid, .. } = &pod.owner {
+                launchers.push((node, uid));
+            }
             this.insert(Placed {
                 node,
                 namespace: &pod.key.namespace,
@@ -177,7 +179,7 @@ impl<'a> Occupancy<'a> {
     }
 
     /// VMs count on the node they run on and on both ends of their unfinished migrations.
-    fn add_vms(&mut self, launchers: &[usize]) {
+    fn add_vms(&mut self, launchers: &[(usize, &'a Uid)]) {
         let snapshot = self.snapshot;
         let mut guests: Vec<(usize, &'a Vm)> = Vec::with_capacity(snapshot.vms.len());
         let homes = snapshot.vms.values().filter_map(|vm| Some((self.index_of(vm.node.as_ref()?)?, vm)));
@@ -192,25 +194,23 @@ impl<'a> Occupancy<'a> {
                 }
             }
         }
-        let mut missing: Vec<isize> = launchers.iter().map(|&count| 0_isize.saturating_sub_unsigned(count)).collect();
+        let mut missing = vec![0_isize; self.nodes.len()];
+        for &(node, _) in launchers {
+            missing[node] -= 1;
+        }
         for &(node, vm) in &guests {
             self.nodes[node].add_vm(vm);
             missing[node] += 1;
         }
         if missing.iter().any(|&count| count > 0) {
-            self.add_launchers(&guests, &missing);
+            self.add_launchers(&guests, launchers, &missing);
         }
     }
 
     /// Adds the launchers that the cache does not show, on nodes that have fewer of them than VMs.
-    fn add_launchers(&mut self, guests: &[(usize, &'a Vm)], missing: &[isize]) {
+    fn add_launchers(&mut self, guests: &[(usize, &'a Vm)], launchers: &[(usize, &'a Uid)], missing: &[isize]) {
         let is_missing = |node: usize| missing[node] > 0;
-        let there = self.snapshot.pods.values().filter(|pod| pod.is_active()).filter_map(|pod| {
-            let PodOwner::Vm { uid, .. } = &pod.owner else { return None };
-            let node = self.index_of(pod.node.as_ref()?)?;
-            is_missing(node).then_some((node, uid))
-        });
-        let there: BTreeSet<_> = there.collect();
+        let there: BTreeSet<_> = launchers.iter().filter(|&&(node, _)| is_missing(node)).collect();
         for &(node, vm) in guests.iter().filter(|&&(node, _)| is_missing(node)) {
             if !there.contains(&(node, &vm.uid)) {
                 self.insert_candidate(Candidate::restart_of(vm), node);

@@ -5,10 +5,10 @@ use super::{
     cluster::{Place, steady},
 };
 use crate::model::{
-    Bytes, Labels, LastMigration, Marks, MilliCpu, NodeSelector, NodeSelectorTerm, Operator, Pod, PodAffinityTerm,
-    PodKey, PodOwner, PodPhase, PostCopyMark, Requirement, Resources, Role, Scheduling, Selector, Span,
-    SpreadConstraint, Taint, TaintEffect, Timestamp, Toleration, TolerationOperator, Uid, Unsupported, Vm, VmActivity,
-    VmKey, VmMoves,
+    Bytes, Labels, LastMigration, Marks, MilliCpu, Name, NodeSelector, NodeSelectorTerm, Operator, Pod,
+    PodAffinityTerm, PodKey, PodOwner, PodPhase, PostCopyMark, Requirement, Resources, Role, Scheduling, Selector,
+    Span, SpreadConstraint, Taint, TaintEffect, Timestamp, Toleration, TolerationOperator, Uid, Unsupported, Vm,
+    VmActivity, VmKey, VmMoves,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,6 +22,7 @@ pub(super) fn taint(key: &str) -> Taint {
 /// Fills the nodes: most VMs of a shared node idle, those of a dedicated one are busy or idle.
 pub(super) fn add_vms(cluster: &mut Cluster, shape: &Shape, places: &mut [Place], dice: &mut Dice) {
     let mut plain = BTreeMap::new();
+    let teams: Vec<Name> = (0..4).map(|team| Name::from(format!("team-{team}").as_str())).collect();
     for index in 0..shape.vms {
         let vcpus = *dice.pick(&[1_u32, 2, 2, 4]);
         let gib = u64::from(vcpus) * 2;
@@ -39,7 +40,8 @@ pub(super) fn add_vms(cluster: &mut Cluster, shape: &Shape, places: &mut [Place]
         place.free_cores = place.free_cores.saturating_sub(u64::from(vcpus));
         let load = f64::from(vcpus) * share_of_vcpus(place, dice);
         place.load += load;
-        let mut vm = vm(index, vcpus, place, &mut plain);
+        let key = VmKey { namespace: teams[index % 4].clone(), name: format!("vm-{index:06}").as_str().into() };
+        let mut vm = vm(key, index, vcpus, place, &mut plain);
         if dice.percent(shape.special) {
             make_special(cluster, &mut vm, dice);
         }
@@ -58,8 +60,7 @@ fn share_of_vcpus(place: &Place, dice: &mut Dice) -> f64 {
     if busy { dice.between(0.6, 1.0) } else { dice.between(0.01, 0.15) }
 }
 
-fn vm(index: usize, vcpus: u32, place: &Place, plain: &mut BTreeMap<u32, Arc<Scheduling>>) -> Vm {
-    let key = VmKey::new(format!("team-{}", index % 4), format!("vm-{index:06}"));
+fn vm(key: VmKey, index: usize, vcpus: u32, place: &Place, plain: &mut BTreeMap<u32, Arc<Scheduling>>) -> Vm {
     let gib = u64::from(vcpus) * 2;
     let target = plain.entry(vcpus).or_insert_with(|| {
         let requests = Resources {
@@ -99,7 +100,10 @@ impl Cluster {
     fn add_launcher(&mut self, vm: &Vm) {
         let owner = PodOwner::Vm { vm: vm.key.clone(), uid: vm.uid.clone(), target_of: None };
         let pod = Pod {
-            key: PodKey::new(vm.key.namespace.as_str(), format!("virt-launcher-{}", vm.key.name)),
+            key: PodKey {
+                namespace: vm.key.namespace.clone(),
+                name: format!("virt-launcher-{}", vm.key.name).as_str().into(),
+            },
             uid: Uid::new(format!("launcher-{}", vm.uid)),
             node: vm.node.clone(),
             phase: PodPhase::Running,

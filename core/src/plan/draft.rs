@@ -11,7 +11,7 @@ use crate::model::{
     PolicyName, PostCopyMark, PostCopyUse, PowerState, RecordedStep, Role, Snapshot, StepOutcome, Timestamp, Vm, VmKey,
     WindowAverage,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// A node with what the decision knows about it so far.
 pub(super) struct Place<'a> {
@@ -380,10 +380,6 @@ impl<'a> Draft<'a> {
 
     /// Fills in the sums and hands out plan and report.
     pub(super) fn close(mut self) -> (Plan, Report) {
-        let mut unsupported = BTreeSet::new();
-        for vm in self.snapshot.vms.values().filter(|vm| vm.unsupported.is_some()) {
-            unsupported.insert(&vm.key);
-        }
         for (name, place) in &self.places {
             let Some(report) = self.report.nodes.get_mut(*name) else { continue };
             report.vms = u32::try_from(place.vms.len()).unwrap_or(u32::MAX);
@@ -411,12 +407,17 @@ impl<'a> Draft<'a> {
             policy.load_unknown += u32::from(report.verdict == NodeVerdict::LoadUnknown);
             policy.can_sleep += u32::from(place.node.power == PowerState::Awake && report.can_sleep());
         }
-        for (key, vm) in &self.report.vms {
-            let Some(policy) = vm.policy.as_ref().and_then(|policy| self.report.policies.get_mut(policy)) else {
-                continue;
-            };
-            policy.vms += 1;
-            policy.unsupported += u32::from(unsupported.contains(key));
+        let policies = &mut self.report.policies;
+        for policy in self.report.vms.values().filter_map(|vm| vm.policy.as_ref()) {
+            if let Some(policy) = policies.get_mut(policy) {
+                policy.vms += 1;
+            }
+        }
+        for vm in self.snapshot.vms.values().filter(|vm| vm.unsupported.is_some()) {
+            let policy = self.report.vms.get(&vm.key).and_then(|vm| vm.policy.as_ref());
+            if let Some(policy) = policy.and_then(|policy| policies.get_mut(policy)) {
+                policy.unsupported += 1;
+            }
         }
         (self.plan, self.report)
     }

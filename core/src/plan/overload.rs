@@ -154,6 +154,9 @@ impl<'a> Draft<'a> {
 
     /// The VMs that the policy's selectors take; the others are noted as left out.
     pub(super) fn keep_selected(&mut self, vms: Vec<&'a Vm>, policy: &Policy) -> Vec<&'a Vm> {
+        if policy.vms == crate::model::VmSelector::default() {
+            return vms;
+        }
         let none = crate::model::Labels::new();
         let (kept, left): (Vec<_>, Vec<_>) = vms.into_iter().partition(|vm| {
             let namespace = self.snapshot.namespaces.get(&vm.key.namespace).map_or(&none, |found| &found.labels);
