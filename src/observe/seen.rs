@@ -167,7 +167,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// The same, with constraints that equal others' shared with them.
-    pub(crate) fn sharing(mut self, pool: &mut Pool) -> Self {
+    pub(super) fn sharing(mut self, pool: &mut Pool) -> Self {
         if let Some(Object::Pod(pod)) = &mut self.object {
             pod.pod.scheduling = pool.share(Arc::clone(&pod.pod.scheduling));
             if let Some(launcher) = &mut pod.launcher {

@@ -1,0 +1,144 @@
+//! What an object's coming and going does to the rest of the picture, kind by kind.
+
+use super::{World, storage};
+use crate::observe::{convert::pod::ObservedPod, seen::ObjectKey};
+use miyako_core::model::{
+    KubeVirt, KubeVirtProblem, Labels, Name, Namespace, Node, NodeName, PlanRecord, PodKey, PodOwner, PodPhase, Quota,
+};
+use std::collections::BTreeMap;
+
+impl World {
+    pub(super) fn put_namespace(&mut self, name: &Name, labels: Labels) {
+        let before = self.snapshot.namespaces.get(name);
+        if before.is_none_or(|before| before.labels != labels) {
+            self.vms.touch_all(|vm, _| vm.namespace == *name);
+        }
+        let quotas = self.quotas.get(name).into_iter().flat_map(BTreeMap::values).cloned().collect();
+        self.snapshot.namespaces.insert(name.clone(), Namespace { labels, quotas });
+    }
+
+    /// Quotas may come before their namespace, and outlive it: the two watches are independent.
+    pub(super) fn put_quota(&mut self, key: &ObjectKey, quota: Option<Quota>) {
+        let quotas = self.quotas.entry(key.namespace.clone()).or_default();
+        match quota {
+            Some(quota) => quotas.insert(key.name.clone(), quota),
+            None => quotas.remove(&key.name),
+        };
+        if let Some(namespace) = self.snapshot.namespaces.get_mut(&key.namespace) {
+            namespace.quotas = quotas.values().cloned().collect();
+        }
+        if quotas.is_empty() {
+            self.quotas.remove(&key.namespace);
+        }
+    }
+
+    pub(super) fn put_node(&mut self, mut node: Node) {
+        let power = self.powers.get(&node.name).copied().unwrap_or_default();
+        (node.power, node.wake_tested) = (power.state, power.wake_tested);
+        node.virt_handler_ready = self.handlers.contains_key(&node.name);
+        let before = self.snapshot.nodes.get(&node.name);
+        if before.is_none_or(|before| before.labels != node.labels) {
+            self.vms.touch_all(|_, own| own.node.as_ref() == Some(&node.name));
+        }
+        self.snapshot.nodes.insert(node.name.clone(), node);
+    }
+
+    pub(super) fn put_pod(&mut self, observed: ObservedPod) {
+        let ObservedPod { mut pod, launcher, ready_handler, descheduler } = observed;
+        let key = pod.key.clone();
+        let same =
+            self.snapshot.pods.get(&key).is_some_and(|before| before.uid == pod.uid && before.owner == pod.owner);
+        if pod.phase == PodPhase::Finished || !same {
+            self.remove_pod(&key);
+        }
+        if pod.phase == PodPhase::Finished {
+            return;
+        }
+        if let (PodOwner::Vm { vm, target_of, .. }, Some(mut launcher)) = (&pod.owner, launcher) {
+            launcher.scheduling = self.pool.share(launcher.scheduling);
+            self.vms.put_launcher(vm, &key, launcher);
+            if let Some(migration) = target_of {
+                self.migrations.target(migration, Some(&key));
+            }
+        }
+        self.put_handler(&key, pod.node.as_ref().filter(|_| ready_handler));
+        if descheduler {
+            self.outsides.deschedulers.insert(key.clone());
+        }
+        pod.scheduling = self.pool.share(pod.scheduling);
+        self.snapshot.pods.insert(key, pod);
+    }
+
+    pub(super) fn remove_pod(&mut self, key: &PodKey) {
+        self.put_handler(key, None);
+        self.outsides.deschedulers.remove(key);
+        let Some(pod) = self.snapshot.pods.remove(key) else { return };
+        if let PodOwner::Vm { vm, target_of, .. } = &pod.owner {
+            self.vms.remove_launcher(vm, key);
+            if let Some(migration) = target_of {
+                self.migrations.target(migration, None);
+            }
+        }
+    }
+
+    /// A virt-handler pod is ready on this node, or is no longer ready anywhere.
+    fn put_handler(&mut self, pod: &PodKey, node: Option<&NodeName>) {
+        if self.handler_nodes.get(pod) == node {
+            return;
+        }
+        if let Some(before) = self.handler_nodes.remove(pod) {
+            if let Some(pods) = self.handlers.get_mut(&before) {
+                pods.remove(pod);
+                if pods.is_empty() {
+                    self.handlers.remove(&before);
+                }
+            }
+            self.judge_handler(&before);
+        }
+        if let Some(node) = node {
+            self.handler_nodes.insert(pod.clone(), node.clone());
+            self.handlers.entry(node.clone()).or_default().insert(pod.clone());
+            self.judge_handler(node);
+        }
+    }
+
+    fn judge_handler(&mut self, node: &NodeName) {
+        if let Some(known) = self.snapshot.nodes.get_mut(node) {
+            known.virt_handler_ready = self.handlers.contains_key(node);
+        }
+    }
+
+    /// KubeVirt allows one CR; of several the first that works counts.
+    pub(super) fn judge_kubevirt(&mut self) {
+        let working = self.kubevirts.values().find(|kubevirt| kubevirt.problem.is_none());
+        let missing = || KubeVirt { problem: Some(KubeVirtProblem::Missing), ..KubeVirt::default() };
+        let mut kubevirt = working.or(self.kubevirts.values().next()).cloned().unwrap_or_else(missing);
+        kubevirt.rolling_out |= self.rollouts.values().any(|rolling_out| *rolling_out);
+        self.snapshot.kubevirt = kubevirt;
+    }
+
+    pub(super) fn put_plan(&mut self, plan: PlanRecord) {
+        if plan.phase.is_final() {
+            self.over.insert(plan.name.clone(), plan.decided);
+        }
+        self.history.put(&plan);
+        if plan.phase.is_final() {
+            self.snapshot.plans.remove(&plan.name);
+        } else {
+            self.snapshot.plans.insert(plan.name.clone(), plan);
+        }
+    }
+
+    pub(super) fn touch_users_of(&mut self, claim: &storage::ClaimKey) {
+        let users: Vec<_> = self.storage.users_of(claim).cloned().collect();
+        users.iter().for_each(|vm| self.vms.touch(vm));
+    }
+
+    pub(super) fn touch_users_of_volume(&mut self, volume: &Name) {
+        // Before everything is listed all VMs are joined anyway.
+        if self.freshness.synced() {
+            let users: Vec<_> = self.storage.users_of_volume(volume).cloned().collect();
+            users.iter().for_each(|vm| self.vms.touch(vm));
+        }
+    }
+}
