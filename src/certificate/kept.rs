@@ -24,7 +24,7 @@ use miyako_api::{
 };
 use miyako_core::model::Timestamp;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::timeout;
 
 /// The Secret's name.
 pub const SECRET: &str = "miyako-wire-tls";
@@ -35,8 +35,11 @@ pub const CONFIG_MAP: &str = "miyako-wire-ca";
 /// The one key in the Secret.
 const IDENTITY: &str = "identity.json";
 
-/// How often the dates are looked at when nothing else happens.
-const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+/// How often the dates are looked at when all is well.
+const LOOK_INTERVAL: Duration = Duration::from_secs(600);
+
+/// How soon to look again when something is missing: nobody leads yet, or a write failed.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why the certificate could not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +69,6 @@ pub struct Keeper {
 enum Seen {
     Secret(Option<Box<Secret>>),
     ConfigMap(Option<Box<ConfigMap>>),
-    Tick,
 }
 
 /// What the API server shows; none before the first look.
@@ -82,8 +84,6 @@ impl Keeper {
         let secrets = watcher::watch_object(Api::<Secret>::namespaced(self.client.clone(), &self.namespace), SECRET);
         let config_maps =
             watcher::watch_object(Api::<ConfigMap>::namespaced(self.client.clone(), &self.namespace), CONFIG_MAP);
-        let mut ticks = interval(LOOK_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = stream::select_all([
             secrets
                 .default_backoff()
@@ -93,27 +93,29 @@ impl Keeper {
                 .default_backoff()
                 .filter_map(async |seen| Some(Seen::ConfigMap(note(seen, CONFIG_MAP)?.map(Box::new))))
                 .boxed(),
-            stream::unfold(ticks, async |mut ticks| {
-                ticks.tick().await;
-                Some((Seen::Tick, ticks))
-            })
-            .boxed(),
         ]);
         let mut world = World::default();
-        while let Some(event) = seen.next().await {
-            match event {
-                Seen::Secret(secret) => world.secret = Some(secret),
-                Seen::ConfigMap(config_map) => world.config_map = Some(config_map),
-                Seen::Tick => {}
+        let mut complete = false;
+        loop {
+            match timeout(if complete { LOOK_INTERVAL } else { LOOK_AGAIN }, seen.next()).await {
+                Ok(Some(Seen::Secret(secret))) => world.secret = Some(secret),
+                Ok(Some(Seen::ConfigMap(config_map))) => world.config_map = Some(config_map),
+                Ok(None) => return,
+                Err(_) => {}
             }
-            if let Err(error) = self.act(&world).await {
-                tracing::error!(%error, "could not keep the wire's certificate; trying again");
-            }
+            complete = self.act(&world).await.unwrap_or_else(|error| {
+                tracing::error!(
+                    error = crate::error_chain(&error),
+                    "could not keep the wire's certificate; trying again"
+                );
+                false
+            });
         }
     }
 
-    async fn act(&self, world: &World) -> Result<(), KeptError> {
-        let Some(secret) = &world.secret else { return Ok(()) };
+    /// Shows what there is and does what is missing, if this replica may. Tells whether nothing was missing.
+    async fn act(&self, world: &World) -> Result<bool, KeptError> {
+        let (Some(secret), Some(config_map)) = (&world.secret, &world.config_map) else { return Ok(false) };
         // What can't be shown is no better than what is not there.
         let current = secret.as_deref().and_then(read_identity).filter(|identity| {
             let (certificate, key) = identity.server_pem();
@@ -122,18 +124,25 @@ impl Keeper {
                 .inspect_err(|error| tracing::warn!(secret = SECRET, %error, "can't be shown; to be written anew"))
                 .is_ok()
         });
-        if !(self.may_write)() {
-            return Ok(());
+        let due = Identity::renewed(current.as_ref(), (self.clock)())?;
+        let published = config_map.as_deref().and_then(|published| published.data.as_ref()?.get(CA_FILE));
+        match (due, current) {
+            (Some(due), _) => {
+                if (self.may_write)() {
+                    tracing::info!("renewing the wire's certificate");
+                    // The watch brings it back, and then it is shown and published.
+                    self.write_secret(secret.as_deref(), &due).await?;
+                }
+                Ok(false)
+            }
+            (None, Some(identity)) if published != Some(&identity.authorities_pem()) => {
+                if (self.may_write)() {
+                    self.publish(config_map.as_deref(), &identity.authorities_pem()).await?;
+                }
+                Ok(false)
+            }
+            (None, _) => Ok(true),
         }
-        if let Some(renewed) = Identity::renewed(current.as_ref(), (self.clock)())? {
-            tracing::info!("renewing the wire's certificate");
-            // The watch brings it back, and then it is shown and published.
-            return self.write_secret(secret.as_deref(), &renewed).await;
-        }
-        if let (Some(identity), Some(config_map)) = (current, &world.config_map) {
-            self.publish(config_map.as_deref(), &identity.authorities_pem()).await?;
-        }
-        Ok(())
     }
 
     async fn write_secret(&self, before: Option<&Secret>, identity: &Identity) -> Result<(), KeptError> {
@@ -144,10 +153,6 @@ impl Keeper {
     }
 
     async fn publish(&self, before: Option<&ConfigMap>, authorities_pem: &str) -> Result<(), KeptError> {
-        let published = before.and_then(|before| before.data.as_ref()?.get(CA_FILE));
-        if published.is_some_and(|published| published == authorities_pem) {
-            return Ok(());
-        }
         let mut config_map = before.cloned().unwrap_or_default();
         config_map.metadata = self.metadata(CONFIG_MAP, config_map.metadata);
         config_map.data.get_or_insert_default().insert(CA_FILE.to_owned(), authorities_pem.to_owned());
@@ -337,12 +342,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_month_later_the_certificate_is_another_and_nothing_else_was_asked_meanwhile() {
+    async fn three_weeks_later_the_certificate_is_another_by_the_same_authority() {
         let stand = Stand::new();
         let _leader = stand.replica(true);
         sleep(MINUTE).await;
         let before = stand.kept().await.unwrap();
-        sleep(MINUTE * 60 * 24 * 30).await;
+        sleep(MINUTE * 60 * 24 * 21).await;
         let after = stand.kept().await.unwrap();
         assert_eq!(before.authorities_pem(), after.authorities_pem());
         assert_ne!(before.server_pem(), after.server_pem());

@@ -157,7 +157,7 @@ impl Poller {
     }
 
     async fn fetch(&self, query: &str) -> Result<(u16, Vec<u8>), PrometheusProblem> {
-        let unreachable = |error: &dyn std::error::Error| PrometheusProblem::Unreachable(chain(error));
+        let unreachable = |error: &dyn std::error::Error| PrometheusProblem::Unreachable(crate::error_chain(error));
         let form = form(query);
         let request = Request::get(format!("/api/v1/query?{form}"))
             .header(http::header::ACCEPT, "application/json")
@@ -191,18 +191,4 @@ fn form(query: &str) -> String {
         }
     }
     form
-}
-
-/// An error with what caused it: the first text alone often says no more than that something failed.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let cause = error.to_string();
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-        source = error.source();
-    }
-    text
 }

@@ -84,7 +84,7 @@ proptest! {
     }
 
     #[test]
-    fn random_samples_are_judged(samples in vec((any_sample(), -4_000..4_000_i64, any::<bool>()), 0..30)) {
+    fn random_samples_are_judged(samples in vec((any_sample(), -4_000..4_000_i64, any::<bool>()), 0..12)) {
         let mut store = store();
         let mut stream = store.open_stream(&node("a"));
         let mut now = START;
