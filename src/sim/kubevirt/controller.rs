@@ -24,7 +24,7 @@ use miyako_api::{
     },
 };
 use serde_json::json;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// An unschedulable target is given up after 5 minutes, one that is pending for other reasons after 15.
 const UNSCHEDULABLE_SECONDS: i64 = 300;
@@ -54,24 +54,31 @@ fn queue_key(migration: &Migration) -> (std::cmp::Reverse<u32>, Option<Timestamp
 }
 
 impl<H: Hands> KubeVirtStandIn<H> {
-    /// Looks at every open migration.
+    /// Looks at every open migration whose time has come.
     pub(super) async fn tend_migrations(&mut self, now: Timestamp) -> Rest {
-        let mut open: Vec<Migration> = self.migrations.tagged(OPEN).cloned().collect();
-        open.sort_by_key(queue_key);
-        self.memos.retain(|uid, _| open.iter().any(|migration| migration.metadata.uid.as_ref() == Some(uid)));
-        for migration in &open {
+        let mut open: Vec<&Migration> = self.migrations.tagged(OPEN).collect();
+        if open.is_empty() {
+            self.memos.clear();
+            return Rest::UntilNews;
+        }
+        open.sort_by_key(|migration| queue_key(migration));
+        let waits = |migration: &Migration| {
+            let memo = migration.metadata.uid.as_deref().and_then(|uid| self.memos.get(uid));
+            let waits = memo.and_then(|memo| memo.not_before).is_some_and(|then| now < then);
+            waits && !phases::is_deleting(migration)
+        };
+        let due: Vec<Migration> = open.iter().filter(|migration| !waits(migration)).map(|one| (*one).clone()).collect();
+        let uids: BTreeSet<&str> = open.iter().filter_map(|migration| migration.metadata.uid.as_deref()).collect();
+        self.memos.retain(|uid, _| uids.contains(uid.as_str()));
+        for migration in &due {
             let uid = migration.uid().unwrap_or_default();
-            let waits = self.memos.entry(uid.clone()).or_default().not_before.is_some_and(|then| now < then);
-            if waits && !phases::is_deleting(migration) {
-                continue;
-            }
             self.wait(&uid, None);
             if let Err(error) = self.tend_migration(migration, now).await {
                 tracing::debug!(%error, migration = %migration.name_any(), "virt-controller tries again");
                 self.wait(&uid, now.checked_add(self.timing.retry).ok());
             }
         }
-        if open.is_empty() { Rest::UntilNews } else { Rest::Watching }
+        Rest::Watching
     }
 
     fn wait(&mut self, uid: &str, until: Option<Timestamp>) {
