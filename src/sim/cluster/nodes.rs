@@ -118,12 +118,40 @@ pub(super) fn ready(ready: bool, now: Timestamp) -> Value {
     })
 }
 
-/// What runs on every node: namespace, name, label, CPU and memory it requests.
-const DAEMON_SETS: [(&str, &str, (&str, &str), &str, &str); 4] = [
-    (kubevirt::NAMESPACE, "virt-handler", (names::APP, names::HANDLER), "10m", "325Mi"),
-    ("kube-system", "kube-proxy", ("k8s-app", "kube-proxy"), "100m", "64Mi"),
-    ("kube-system", "cilium", ("k8s-app", "cilium"), "100m", "128Mi"),
-    ("monitoring", "node-exporter", ("app.kubernetes.io/name", "node-exporter"), "100m", "48Mi"),
+/// Something that runs on every node.
+struct Everywhere {
+    namespace: &'static str,
+    name: &'static str,
+    /// The label of its pods.
+    label: (&'static str, &'static str),
+    /// Requests.
+    cpu: &'static str,
+    memory: &'static str,
+}
+
+const EVERYWHERE: [Everywhere; 4] = [
+    Everywhere {
+        namespace: kubevirt::NAMESPACE,
+        name: "virt-handler",
+        label: (names::APP, names::HANDLER),
+        cpu: "10m",
+        memory: "325Mi",
+    },
+    Everywhere {
+        namespace: "kube-system",
+        name: "kube-proxy",
+        label: ("k8s-app", "kube-proxy"),
+        cpu: "100m",
+        memory: "64Mi",
+    },
+    Everywhere { namespace: "kube-system", name: "cilium", label: ("k8s-app", "cilium"), cpu: "100m", memory: "128Mi" },
+    Everywhere {
+        namespace: "monitoring",
+        name: "node-exporter",
+        label: ("app.kubernetes.io/name", "node-exporter"),
+        cpu: "100m",
+        memory: "48Mi",
+    },
 ];
 
 /// Makes a node and the pods that every node has, all running. Their DaemonSets are made with the first node.
@@ -136,7 +164,7 @@ pub async fn create_node(user: &Client, spec: &NodeSpec, now: Timestamp) -> kube
     let status = Patch::Merge(json!({"status": wanted["status"]}));
     nodes.create(&PostParams::default(), &parsed(wanted)?).await?;
     let node = nodes.patch_status(&spec.name, &PatchParams::default(), &status).await?;
-    for (namespace, name, label, cpu, memory) in DAEMON_SETS {
+    for Everywhere { namespace, name, label, cpu, memory } in EVERYWHERE {
         let set = daemon_set(user, namespace, name, label).await?;
         let pod = json!({
             "apiVersion": "v1",

@@ -40,7 +40,7 @@ fn charged(pod: &Value, resource: &str) -> u128 {
 
 /// Thousandths as a quantity that reads back the same.
 fn quantity(amount: u128) -> String {
-    if amount % 1000 == 0 { (amount / 1000).to_string() } else { format!("{amount}m") }
+    if amount.is_multiple_of(1000) { (amount / 1000).to_string() } else { format!("{amount}m") }
 }
 
 fn listed(amounts: &BTreeMap<&str, u128>) -> String {
