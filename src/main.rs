@@ -4,6 +4,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use miyako::command::operator::{self, OperatorArgs};
 use miyako::crds::{self, CrdsArgs};
+use miyako::sim::demo::{self, DemoArgs};
 use std::process::ExitCode;
 
 /// Packs KubeVirt VMs onto as few nodes as their load allows, and tells why.
@@ -18,6 +19,8 @@ struct Cli {
 enum Command {
     /// Run one replica of the operator in a cluster.
     Operator(Box<OperatorArgs>),
+    /// Show the operator at work in a simulated cluster, on a page or headless.
+    Demo(DemoArgs),
     /// Print the CustomResourceDefinitions, or write them to files.
     Crds(CrdsArgs),
     /// After an uninstall: take back what the operator left on KubeVirt's side (a label on VMs, MigrationPolicies).
@@ -28,12 +31,16 @@ fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     match cli.command {
         Command::Crds(args) => crds::run(&args, &mut std::io::stdout().lock())?,
+        Command::Demo(args) => {
+            log("warn");
+            return Ok(demo::run(&args, &mut std::io::stdout().lock())?);
+        }
         Command::Operator(args) => {
-            log();
+            log("info");
             runtime()?.block_on(operator::run(*args))?;
         }
         Command::CleanUp => {
-            log();
+            log("info");
             let cleaned = runtime()?.block_on(async {
                 let client = kube::Client::try_default().await.context("cannot reach the API server")?;
                 Ok::<_, anyhow::Error>(miyako::clean_up::run(&client).await?)
@@ -49,10 +56,10 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 /// Logs go to standard error: JSON where a program reads them, text where a person does.
-fn log() {
+fn log(unless_told: &str) {
     use std::io::IsTerminal as _;
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(unless_told));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() { builder.init() } else { builder.json().init() }
 }

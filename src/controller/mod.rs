@@ -2,6 +2,7 @@
 //!
 //! Every replica observes and decides, so that each is ready to lead and to explain; only the leader writes.
 
+mod history;
 mod lease;
 mod metrics;
 mod pass;
@@ -9,6 +10,7 @@ mod perform;
 mod status;
 mod tell;
 
+pub use history::{History, Move, MoveKind, Point};
 pub use lease::{Candidate, Leadership, LeaseTimes};
 pub use metrics::Metrics;
 pub use status::LoadView;

@@ -1,5 +1,6 @@
 //! The operator itself: what one replica holds, and one pass of its loop.
 
+use super::history::{Chronicle, History};
 use super::pass::{self, Known, Thoughts};
 use super::perform::Written;
 use super::status::{self, LoadView};
@@ -54,6 +55,8 @@ pub struct View {
     pub incomplete: Option<String>,
     /// The reasons.
     pub report: Report,
+    /// What was done lately.
+    pub history: Arc<History>,
 }
 
 /// Old plans are deleted a few at a time: that is never urgent.
@@ -78,6 +81,7 @@ pub struct Operator {
     policies_said: BTreeMap<PolicyName, Said<ConsolidationPolicyStatus>>,
     classes_said: BTreeMap<ClassName, Said<NodePowerClassStatus>>,
     view: watch::Sender<Arc<View>>,
+    chronicle: Chronicle,
     led: bool,
 }
 
@@ -104,6 +108,7 @@ impl Operator {
             policies_said: BTreeMap::new(),
             classes_said: BTreeMap::new(),
             view: watch::Sender::new(Arc::default()),
+            chronicle: Chronicle::default(),
             led: false,
         }
     }
@@ -139,6 +144,8 @@ impl Operator {
         self.led = leading;
         let load_view = self.borrow_load();
         let thoughts = self.think(now);
+        let (snapshot, policies) = self.observer.snapshot();
+        self.chronicle.note(&thoughts, snapshot, policies, now);
         self.return_load(now);
         self.metrics.decision.observe(began.elapsed().as_secs_f64());
         self.metrics.leading.set(i64::from(leading));
@@ -154,7 +161,8 @@ impl Operator {
             self.forget_old_plans(now).await;
         }
         let incomplete = self.observer.snapshot().0.incomplete.clone();
-        self.view.send_replace(Arc::new(View { at: now, leading, incomplete, report: thoughts.report }));
+        let history = self.chronicle.history();
+        self.view.send_replace(Arc::new(View { at: now, leading, incomplete, report: thoughts.report, history }));
         self.metrics.tick.observe(began.elapsed().as_secs_f64());
     }
 

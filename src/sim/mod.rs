@@ -2,6 +2,7 @@
 
 pub mod apiserver;
 pub mod cluster;
+pub mod demo;
 pub mod kubevirt;
 pub mod simulation;
 mod watched;

@@ -4,8 +4,8 @@ use super::{Cluster, Dice};
 use crate::model::{
     Budgets, Bytes, Capacity, ClassName, DestinationOrder, Labels, Migration, MigrationChoice, MigrationMode,
     MigrationName, MigrationPhase, MilliCpu, Namespace, NodeClass, Percent, PlanName, PlanPhase, PlanRecord, Policies,
-    Policy, PolicyMode, PolicyName, PostCopyUse, Profile, Quota, Role, Selector, Span, Thresholds, Uid, VmActivity,
-    VmSelector,
+    Policy, PolicyMode, PolicyName, PostCopyUse, PowerFigures, Profile, Quota, Role, Selector, Span, Thresholds, Uid,
+    VmActivity, VmSelector,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,6 +44,7 @@ fn class(pool: &str, role: Role, name: &str, dice: &mut Dice) -> NodeClass {
         },
         max_vms: dice.percent(30).then(|| u32::try_from(8 + dice.below(10)).unwrap_or(8)),
         sleeping_daemon_sets: BTreeSet::new(),
+        power: PowerFigures::default(),
         invalid: None,
     }
 }

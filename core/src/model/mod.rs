@@ -29,7 +29,7 @@ pub use pod::{
 };
 pub use policy::{
     Budgets, Capacity, DestinationOrder, MigrationChoice, NodeClass, Policies, Policy, PolicyMode, PostCopyUse,
-    Profile, Role, Thresholds, VmSelector,
+    PowerFigures, Profile, Role, Thresholds, VmSelector,
 };
 pub use proposal::{PlanPhase, PlanRecord, RecordedStep, StepOutcome};
 pub use selector::{Labels, NodeSelector, NodeSelectorTerm, Operator, Requirement, Selector};

@@ -209,8 +209,37 @@ pub struct NodeClass {
     pub max_vms: Option<u32>,
     /// DaemonSets (`namespace/name`) that may sleep with their node.
     pub sleeping_daemon_sets: BTreeSet<String>,
+    /// What one draws.
+    pub power: PowerFigures,
     /// Why the class can't be used.
     pub invalid: Option<String>,
+}
+
+/// What a node draws, in watts: linear in its load between idle and full (Reactive Consolidation, evaluation).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PowerFigures {
+    /// Awake with nothing to do.
+    pub idle: u32,
+    /// All cores busy.
+    pub full: u32,
+    /// Asleep.
+    pub asleep: u32,
+}
+
+impl Default for PowerFigures {
+    /// The defaults of a NodePowerClass.
+    fn default() -> Self {
+        Self { idle: 53, full: 100, asleep: 7 }
+    }
+}
+
+impl PowerFigures {
+    /// Watts of a node that is awake, at a load from 0 to 1 of its cores.
+    #[must_use]
+    pub fn awake(self, load: f64) -> f64 {
+        let (idle, full) = (f64::from(self.idle), f64::from(self.full));
+        idle + (full - idle) * load.clamp(0.0, 1.0)
+    }
 }
 
 impl NodeClass {

@@ -26,6 +26,7 @@ impl World {
                     capacity: Capacity::default(),
                     max_vms: None,
                     sleeping_daemon_sets: Default::default(),
+                    power: PowerFigures::default(),
                     invalid: None,
                 },
             );

@@ -3,7 +3,7 @@
 use super::{Converted, Problems, quantity, selector};
 use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector};
 use miyako_api::node_power_class::{self as api, NodePowerClassSpec};
-use miyako_core::model::{Capacity, ClassName, NodeClass, Role};
+use miyako_core::model::{Capacity, ClassName, NodeClass, PowerFigures, Role};
 
 /// Converts a NodePowerClass. Whatever contradicts itself makes the class `invalid`.
 #[must_use]
@@ -28,6 +28,11 @@ pub fn convert(name: &str, spec: &NodePowerClassSpec) -> Converted<NodeClass> {
         },
         max_vms: spec.max_vms,
         sleeping_daemon_sets: spec.suspend.ignore_daemon_sets.iter().cloned().collect(),
+        power: PowerFigures {
+            idle: spec.power.idle_watts,
+            full: spec.power.full_watts,
+            asleep: spec.power.asleep_watts,
+        },
         invalid: None,
     };
     let mut converted = Converted::new(class, problems);
@@ -46,6 +51,7 @@ pub fn unreadable(name: &str, error: &str) -> NodeClass {
         capacity: Capacity::default(),
         max_vms: Some(0),
         sleeping_daemon_sets: Default::default(),
+        power: PowerFigures::default(),
         invalid: Some(format!("the object can't be read: {error}")),
     }
 }

@@ -41,6 +41,7 @@ fn class(name: &str, role: Role) -> NodeClass {
         capacity: Capacity::default(),
         max_vms: None,
         sleeping_daemon_sets: BTreeSet::new(),
+        power: PowerFigures::default(),
         invalid: None,
     }
 }

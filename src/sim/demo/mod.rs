@@ -1,0 +1,125 @@
+//! `miyako demo`: the real operator in a simulated cluster, with a page, or headless with a summary.
+
+mod scenario;
+mod summary;
+#[cfg(test)]
+mod tests;
+
+pub use scenario::scenario;
+
+use super::simulation::{Simulation, SimulationError};
+use clap::{Args, ValueEnum};
+use std::io::Write;
+use std::process::ExitCode;
+use summary::{Summary, Tally};
+
+/// The one operator's name.
+const OPERATOR: &str = "miyako-operator-0";
+/// The `Reactive` profile's overload threshold (Reactive Cloud §5.2.1), as a share.
+const OVERLOAD: f64 = 0.9;
+
+/// Flags of `miyako demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Run so much simulated time without a page, as fast as it goes, and print a summary: 10m, 2h, 1d.
+    #[arg(long, value_name = "TIME", value_parser = duration, required = true)]
+    pub duration: Option<u64>,
+    /// Everything random follows from it: the same seed gives the same run.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How the summary of a run with --duration is written.
+    #[arg(long, value_enum, default_value_t = Output::Table, requires = "duration")]
+    pub output: Output,
+}
+
+/// How a summary is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+    /// For programs and people.
+    Yaml,
+}
+
+/// Why the demo could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// No runtime.
+    #[error("cannot start the async runtime")]
+    Runtime(#[source] std::io::Error),
+    /// The world could not be built.
+    #[error("cannot build the simulated cluster")]
+    Simulation(#[from] SimulationError),
+    /// The metrics clash: a mistake of ours.
+    #[error("cannot register the metrics")]
+    Metrics(#[from] prometheus::Error),
+    /// A stand-in lost sight of the cluster.
+    #[error("the simulated cluster does not answer")]
+    Cluster(#[from] kube::Error),
+    /// The summary can't be written.
+    #[error("cannot write the summary")]
+    Write(#[from] std::io::Error),
+    /// The summary can't be rendered: a mistake of ours.
+    #[error("cannot render the summary as JSON")]
+    Json(#[from] serde_json::Error),
+    /// The summary can't be rendered: a mistake of ours.
+    #[error("cannot render the summary as YAML")]
+    Yaml(#[from] serde_yaml::Error),
+}
+
+/// Runs the demo. A headless run fails (exit code 1) if a safety rule was broken.
+///
+/// # Errors
+/// See [`DemoError`].
+pub fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<ExitCode, DemoError> {
+    let Some(seconds) = args.duration else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let summary = headless(seconds, args.seed)?;
+    match args.output {
+        Output::Table => write!(out, "{}", summary.table())?,
+        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&summary)?)?,
+        Output::Yaml => write!(out, "{}", serde_yaml::to_string(&summary)?)?,
+    }
+    Ok(if summary.is_safe() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A runtime whose time passes only when everybody waits: as fast as it goes, and the same each time.
+fn paused_runtime() -> Result<tokio::runtime::Runtime, DemoError> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true).build().map_err(DemoError::Runtime)
+}
+
+fn headless(seconds: u64, seed: u64) -> Result<Summary, DemoError> {
+    paused_runtime()?.block_on(async {
+        let mut simulation = Simulation::begin(scenario(seed)).await?;
+        simulation.start_operator(OPERATOR)?;
+        let mut tally = Tally::default();
+        for _ in 0..seconds {
+            let measured = simulation.second().await?;
+            let view = simulation.operator(OPERATOR).map(|operator| operator.view.borrow().clone());
+            tally.add(&measured, &view.unwrap_or_default(), OVERLOAD);
+        }
+        let view = simulation.operator(OPERATOR).map(|operator| operator.view.borrow().clone()).unwrap_or_default();
+        Ok(Summary::of(&tally, &simulation, &view, OPERATOR, seed))
+    })
+}
+
+/// A span such as 90s, 10m, 2h or 1d, in seconds.
+fn duration(text: &str) -> Result<u64, String> {
+    let wrong = || format!("write a time such as 90s, 10m, 2h or 1d, not {text:?}");
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 86_400,
+        _ => return Err(wrong()),
+    };
+    let count: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    match count.checked_mul(unit) {
+        Some(seconds @ 1..=31_536_000) => Ok(seconds),
+        _ => Err("write a time from 1s to 365d".to_owned()),
+    }
+}

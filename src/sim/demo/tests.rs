@@ -1,0 +1,32 @@
+//! The demo without its page.
+
+use super::*;
+
+fn told(args: &DemoArgs) -> String {
+    let mut out = Vec::new();
+    assert_eq!(run(args, &mut out).unwrap(), ExitCode::SUCCESS, "{}", String::from_utf8_lossy(&out));
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_headless_run_moves_vms_safely_and_comes_out_the_same_each_time() {
+    let args = DemoArgs { duration: Some(150), seed: 7, output: Output::Json };
+    let first = told(&args);
+    let summary: serde_json::Value = serde_json::from_str(&first).unwrap();
+    assert_eq!(summary["brokenRules"], serde_json::json!([]));
+    assert_eq!((&summary["nodes"], &summary["vms"]), (&20.into(), &150.into()));
+    assert!(summary["migrationsAskedFor"].as_u64() > Some(0), "nothing to see: {first}");
+    assert!(summary["couldSleepPercent"].as_f64() > Some(10.0), "{first}");
+    assert_eq!(told(&args), first);
+    assert_ne!(told(&DemoArgs { seed: 8, ..args }), first);
+}
+
+#[test]
+fn durations_have_a_unit_and_bounds() {
+    assert_eq!(duration("90s"), Ok(90));
+    assert_eq!(duration("10m"), Ok(600));
+    assert_eq!(duration("2d"), Ok(172_800));
+    for wrong in ["", "10", "m", "-1m", "0s", "1é", "400d", "99999999999999999999d"] {
+        assert!(duration(wrong).is_err(), "{wrong:?}");
+    }
+}
