@@ -1,5 +1,6 @@
 //! End-to-end scenarios on a real Kubernetes control plane (`miyako_e2e::control_plane`).
 
+mod conformance;
 mod crds;
 mod fit;
 mod kubevirt;
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         vec![
             Scenario::new("crds_of_kubevirt_are_served", crds::kubevirts_are_served),
             Scenario::new("crds_of_ours_are_served", crds::ours_are_served),
+            Scenario::new("the_simulated_api_server_conforms", conformance::the_simulated_api_server_conforms),
             Scenario::new("good_resources_are_taken", verdicts::good_resources_are_taken),
             Scenario::new("bad_resources_are_refused", verdicts::bad_resources_are_refused),
             Scenario::new("nodes_run_what_the_scheduler_places", nodes::run_what_the_scheduler_places),

@@ -18,6 +18,7 @@
 mod admission;
 mod builtin;
 mod clock;
+pub mod conformance;
 mod delete;
 mod discovery;
 mod error;

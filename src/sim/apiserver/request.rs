@@ -163,7 +163,7 @@ pub(crate) struct WriteOptions {
 }
 
 impl WriteOptions {
-    pub(crate) fn parse(query: &Query, headers: &HeaderMap, actor: &str) -> Result<Self, ApiError> {
+    pub(crate) fn parse(query: &Query, headers: &HeaderMap) -> Result<Self, ApiError> {
         let dry_run = match query.get("dryRun").map(String::as_str) {
             None | Some("") => false,
             Some("All") => true,
@@ -173,11 +173,11 @@ impl WriteOptions {
                 )));
             }
         };
-        // Without a fieldManager the server takes the user agent up to its first slash.
+        // Without a fieldManager the server takes the user agent up to its first slash; kube sends none.
         let agent = headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok());
         let field_manager = match query.get("fieldManager").filter(|manager| !manager.is_empty()) {
             Some(manager) => manager.clone(),
-            None => agent.map_or(actor, |agent| agent.split('/').next().unwrap_or(agent)).to_owned(),
+            None => agent.map_or("unknown", |agent| agent.split('/').next().unwrap_or(agent)).to_owned(),
         };
         Ok(Self {
             dry_run,

@@ -193,7 +193,7 @@ impl Edge {
             name,
             subresource,
             actor: self.actor.to_string(),
-            options: WriteOptions::parse(query, &parts.headers, &self.actor)?,
+            options: WriteOptions::parse(query, &parts.headers)?,
         };
         let shown = |code: u16, stored: &Stored, changed: bool| {
             let body =

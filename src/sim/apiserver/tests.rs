@@ -1,6 +1,7 @@
 //! The server's semantics, seen through `kube::Client`.
 
 mod apply;
+mod conformance;
 mod faults;
 mod watches;
 mod writes;
