@@ -50,6 +50,13 @@ pub(crate) fn apply_defaults(resource: &Resource, object: &mut Value) {
     }
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "pods") => default_pod(object),
+        ("", "events") => {
+            for (field, default) in
+                [("source", json!({})), ("firstTimestamp", Value::Null), ("lastTimestamp", Value::Null)]
+            {
+                set(object, &[field], default);
+            }
+        }
         ("", "secrets") => set(object, &["type"], "Opaque".into()),
         ("storage.k8s.io", "storageclasses") => {
             set(object, &["reclaimPolicy"], "Delete".into());
@@ -61,6 +68,97 @@ pub(crate) fn apply_defaults(resource: &Resource, object: &mut Value) {
         }
         ("", "persistentvolumeclaims") => set(object, &["spec", "volumeMode"], "Filesystem".into()),
         _ => {}
+    }
+}
+
+/// What mutating admission of the real server adds to a new object, after its fields' owners have been noted.
+pub(crate) fn admit(resource: &Resource, object: &mut Value) {
+    if resource.plural != "pods" || !resource.group.is_empty() {
+        return;
+    }
+    let account = object["spec"]["serviceAccountName"].as_str().unwrap_or("default").to_owned();
+    object["spec"]["serviceAccountName"] = account.as_str().into();
+    object["spec"]["serviceAccount"] = account.into();
+    set(object, &["spec", "priority"], 0.into());
+    set(object, &["spec", "preemptionPolicy"], "PreemptLowerPriority".into());
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let tolerations = object["spec"]["tolerations"].as_array().cloned().unwrap_or_default();
+        let tolerated = tolerations.iter().any(|toleration| {
+            let effect = toleration["effect"].as_str().unwrap_or_default();
+            let own = toleration["key"].as_str().unwrap_or_default();
+            (effect.is_empty() || effect == "NoExecute") && (own.is_empty() || own == key)
+        });
+        if !tolerated {
+            let one = json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
+            match &mut object["spec"]["tolerations"] {
+                Value::Array(list) => list.push(one),
+                other => *other = json!([one]),
+            }
+        }
+    }
+    object["status"]["qosClass"] = qos_class(object).into();
+}
+
+/// The quality-of-service class: `BestEffort` without any request or limit, `Guaranteed` where every container's limits
+/// are its requests, else `Burstable`.
+fn qos_class(pod: &Value) -> &'static str {
+    let lists = ["containers", "initContainers"].map(|list| pod["spec"][list].as_array().cloned().unwrap_or_default());
+    let counted = |container: &Value, what: &str, name: &str| -> Option<Value> {
+        container["resources"][what].get(name).filter(|value| !value.is_null()).cloned()
+    };
+    let mut any = false;
+    let mut all = true;
+    for container in lists.iter().flatten() {
+        for name in ["cpu", "memory"] {
+            let (request, limit) = (counted(container, "requests", name), counted(container, "limits", name));
+            any |= request.is_some() || limit.is_some();
+            all &= limit.is_some() && request == limit;
+        }
+    }
+    match (any, all) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
+/// The empty object of a built-in type: Go writes structs even when nothing is in them, so nobody comes to own them by
+/// being the first to write.
+pub(crate) fn zero(resource: &Resource) -> Value {
+    if resource.custom {
+        return json!({});
+    }
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "pods") => json!({"spec": {"containers": null}, "status": {}}),
+        ("", "nodes") => json!({
+            "spec": {}, "status": {"daemonEndpoints": {"kubeletEndpoint": {"Port": 0}}, "nodeInfo": {}},
+        }),
+        ("", "namespaces" | "persistentvolumes" | "resourcequotas") | ("policy", _) => {
+            json!({"spec": {}, "status": {}})
+        }
+        ("", "persistentvolumeclaims") => json!({"spec": {"resources": {}}, "status": {}}),
+        ("", "services") => json!({"spec": {}, "status": {"loadBalancer": {}}}),
+        ("apps", "daemonsets") => json!({
+            "spec": {
+                "selector": null, "template": {"metadata": {}, "spec": {"containers": null}}, "updateStrategy": {},
+            },
+            "status": {},
+        }),
+        ("apps", "deployments") => json!({
+            "spec": {"selector": null, "template": {"metadata": {}, "spec": {"containers": null}}, "strategy": {}},
+            "status": {},
+        }),
+        ("coordination.k8s.io", _) => json!({ "spec": {} }),
+        ("storage.k8s.io", "volumeattachments") => json!({"spec": {"source": {}}}),
+        ("", "events") => json!({
+            "metadata": {}, "involvedObject": {}, "source": {}, "firstTimestamp": null, "lastTimestamp": null,
+            "reportingComponent": "", "reportingInstance": "", "eventTime": null,
+        }),
+        ("events.k8s.io", _) => json!({
+            "metadata": {}, "regarding": {}, "deprecatedSource": {}, "deprecatedFirstTimestamp": null,
+            "deprecatedLastTimestamp": null, "eventTime": null,
+        }),
+        _ => json!({}),
     }
 }
 
@@ -79,6 +177,12 @@ fn set(object: &mut Value, path: &[&str], default: Value) {
 }
 
 fn default_pod(pod: &mut Value) {
+    if let Some(Value::Array(conditions)) = pod["status"].get_mut("conditions") {
+        for condition in conditions {
+            set(condition, &["lastProbeTime"], Value::Null);
+            set(condition, &["lastTransitionTime"], Value::Null);
+        }
+    }
     for (field, default) in [
         ("restartPolicy", json!("Always")),
         ("terminationGracePeriodSeconds", json!(30)),

@@ -29,10 +29,8 @@ impl State {
         let old = self.existing(call)?;
         check_preconditions(resource, &key.1, &old, options)?;
         self.validate(call, &key, Operation::Delete, Some(&old.value), None)?;
+        let now = self.now_text();
         let dry_run = call.options.dry_run || options["dryRun"].as_array().is_some_and(|list| !list.is_empty());
-        if dry_run {
-            return Ok(Deleted { body: success(resource, &old), changed: false });
-        }
         let propagation = options["propagationPolicy"].as_str().unwrap_or_default();
         let extra = match propagation {
             "Orphan" => Some(ORPHAN),
@@ -48,9 +46,13 @@ impl State {
             add_finalizer(&mut object, extra);
         }
         let kept = metadata::has_finalizers(&object) || (resource.plural == "namespaces" && resource.group.is_empty());
+        if dry_run {
+            let body = if kept { marked(resource, object, &now) } else { success(&call.face, &old, &now) };
+            return Ok(Deleted { body, changed: false });
+        }
         if !kept {
             self.finish_delete(resource, &key);
-            return Ok(Deleted { body: success(resource, &old), changed: true });
+            return Ok(Deleted { body: success(&call.face, &old, &now), changed: true });
         }
         self.mark_deleted(resource, &key, object);
         match extra {
@@ -64,7 +66,7 @@ impl State {
         self.release(resource, &key);
         let body = match self.get(resource, &key) {
             Some(left) => left.value.clone(),
-            None => success(resource, &old),
+            None => success(&call.face, &old, &now),
         };
         Ok(Deleted { body, changed: true })
     }
@@ -81,21 +83,8 @@ impl State {
         }
     }
 
-    fn mark_deleted(&mut self, resource: &Resource, key: &Key, mut object: Value) {
-        let now = self.now_text();
-        let counted = metadata_mut(&mut object).contains_key("generation");
-        let generation = object["metadata"]["generation"].as_i64().unwrap_or(0);
-        let fields = metadata_mut(&mut object);
-        if fields.get("deletionTimestamp").is_none_or(Value::is_null) {
-            fields.insert("deletionTimestamp".into(), now.into());
-            fields.insert("deletionGracePeriodSeconds".into(), 0.into());
-            if counted {
-                fields.insert("generation".into(), (generation + 1).into());
-            }
-        }
-        if resource.plural == "namespaces" {
-            object["status"]["phase"] = "Terminating".into();
-        }
+    fn mark_deleted(&mut self, resource: &Resource, key: &Key, object: Value) {
+        let object = marked(resource, object, &self.now_text());
         self.put(resource, key.clone(), object);
     }
 
@@ -245,23 +234,43 @@ fn add_finalizer(object: &mut Value, finalizer: &str) {
 fn check_preconditions(resource: &Resource, name: &str, old: &Stored, options: &Value) -> Result<(), ApiError> {
     let wanted = &options["preconditions"];
     if let Some(uid) = wanted["uid"].as_str().filter(|uid| *uid != old.uid()) {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", old.uid());
-        return Err(ApiError::conflict(resource, name, why));
+        let why = format!(
+            "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",
+            old.uid()
+        );
+        return Err(ApiError::delete_precondition(resource, name, why));
     }
     let have = text(&old.value, "resourceVersion");
     if let Some(version) = wanted["resourceVersion"].as_str().filter(|version| *version != have) {
         let why = format!(
-            "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {have}"
+            "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({have}). The object might have been modified"
         );
-        return Err(ApiError::conflict(resource, name, why));
+        return Err(ApiError::delete_precondition(resource, name, why));
     }
     Ok(())
 }
 
-fn success(resource: &Resource, gone: &Stored) -> Value {
+/// The object as a delete marks it.
+fn marked(resource: &Resource, mut object: Value, now: &str) -> Value {
+    let generation = object["metadata"]["generation"].as_i64();
+    let fields = metadata_mut(&mut object);
+    if fields.get("deletionTimestamp").is_none_or(Value::is_null) {
+        fields.insert("deletionTimestamp".into(), now.into());
+        fields.insert("deletionGracePeriodSeconds".into(), 0.into());
+        if let Some(generation) = generation {
+            fields.insert("generation".into(), (generation + 1).into());
+        }
+    }
+    if resource.plural == "namespaces" {
+        object["status"]["phase"] = "Terminating".into();
+    }
+    object
+}
+
+fn success(resource: &Resource, gone: &Stored, now: &str) -> Value {
     // Pods answer with the deleted object, as do a few other types that the real server deletes gracefully.
     if resource.plural == "pods" && resource.group.is_empty() {
-        return gone.value.clone();
+        return marked(resource, gone.value.clone(), now);
     }
     let mut details = serde_json::Map::new();
     details.insert("name".into(), text(&gone.value, "name").into());

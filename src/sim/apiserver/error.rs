@@ -106,6 +106,31 @@ impl ApiError {
         Self::new(409, "Conflict", message).about(resource, name)
     }
 
+    /// 409: a precondition of a delete does not hold. The real server names the kind here, not the resource.
+    pub fn delete_precondition(resource: &Resource, name: &str, why: impl std::fmt::Display) -> Self {
+        let named = Resource { plural: resource.kind.clone(), ..resource.clone() };
+        Self::conflict(&named, name, why)
+    }
+
+    /// 422: a replace must say which version it replaces. The real server names the resource here, not the kind.
+    pub fn version_required(resource: &Resource, name: &str) -> Self {
+        let what = "Invalid value: 0: must be specified for an update";
+        let field = "metadata.resourceVersion";
+        let message = format!("{} {name:?} is invalid: {field}: {what}", resource.qualified());
+        let mut error = Self::new(422, "Invalid", message).about(resource, name);
+        if let Some(details) = &mut error.details {
+            details["causes"] = json!([{ "reason": "FieldValueInvalid", "message": what, "field": field }]);
+        }
+        error
+    }
+
+    /// 422: the body is of another kind than the custom resource.
+    pub fn wrong_kind(resource: &Resource, name: &str, kind: &str) -> Self {
+        let named = Resource { kind: kind.to_owned(), ..resource.clone() };
+        let wrong = FieldError::invalid("kind", &kind.into(), format!("must be {}", resource.kind));
+        Self::invalid(&named, name, &[wrong])
+    }
+
     /// 409: the object has another resourceVersion than the request.
     pub fn modified(resource: &Resource, name: &str) -> Self {
         let why = "the object has been modified; please apply your changes to the latest version and try again";
@@ -136,7 +161,13 @@ impl ApiError {
             "" => resource.kind.clone(),
             group => format!("{}.{group}", resource.kind),
         };
-        let texts: Vec<String> = errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
+        let mut texts: Vec<String> = vec![];
+        for error in errors {
+            let text = format!("{}: {}", error.field, error.message);
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
         let what = match texts.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
@@ -161,10 +192,11 @@ impl ApiError {
         Self::new(415, "UnsupportedMediaType", message)
     }
 
-    /// 422: a JSON patch that does not fit the object.
-    pub fn unprocessable_patch(what: &str) -> Self {
+    /// 422: a JSON patch that does not fit the object. The real server does not say why either.
+    #[must_use]
+    pub fn unprocessable_patch() -> Self {
         let mut error = Self::new(422, "Invalid", "the server rejected our request due to an error in our request");
-        error.details = Some(json!({ "causes": [{ "message": what }] }));
+        error.details = Some(json!({}));
         error
     }
 

@@ -8,11 +8,13 @@ mod typed;
 mod types;
 
 use super::{
+    builtin,
     error::ApiError,
+    events,
     metadata::{metadata_mut, text},
     registry::Resource,
     store::State,
-    write::{Call, Written, check_namespace, decode},
+    write::{Call, Written, check_namespace, decode, name_mismatch},
 };
 use field_set::FieldSet;
 use kube_cel::Validator;
@@ -24,8 +26,8 @@ use types::Type;
 /// version takes over its own fields.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ManagerId {
-    operation: String,
     name: String,
+    operation: String,
     /// Empty for appliers.
     api_version: String,
     subresource: String,
@@ -276,9 +278,6 @@ fn conflict_error(managers: &Managers, conflicts: &BTreeMap<ManagerId, FieldSet>
         if id.operation == UPDATE {
             let managed = managers.get(id);
             text.push_str(&format!(" using {}", managed.map_or("", |managed| &managed.api_version)));
-            if let Some(managed) = managed.filter(|managed| !managed.time.is_empty()) {
-                text.push_str(&format!(" at {}", managed.time));
-            }
         }
         text
     };
@@ -307,11 +306,17 @@ fn conflict_error(managers: &Managers, conflicts: &BTreeMap<ManagerId, FieldSet>
     ApiError::apply_conflict(message, causes)
 }
 
+/// The object as the path's resource shows it: Events have two faces, and fields are owned under the names of the one
+/// that was written to.
+fn faced(call: &Call, object: Value) -> Value {
+    if call.face.group == call.resource.group { object } else { events::to_events_group(&object) }
+}
+
 fn writer_of(call: &Call, operation: &str) -> ManagerId {
     ManagerId {
         operation: operation.to_owned(),
         name: call.options.field_manager.clone(),
-        api_version: if operation == APPLY { String::new() } else { call.resource.api_version() },
+        api_version: if operation == APPLY { String::new() } else { call.face.api_version() },
         subresource: call.subresource.clone(),
     }
 }
@@ -320,9 +325,9 @@ impl State {
     /// `managedFields` of a new object.
     pub(crate) fn managed_after_create(&self, call: &Call, object: &Value) -> Option<Value> {
         let (managers, now) = (decode_managers(object), self.now_text());
-        let (nothing, object) = (json!({}), bare(object));
+        let (nothing, object) = (builtin::zero(&call.face), faced(call, bare(object)));
         let writer = writer_of(call, UPDATE);
-        encode_managers(&after_update(&call.resource, &call.subresource, managers, &nothing, &object, &writer, &now))
+        encode_managers(&after_update(&call.face, &call.subresource, managers, &nothing, &object, &writer, &now))
     }
 
     /// `managedFields` after an update or a patch.
@@ -338,9 +343,9 @@ impl State {
             // Nobody's fields were known: none are counted from here on, until somebody applies.
             return None;
         }
-        let (old, object, now) = (bare(old), bare(object), self.now_text());
+        let (old, object, now) = (faced(call, bare(old)), faced(call, bare(object)), self.now_text());
         let writer = writer_of(call, UPDATE);
-        encode_managers(&after_update(&call.resource, &call.subresource, managers, &old, &object, &writer, &now))
+        encode_managers(&after_update(&call.face, &call.subresource, managers, &old, &object, &writer, &now))
     }
 
     /// Server-side apply.
@@ -350,27 +355,20 @@ impl State {
         if config["metadata"].get("managedFields").is_some_and(|list| !list.is_null()) {
             return Err(ApiError::bad_request("metadata.managedFields must be nil"));
         }
-        let name = text(&config, "name").to_owned();
-        if name.is_empty() {
-            metadata_mut(&mut config).insert("name".into(), call.name.clone().into());
-        } else if name != call.name {
-            return Err(ApiError::bad_request(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                call.name
-            )));
-        }
-        check_namespace(call, &mut config)?;
         let of = Type::of(resource);
-        typed::check_lists(of, &config, "").map_err(|bad| {
+        typed::check(of, &config).map_err(|bad| {
             ApiError::internal_plain(&format!(
-                "failed to create typed patch object ({}/{}; {}, Kind={}): {}",
-                call.namespace,
-                call.name,
+                "failed to create typed patch object ({}/{}; {}, Kind={}): {bad}",
+                text(&config, "namespace"),
+                text(&config, "name"),
                 resource.api_version(),
                 resource.kind,
-                bad.0
             ))
         })?;
+        if text(&config, "name").is_empty() {
+            metadata_mut(&mut config).insert("name".into(), call.name.clone().into());
+        }
+        check_namespace(call, &mut config)?;
         let live = self.get(resource, &call.key()).cloned();
         if live.is_none() && !call.subresource.is_empty() {
             return Err(ApiError::not_found(resource, &call.name));
@@ -387,12 +385,13 @@ impl State {
         let mut managers = live.as_ref().map(|live| decode_managers(&live.value)).unwrap_or_default();
         if managers.is_empty() && live.is_some() {
             let first = ManagerId { name: BEFORE_FIRST_APPLY.into(), ..writer_of(call, UPDATE) };
-            managers = after_update(resource, &call.subresource, managers, &json!({}), &old, &first, &now);
+            managers =
+                after_update(resource, &call.subresource, managers, &builtin::zero(resource), &old, &first, &now);
         }
         let writer = writer_of(call, APPLY);
         let ignored = reset_fields(resource, &call.subresource);
         let last = managers.get(&writer).map(|managed| managed.fields.clone()).unwrap_or_default();
-        let fields = typed::to_field_set(of, &config).without_trees(&ignored).difference(&never_owned());
+        let fields = typed::to_field_set(of, &config).without_trees(&ignored);
         let before = managers.get(&writer).cloned();
         // Who applies what is there already gets no time, as in the real server.
         let time = before.map_or_else(String::new, |before| before.time);
@@ -401,6 +400,12 @@ impl State {
         let object = prune(of, merged, &managers, &last);
         take_over(of, &old, &object, &ignored, &mut managers, &writer, call.options.force)
             .map_err(|conflicts| conflict_error(&managers, &conflicts))?;
+        if let Some(managed) = managers.get_mut(&writer) {
+            managed.fields = managed.fields.difference(&never_owned());
+        }
+        if text(&object, "name") != call.name {
+            return Err(name_mismatch(text(&object, "name"), &call.name));
+        }
         if object != old
             && let Some(managed) = managers.get_mut(&writer)
         {

@@ -40,7 +40,7 @@ impl PatchKind {
 pub(crate) fn apply_json(object: &mut Value, patch: &Value) -> Result<(), ApiError> {
     let operations: json_patch::Patch = serde_json::from_value(patch.clone())
         .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
-    json_patch::patch(object, &operations).map_err(|e| ApiError::unprocessable_patch(&e.to_string()))
+    json_patch::patch(object, &operations).map_err(|_| ApiError::unprocessable_patch())
 }
 
 /// Applies a JSON merge patch (RFC 7386).
@@ -135,12 +135,7 @@ fn merge_strategic(parent: &str, object: &mut Value, patch: &Value) -> Result<()
         let (Some(list), Some(order)) = (name.strip_prefix("$setElementOrder/"), order.as_array()) else { continue };
         if let Some(Value::Array(items)) = fields.get_mut(list) {
             let key = merge_key(parent, list);
-            let place = |item: &Value| {
-                order.iter().position(|wanted| match key {
-                    Some(key) => wanted.get(key) == item.get(key),
-                    None => wanted == item,
-                })
-            };
+            let place = |item: &Value| order.iter().position(|wanted| same_item(key, wanted, item));
             items.sort_by_key(|item| place(item).unwrap_or(usize::MAX));
         }
     }
@@ -167,6 +162,7 @@ fn merge_list(parent: &str, name: &str, fields: &mut Map<String, Value>, changes
         *have = changes.iter().filter(|item| item.get("$patch").is_none()).cloned().collect();
         return Ok(());
     }
+    let live = have.clone();
     for change in changes {
         let id = change
             .get(key)
@@ -187,7 +183,38 @@ fn merge_list(parent: &str, name: &str, fields: &mut Map<String, Value>, changes
             }
         }
     }
+    *have = interleave(key, &live, changes, std::mem::take(have));
     Ok(())
+}
+
+fn same_item(key: Option<&str>, a: &Value, b: &Value) -> bool {
+    match key {
+        Some(key) => a.get(key) == b.get(key),
+        None => a == b,
+    }
+}
+
+/// The order of a merged list as the real server makes it: the patch's items in the patch's order, and each other item
+/// before the first item of the patch that followed it in the live list.
+/// Source: `apimachinery/pkg/util/strategicpatch`, `mergeSortedSlice`.
+fn interleave(key: &str, live: &[Value], changes: &[Value], merged: Vec<Value>) -> Vec<Value> {
+    let place = |list: &[Value], item: &Value| list.iter().position(|other| same_item(Some(key), other, item));
+    let (mut patched, left): (Vec<Value>, Vec<Value>) =
+        merged.into_iter().partition(|item| place(changes, item).is_some());
+    patched.sort_by_key(|item| place(changes, item));
+    let mut left = left.into_iter().peekable();
+    let mut ordered = vec![];
+    for item in patched {
+        while let Some(other) = left.next_if(|other| match (place(live, other), place(live, &item)) {
+            (Some(other), Some(item)) => other < item,
+            _ => false,
+        }) {
+            ordered.push(other);
+        }
+        ordered.push(item);
+    }
+    ordered.extend(left);
+    ordered
 }
 
 fn without_directives(patch: &Map<String, Value>) -> Map<String, Value> {

@@ -102,6 +102,9 @@ impl State {
             (all.map(|(_, stored)| stored.clone()).collect(), None)
         };
         let mut metadata = json!({ "resourceVersion": version.to_string() });
+        if resource.custom && view == View::Full {
+            metadata["continue"] = "".into();
+        }
         if let Some((from, left)) = next {
             metadata["continue"] = write_token(version, from).into();
             if selection.is_empty() {
@@ -122,12 +125,9 @@ impl State {
                 None => Ok(None),
             };
         };
-        let wanted: u64 = text.parse().map_err(|_| {
-            ApiError::invalid_list_options(
-                "resourceVersion",
-                &format!("Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"),
-            )
-        })?;
+        let wanted: u64 = text
+            .parse()
+            .map_err(|_| ApiError::bad_request(format!("invalid resource version: {}", not_a_version(text))))?;
         if wanted > self.version {
             return Err(ApiError::too_large_version(wanted, self.version));
         }
@@ -145,6 +145,11 @@ impl State {
     }
 }
 
+/// What the real server says of a resourceVersion that is no number.
+pub(crate) fn not_a_version(text: &str) -> String {
+    format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax")
+}
+
 const CONTINUE_EXPIRED: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
 
 /// A continue token: opaque to clients.
@@ -155,7 +160,9 @@ fn write_token(version: u64, from: usize) -> String {
 fn read_token(token: &str) -> Result<(u64, usize), ApiError> {
     let parts = token.strip_prefix('v').and_then(|rest| rest.split_once('-'));
     let parsed = parts.and_then(|(version, from)| Some((version.parse().ok()?, from.parse().ok()?)));
-    parsed.ok_or_else(|| ApiError::bad_request("continue key is not valid: illegal base64 data at input byte 0"))
+    parsed.ok_or_else(|| {
+        ApiError::bad_request("invalid continue token: continue key is not valid: illegal base64 data at input byte 0")
+    })
 }
 
 fn list_body(resource: &Resource, view: View, metadata: &Value, objects: &[Arc<Stored>]) -> Vec<u8> {

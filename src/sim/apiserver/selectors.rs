@@ -29,9 +29,7 @@ impl Selection {
     /// Reads the two query parameters.
     pub(crate) fn parse(resource: &Resource, labels: Option<&str>, fields: Option<&str>) -> Result<Self, ApiError> {
         let labels = match labels {
-            Some(text) => parse_labels(text).map_err(|what| {
-                ApiError::bad_request(format!("unable to parse requirement: {what} in labelSelector {text:?}"))
-            })?,
+            Some(text) => parse_labels(text).map_err(ApiError::bad_request)?,
             None => vec![],
         };
         let fields = match fields {
@@ -87,18 +85,13 @@ fn parse_fields(resource: &Resource, text: &str) -> Result<Vec<FieldRequirement>
         } else if let Some((path, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
             (path, value, true)
         } else {
-            return Err(ApiError::bad_request(format!("invalid selector: {text:?}; can't understand {term:?}")));
+            return Err(ApiError::bad_request(format!("invalid selector: '{text}'; can't understand '{term}'")));
         };
         let known = path == "metadata.name"
             || (path == "metadata.namespace" && (resource.namespaced || resource.custom))
             || resource.selectable_fields.iter().any(|known| known == path);
         if !known {
-            let message = if resource.custom {
-                format!("field label not supported: {path}")
-            } else {
-                format!("field label not supported: {path}")
-            };
-            return Err(ApiError::bad_request(message));
+            return Err(ApiError::bad_request(format!("field label not supported: {path}")));
         }
         requirements.push(FieldRequirement {
             path: path.split('.').map(str::to_owned).collect(),
@@ -109,67 +102,147 @@ fn parse_fields(resource: &Resource, text: &str) -> Result<Vec<FieldRequirement>
     Ok(requirements)
 }
 
-/// The grammar of Kubernetes' label selectors: `a=b,c!=d,e in (f,g),h notin (i),j,!k`.
+/// A token of the label selector's grammar: `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Token {
+    /// A name, a value, or one of the words `in` and `notin`.
+    Word(String),
+    /// One of `!`, `=`, `==`, `!=`, `<`, `>`, `(`, `)`, `,`.
+    Sign(String),
+    End,
+}
+
+impl Token {
+    fn text(&self) -> &str {
+        match self {
+            Self::Word(text) | Self::Sign(text) => text,
+            Self::End => "",
+        }
+    }
+
+    fn is_sign(&self, sign: &str) -> bool {
+        matches!(self, Self::Sign(text) if text == sign)
+    }
+}
+
+const SIGNS: &str = "=!(),<>";
+
+fn tokens(text: &str) -> Vec<Token> {
+    let mut tokens = vec![];
+    let mut rest = text.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let length = if SIGNS.contains(first) {
+            if rest.starts_with("==") || rest.starts_with("!=") { 2 } else { 1 }
+        } else {
+            rest.find(|c: char| SIGNS.contains(c) || c.is_ascii_whitespace()).unwrap_or(rest.len())
+        };
+        let (token, after) = rest.split_at(length);
+        tokens.push(if SIGNS.contains(first) { Token::Sign(token.into()) } else { Token::Word(token.into()) });
+        rest = after.trim_start();
+    }
+    tokens.push(Token::End);
+    tokens
+}
+
+/// Reads a label selector; its errors are those of `apimachinery/pkg/labels`.
 fn parse_labels(text: &str) -> Result<Vec<Requirement>, String> {
+    let mut parser = Parser { tokens: tokens(text), at: 0 };
     let mut requirements = vec![];
-    for term in split_terms(text)? {
-        let term = term.trim();
-        if term.is_empty() {
-            continue;
+    loop {
+        match parser.peek() {
+            Token::End => return Ok(requirements),
+            Token::Word(_) => {}
+            sign if sign.is_sign("!") => {}
+            other => return Err(format!("found '{}', expected: !, identifier, or 'end of string'", other.text())),
         }
-        requirements.push(parse_label_term(term)?);
-    }
-    Ok(requirements)
-}
-
-/// Splits at commas outside parentheses.
-fn split_terms(text: &str) -> Result<Vec<&str>, String> {
-    let (mut terms, mut start, mut inside) = (vec![], 0, false);
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' if !inside => inside = true,
-            ')' if inside => inside = false,
-            '(' | ')' => return Err(format!("found '{c}', expected: ',' or 'end of string'")),
-            ',' if !inside => {
-                terms.push(&text[start..at]);
-                start = at + 1;
+        requirements.push(parser.requirement().map_err(|what| format!("unable to parse requirement: {what}"))?);
+        match parser.next() {
+            Token::End => return Ok(requirements),
+            comma if comma.is_sign(",") => {
+                let next = parser.peek();
+                if !matches!(next, Token::Word(_)) && !next.is_sign("!") {
+                    return Err(format!("found '{}', expected: identifier after ','", next.text()));
+                }
             }
-            _ => {}
+            other => return Err(format!("found '{}', expected: ',' or 'end of string'", other.text())),
         }
     }
-    if inside {
-        return Err("found '', expected: ',' or ')'".into());
-    }
-    terms.push(&text[start..]);
-    Ok(terms)
 }
 
-fn parse_label_term(term: &str) -> Result<Requirement, String> {
-    let valid_key = |key: &str| -> Result<String, String> {
-        let key = key.trim();
-        let fine = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
-        if fine { Ok(key.to_owned()) } else { Err(format!("found {key:?}, expected: identifier")) }
-    };
-    if let Some(key) = term.strip_prefix('!') {
-        return Ok(Requirement::Missing(valid_key(key)?));
+struct Parser {
+    tokens: Vec<Token>,
+    at: usize,
+}
+
+impl Parser {
+    fn peek(&self) -> Token {
+        self.tokens.get(self.at).cloned().unwrap_or(Token::End)
     }
-    if let Some(open) = term.find('(') {
-        let values =
-            term[open + 1..].trim_end().trim_end_matches(')').split(',').map(|v| v.trim().to_owned()).collect();
-        let head = term[..open].trim_end();
-        if let Some(key) = head.strip_suffix(" notin") {
-            return Ok(Requirement::NotIn(valid_key(key)?, values));
+
+    fn next(&mut self) -> Token {
+        let token = self.peek();
+        self.at += 1;
+        token
+    }
+
+    fn requirement(&mut self) -> Result<Requirement, String> {
+        let negated = self.peek().is_sign("!");
+        if negated {
+            self.next();
         }
-        if let Some(key) = head.strip_suffix(" in") {
-            return Ok(Requirement::In(valid_key(key)?, values));
+        let key = match self.next() {
+            Token::Word(key) => key,
+            other => return Err(format!("found '{}', expected: identifier", other.text())),
+        };
+        let ends = self.peek() == Token::End || self.peek().is_sign(",");
+        if negated {
+            return Ok(Requirement::Missing(key));
         }
-        return Err(format!("found {head:?}, expected: in, notin, =, ==, !="));
+        if ends {
+            return Ok(Requirement::Exists(key));
+        }
+        let operator = self.next();
+        match operator.text() {
+            "in" => Ok(Requirement::In(key, self.values()?)),
+            "notin" => Ok(Requirement::NotIn(key, self.values()?)),
+            "=" | "==" => Ok(Requirement::In(key, vec![self.value()?])),
+            "!=" => Ok(Requirement::NotIn(key, vec![self.value()?])),
+            other => Err(format!("found '{other}', expected: in, notin, =, ==, !=, gt, lt")),
+        }
     }
-    if let Some((key, value)) = term.split_once("!=") {
-        return Ok(Requirement::NotIn(valid_key(key)?, vec![value.trim().to_owned()]));
+
+    fn value(&mut self) -> Result<String, String> {
+        let next = self.peek();
+        if next == Token::End || next.is_sign(",") {
+            return Ok(String::new());
+        }
+        match self.next() {
+            Token::Word(value) => Ok(value),
+            other => Err(format!("found '{}', expected: identifier", other.text())),
+        }
     }
-    if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
-        return Ok(Requirement::In(valid_key(key)?, vec![value.trim().to_owned()]));
+
+    fn values(&mut self) -> Result<Vec<String>, String> {
+        let open = self.next();
+        if !open.is_sign("(") {
+            return Err(format!("found '{}' expected: '('", open.text()));
+        }
+        let mut values = vec![String::new()];
+        loop {
+            match self.next() {
+                Token::Word(value) => {
+                    if let Some(last) = values.last_mut() {
+                        *last = value;
+                    }
+                    let next = self.peek();
+                    if !next.is_sign(",") && !next.is_sign(")") {
+                        return Err(format!("found '{}', expected: ',' or ')'", next.text()));
+                    }
+                }
+                sign if sign.is_sign(",") => values.push(String::new()),
+                sign if sign.is_sign(")") => return Ok(values),
+                other => return Err(format!("found '{}', expected: ',', ')' or identifier", other.text())),
+            }
+        }
     }
-    Ok(Requirement::Exists(valid_key(term)?))
 }

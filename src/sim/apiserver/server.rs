@@ -152,6 +152,7 @@ impl ApiServer {
         let status = object.as_object_mut().and_then(|fields| fields.shift_remove("status"));
         let options = WriteOptions { field_manager: actor.to_owned(), ..WriteOptions::default() };
         let call = Call {
+            face: resource.clone(),
             resource,
             namespace,
             name: String::new(),

@@ -172,7 +172,7 @@ impl Edge {
             Target::Resource { resource, namespace, name, subresource } => (resource, namespace, name, subresource),
         };
         verb_of(&parts.method, &name, query)?;
-        check_subresource(&resource, &subresource)?;
+        check_subresource(&resource, &name, &subresource)?;
         let header = |name: http::HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let view = View::of(header(http::header::ACCEPT));
         match verb {
@@ -188,6 +188,7 @@ impl Edge {
             _ => {}
         }
         let call = Call {
+            face: resource.clone(),
             resource: stored_as(&lock(&self.shared.state).registry, &resource),
             namespace,
             name,
@@ -254,6 +255,7 @@ impl Edge {
                     let text = |field: &str| item["metadata"][field].as_str().unwrap_or_default().to_owned();
                     let one = Call {
                         resource: call.resource.clone(),
+                        face: call.face.clone(),
                         namespace: text("namespace"),
                         name: text("name"),
                         subresource: String::new(),
@@ -275,7 +277,7 @@ fn stored_as(registry: &super::registry::Registry, resource: &Arc<Resource>) -> 
     core.unwrap_or(resource).clone()
 }
 
-fn check_subresource(resource: &Resource, subresource: &str) -> Result<(), ApiError> {
+fn check_subresource(resource: &Resource, name: &str, subresource: &str) -> Result<(), ApiError> {
     let known = match subresource {
         "" => true,
         "status" => resource.status,
@@ -283,7 +285,11 @@ fn check_subresource(resource: &Resource, subresource: &str) -> Result<(), ApiEr
         "finalize" => resource.plural == "namespaces",
         _ => false,
     };
-    if known { Ok(()) } else { Err(ApiError::unknown_path()) }
+    match known {
+        true => Ok(()),
+        false if resource.custom => Err(ApiError::not_found(resource, name)),
+        false => Err(ApiError::unknown_path()),
+    }
 }
 
 /// JSON, or the YAML that apply patches may be written in.

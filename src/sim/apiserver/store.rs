@@ -79,8 +79,8 @@ pub(crate) struct Collection {
 }
 
 impl Collection {
-    fn new() -> Self {
-        Self { objects: BTreeMap::new(), history: VecDeque::new(), forgotten: 0, newest: Signal::default() }
+    fn new(forgotten: u64) -> Self {
+        Self { objects: BTreeMap::new(), history: VecDeque::new(), forgotten, newest: Signal::default() }
     }
 }
 
@@ -91,6 +91,8 @@ pub(crate) struct State {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) version: u64,
     pub(crate) history_limit: usize,
+    /// The version up to which all history is forgotten.
+    forgotten: u64,
     collections: BTreeMap<String, Collection>,
     /// Which objects name an owner: owner's uid → (storage, key).
     dependents: BTreeMap<String, BTreeSet<(String, Key)>>,
@@ -109,6 +111,7 @@ impl State {
             clock,
             version: 1,
             history_limit,
+            forgotten: 0,
             collections: BTreeMap::new(),
             dependents: BTreeMap::new(),
             snapshots: VecDeque::new(),
@@ -140,10 +143,11 @@ impl State {
     }
 
     pub(crate) fn collection_mut(&mut self, storage: &str) -> &mut Collection {
+        let forgotten = self.forgotten;
         if !self.collections.contains_key(storage) {
-            self.collections.insert(storage.to_owned(), Collection::new());
+            self.collections.insert(storage.to_owned(), Collection::new(forgotten));
         }
-        self.collections.entry(storage.to_owned()).or_insert_with(Collection::new)
+        self.collections.entry(storage.to_owned()).or_insert_with(|| Collection::new(forgotten))
     }
 
     pub(crate) fn get(&self, resource: &Resource, key: &Key) -> Option<&Arc<Stored>> {
@@ -214,6 +218,7 @@ impl State {
     /// Forgets the history, as etcd's compaction does: watches that ask for an older version get 410.
     pub(crate) fn forget_history(&mut self) {
         let version = self.version;
+        self.forgotten = version;
         for collection in self.collections.values_mut() {
             collection.history.clear();
             collection.forgotten = version;

@@ -3,7 +3,7 @@
 
 use super::{
     error::ApiError,
-    read::View,
+    read::{View, not_a_version},
     registry::Resource,
     request::Query,
     selectors::Selection,
@@ -80,12 +80,7 @@ impl Watch {
             ));
         }
         let version = text("resourceVersion").unwrap_or("0");
-        let version: u64 = version.parse().map_err(|_| {
-            ApiError::invalid_list_options(
-                "resourceVersion",
-                &format!("Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: invalid syntax"),
-            )
-        })?;
+        let version: u64 = version.parse().map_err(|_| ApiError::internal_plain(&not_a_version(version)))?;
         let timeout = text("timeoutSeconds").and_then(|text| text.parse::<u64>().ok()).filter(|&seconds| seconds > 0);
         let now = Instant::now();
         let cut = shared.faults.lock().unwrap_or_else(PoisonError::into_inner).cuts(&actor).0;

@@ -17,6 +17,8 @@ use std::sync::Arc;
 /// A write to one object, as far as its path, query and headers tell.
 pub(crate) struct Call {
     pub(crate) resource: Arc<Resource>,
+    /// The resource as the path named it; differs from `resource` for Events of `events.k8s.io`.
+    pub(crate) face: Arc<Resource>,
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) subresource: String,
@@ -71,6 +73,7 @@ impl State {
         let unknown = tidy(resource, &mut object);
         refuse_unknown(call, &unknown)?;
         let managed = managed.or_else(|| self.managed_after_create(call, &object));
+        builtin::admit(resource, &mut object);
         self.mutate(call, &key, Operation::Create, None, &mut object)?;
         tidy(resource, &mut object);
         let fields = metadata_mut(&mut object);
@@ -122,16 +125,18 @@ impl State {
         let old = self.existing(call)?;
         let uid = text(&object, "uid");
         if !uid.is_empty() && uid != old.uid() {
-            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", old.uid());
+            let group = if resource.custom { format!("/{}", resource.group) } else { String::new() };
+            let why = format!(
+                "StorageError: invalid object, Code: 4, Key: /registry{group}/{}{}/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                resource.plural,
+                if resource.namespaced { format!("/{}", call.namespace) } else { String::new() },
+                call.name,
+                old.uid()
+            );
             return Err(ApiError::conflict(resource, &call.name, why));
         }
         if text(&object, "resourceVersion").is_empty() && !builtin::may_update_blindly(resource) {
-            let wrong = FieldError {
-                reason: "FieldValueInvalid",
-                field: "metadata.resourceVersion".into(),
-                message: "Invalid value: 0: must be specified for an update".into(),
-            };
-            return Err(ApiError::invalid(resource, &call.name, &[wrong]));
+            return Err(ApiError::version_required(resource, &call.name));
         }
         self.store_changed(validator, call, &old, object, None)
     }
@@ -194,8 +199,7 @@ impl State {
         let fields = metadata_mut(&mut object);
         fields.insert("resourceVersion".into(), text(&old.value, "resourceVersion").into());
         count_generation(resource, &mut object, &old.value);
-        let mut errors = self.faults_of(validator, resource, &object, Some(&old.value));
-        errors.extend(immutable_faults(&object, &old.value));
+        let errors = self.faults_of(validator, resource, &object, Some(&old.value));
         if !errors.is_empty() {
             return Err(ApiError::invalid(resource, &call.name, &errors));
         }
@@ -298,11 +302,16 @@ impl State {
         old: Option<&Value>,
     ) -> Vec<FieldError> {
         let mut errors = metadata::validate(object);
-        match &resource.schema {
-            Some(schema) => errors.extend(schema.validate(validator, object, old)),
-            None => errors.extend(builtin::validate(resource, object, old)),
+        if let Some(old) = old {
+            errors.extend(immutable_faults(object, old));
         }
-        errors
+        match &resource.schema {
+            Some(schema) => schema.validate(validator, object, old, errors),
+            None => {
+                errors.extend(builtin::validate(resource, object, old));
+                errors
+            }
+        }
     }
 
     fn mutate(
@@ -351,7 +360,7 @@ impl State {
     }
 }
 
-fn name_mismatch(name: &str, wanted: &str) -> ApiError {
+pub(crate) fn name_mismatch(name: &str, wanted: &str) -> ApiError {
     ApiError::bad_request(format!("the name of the object ({name}) does not match the name on the URL ({wanted})"))
 }
 
@@ -374,6 +383,10 @@ pub(crate) fn decode(resource: &Resource, mut body: Value) -> Result<Value, ApiE
     }
     if fields["kind"] != kind {
         let given = fields["kind"].as_str().unwrap_or_default();
+        if resource.custom {
+            let name = fields.get("metadata").map_or("", |metadata| metadata["name"].as_str().unwrap_or_default());
+            return Err(ApiError::wrong_kind(resource, name, given));
+        }
         return Err(ApiError::bad_request(format!(
             "{given} in version {:?} cannot be handled as a {kind}: no kind {given:?} is registered for version {api_version:?}",
             resource.version
@@ -503,5 +516,8 @@ fn immutable_faults(object: &Value, old: &Value) -> Vec<FieldError> {
                 .push(FieldError::forbidden("metadata.finalizers", &format!("{what} []string{{{}}}", new.join(", "))));
         }
     }
+    // The real server judges metadata twice, once for all types and once for each.
+    let again = errors.clone();
+    errors.extend(again);
     errors
 }

@@ -40,12 +40,21 @@ impl Mask {
                 Value::Array(causes)
             }
             ("message", Value::String(text)) => Value::String(sorted_message(&self.text(text))),
+            // They stand in the order of their times.
+            ("managedFields", Value::Array(entries)) => {
+                let mut entries: Vec<Value> = entries.iter().map(|entry| self.apply(entry)).collect();
+                let key = |entry: &Value, field: &str| entry[field].as_str().unwrap_or_default().to_owned();
+                entries
+                    .sort_by_key(|entry| (key(entry, "operation"), key(entry, "manager"), key(entry, "subresource")));
+                Value::Array(entries)
+            }
             _ => self.apply(value),
         }
     }
 
     fn text(&self, text: &str) -> String {
-        let mut text = text.to_owned();
+        // The difference between two Go structs, which is not ours to print.
+        let mut text = text.split("\n@@").next().unwrap_or(text).to_owned();
         for (hidden, shown) in &self.hidden {
             text = text.replace(hidden, shown);
         }
@@ -74,12 +83,17 @@ fn sorted_message(text: &str) -> String {
     let Some((head, list)) = text.split_once(": [").filter(|(_, list)| list.ends_with(']')) else {
         return text.to_owned();
     };
-    let mut faults: Vec<&str> = list.trim_end_matches(']').split(", spec").collect();
-    for fault in &mut faults {
-        *fault = fault.strip_prefix("spec").unwrap_or(fault);
+    let list = list.trim_end_matches(']');
+    let starts = [", spec.", ", spec:", ", metadata.", ", <nil>:"];
+    let mut faults = vec![];
+    let mut from = 0;
+    while let Some(length) = starts.iter().filter_map(|start| list.get(from + 1..)?.find(start)).min() {
+        faults.push(&list[from..from + 1 + length]);
+        from += 1 + length + 2;
     }
+    faults.push(&list[from..]);
     faults.sort_unstable();
-    format!("{head}: [{}]", faults.join("; "))
+    format!("{head}: [{}]", faults.join(", "))
 }
 
 fn hide_uids(text: &str) -> String {
@@ -98,12 +112,12 @@ fn hide_times(text: &str) -> String {
     })
 }
 
-/// Numbers of at least three digits in a sentence are versions.
+/// Numbers in a sentence about versions are versions.
 fn hide_numbers(text: &str) -> String {
     if !text.contains("ersion") {
         return text.to_owned();
     }
-    replace_words(text, |c| c.is_ascii_digit(), |word| (word.len() >= 3).then_some("<version>"))
+    replace_words(text, |c| c.is_ascii_digit(), |_| Some("<version>"))
 }
 
 fn replace_words(text: &str, is_part: impl Fn(char) -> bool, hide: impl Fn(&str) -> Option<&'static str>) -> String {

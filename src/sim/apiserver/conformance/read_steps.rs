@@ -40,7 +40,7 @@ fn lists(widgets: &str) -> Vec<Step> {
             "list the next page",
             format!("{widgets}?limit=2&labelSelector=colour&continue=$continue(list a page)"),
         ),
-        Step::get("list with a bad token", format!("{widgets}?limit=2&continue=nonsense")),
+        Step::get("list with a bad token", format!("{widgets}?limit=2&continue=!!!")),
         Step::get("list with a bad version", format!("{widgets}?resourceVersion=x")),
         Step::get("list metadata", by_label("n1")).accept(METADATA_LIST),
         Step::get("get metadata", format!("{widgets}/n1")).accept(METADATA_ONE),

@@ -98,12 +98,10 @@ impl FieldSet {
     }
 
     fn collect_paths(&self, prefix: &str, paths: &mut Vec<String>) {
+        let members = self.entries.iter().filter(|(_, entry)| entry.member);
+        paths.extend(members.map(|(step, _)| format!("{prefix}{}", shown(step))));
         for (step, entry) in &self.entries {
-            let path = format!("{prefix}{}", shown(step));
-            if entry.member {
-                paths.push(path.clone());
-            }
-            entry.below.collect_paths(&path, paths);
+            entry.below.collect_paths(&format!("{prefix}{}", shown(step)), paths);
         }
     }
 

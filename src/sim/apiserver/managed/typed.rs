@@ -15,10 +15,6 @@ pub(crate) struct Comparison {
     pub(crate) removed: FieldSet,
 }
 
-/// Two lists of `(step, item)` cannot be made where an item lacks its keys or a key occurs twice.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct BadList(pub(crate) String);
-
 /// Compares two values.
 pub(crate) fn compare(of: Type<'_>, left: &Value, right: &Value) -> Comparison {
     let mut comparison = Comparison::default();
@@ -35,7 +31,12 @@ fn compare_at(of: Type<'_>, left: Option<&Value>, right: Option<&Value>, path: &
         (_, None) => out.removed.insert(path),
         _ => out.modified.insert(path),
     };
-    let shapes = (left.map(Shape::of), right.map(Shape::of));
+    // Null stands for an empty map or list, whichever the other side is.
+    let shapes = match (left.map(Shape::of), right.map(Shape::of)) {
+        (Some(Shape::Null), Some(other @ (Shape::Map | Shape::List)))
+        | (Some(other @ (Shape::Map | Shape::List)), Some(Shape::Null)) => (Some(other), Some(other)),
+        shapes => shapes,
+    };
     let both_empty = left.is_none_or(is_empty) && right.is_none_or(is_empty);
     match shapes {
         (Some(Shape::Map) | None, Some(Shape::Map)) | (Some(Shape::Map), None)
@@ -85,6 +86,7 @@ fn compare_at(of: Type<'_>, left: Option<&Value>, right: Option<&Value>, path: &
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shape {
+    Null,
     Map,
     List,
     Plain,
@@ -93,9 +95,10 @@ enum Shape {
 impl Shape {
     fn of(value: &Value) -> Self {
         match value {
+            Value::Null => Self::Null,
             Value::Object(_) => Self::Map,
             Value::Array(_) => Self::List,
-            _ => Self::Plain,
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => Self::Plain,
         }
     }
 }
@@ -153,41 +156,92 @@ fn collect(of: Type<'_>, value: &Value, path: &mut Vec<String>, set: &mut FieldS
     }
 }
 
-/// Checks that every keyed list of a configuration has its keys, each once.
-pub(crate) fn check_lists(of: Type<'_>, value: &Value, path: &str) -> Result<(), BadList> {
+/// Checks a configuration against its type: declared fields, kinds of values, keyed lists with their keys, each once.
+/// The message is that of the real server.
+pub(crate) fn check(of: Type<'_>, value: &Value) -> Result<(), String> {
+    let mut errors = vec![];
+    check_at(of, value, "", &mut errors);
+    match errors.as_slice() {
+        [] => Ok(()),
+        [one] => Err(one.clone()),
+        many => Err(format!("errors:\n  {}", many.join("\n  "))),
+    }
+}
+
+fn check_at(of: Type<'_>, value: &Value, path: &str, errors: &mut Vec<String>) {
+    let what = match (of.expected(), value) {
+        (_, Value::Null) | ("", _) => None,
+        ("object", Value::Object(_)) | ("array", Value::Array(_)) => None,
+        ("string", Value::String(_)) | ("boolean", Value::Bool(_)) | ("integer" | "number", Value::Number(_)) => None,
+        ("object", other) => Some(format!("expected map, got {}", go_value(other))),
+        ("array", other) => Some(format!("expected list, got {}", go_value(other))),
+        ("string", other) => Some(format!("expected string, got {}", go_value(other))),
+        ("boolean", other) => Some(format!("expected boolean, got {}", go_value(other))),
+        (_, other) => Some(format!("expected numeric (int or float), got {}", go_type(other))),
+    };
+    if let Some(what) = what {
+        return errors.push(format!("{path}: {what}"));
+    }
     match value {
-        Value::Object(map) if !of.is_atomic_map() => {
-            map.iter().try_for_each(|(name, inner)| check_lists(of.field(name).0, inner, &format!("{path}.{name}")))
-        }
-        Value::Array(items) => {
-            let list = of.list_type();
-            if list == ListType::Atomic {
-                return Ok(());
-            }
-            let mut seen = vec![];
-            for (at, item) in items.iter().enumerate() {
-                let Some(step) = of.step_of(&list, item) else {
-                    let missing = match &list {
-                        ListType::Map(keys) => {
-                            keys.iter().find(|key| item.get(*key).is_none()).cloned().unwrap_or_default()
-                        }
-                        _ => String::new(),
-                    };
-                    return Err(BadList(format!(
-                        "{path}: element {at}: associative list with keys has an element that omits key field {missing:?} (and doesn't have default value)"
-                    )));
-                };
-                if seen.contains(&step) {
-                    let mut entry = FieldSet::default();
-                    entry.insert(&[step]);
-                    return Err(BadList(format!("{path}: duplicate entries for key {}", entry.paths().concat())));
+        Value::Object(map) => {
+            for (name, inner) in map {
+                let path = format!("{path}.{name}");
+                if of.declares(name) {
+                    check_at(of.field(name).0, inner, &path, errors);
+                } else {
+                    errors.push(format!("{path}: field not declared in schema"));
                 }
-                check_lists(of.item(), item, &format!("{path}[{at}]"))?;
-                seen.push(step);
             }
-            Ok(())
         }
-        _ => Ok(()),
+        Value::Array(items) => check_items(of, items, path, errors),
+        _ => {}
+    }
+}
+
+fn check_items(of: Type<'_>, items: &[Value], path: &str, errors: &mut Vec<String>) {
+    let list = of.list_type();
+    let mut seen = vec![];
+    for (at, item) in items.iter().enumerate() {
+        if list == ListType::Atomic {
+            check_at(of.item(), item, &format!("{path}[{at}]"), errors);
+            continue;
+        }
+        let Some(step) = of.step_of(&list, item) else {
+            let keys = match &list {
+                ListType::Map(keys) => keys.iter().map(|key| format!("{key:?}")).collect::<Vec<_>>().join(" "),
+                ListType::Set | ListType::Atomic => String::new(),
+            };
+            errors.push(format!(
+                "{path}: element {at}: associative list with keys has an element that omits all key fields [{keys}] (and doesn't have default values for any key fields)"
+            ));
+            continue;
+        };
+        let mut entry = FieldSet::default();
+        entry.insert(std::slice::from_ref(&step));
+        let shown = entry.paths().concat();
+        if seen.contains(&step) {
+            errors.push(format!("{path}: duplicate entries for key {shown}"));
+        }
+        check_at(of.item(), item, &format!("{path}{shown}"), errors);
+        seen.push(step);
+    }
+}
+
+/// A value as Go's `%v` prints `structured-merge-diff`'s values.
+fn go_value(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("{text:?}"),
+        other => other.to_string(),
+    }
+}
+
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+        Value::Null | Value::Number(_) => "nil",
     }
 }
 

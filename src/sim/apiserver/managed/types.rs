@@ -104,6 +104,27 @@ impl<'a> Type<'a> {
         }
     }
 
+    /// The kind of value a CRD's schema asks for here; empty where anything goes.
+    pub(crate) fn expected(self) -> &'a str {
+        match self {
+            Self::Root(_) => "object",
+            Self::Schema(node) if !node.int_or_string => &node.types,
+            _ => "",
+        }
+    }
+
+    /// Whether a CRD's schema declares a field, or lets undeclared ones be.
+    pub(crate) fn declares(self, name: &str) -> bool {
+        match self {
+            Self::Root(node) | Self::Schema(node) => {
+                node.preserve_unknown
+                    || node.field(name).is_some()
+                    || (matches!(self, Self::Root(_)) && matches!(name, "metadata" | "apiVersion" | "kind"))
+            }
+            _ => true,
+        }
+    }
+
     /// Whether a map or struct of this type has one owner as a whole.
     pub(crate) fn is_atomic_map(self) -> bool {
         match self {
@@ -153,8 +174,12 @@ impl<'a> Type<'a> {
                 let mut sorted: Vec<&String> = keys.iter().collect();
                 sorted.sort();
                 for key in sorted {
-                    let value = item.get(key).cloned().or_else(|| self.item().key_default(key))?;
-                    found.insert(key.clone(), value);
+                    if let Some(value) = item.get(key).cloned().or_else(|| self.item().key_default(key)) {
+                        found.insert(key.clone(), value);
+                    }
+                }
+                if found.is_empty() {
+                    return None;
                 }
                 Some(format!("k:{}", Value::Object(found)))
             }

@@ -8,43 +8,62 @@ use serde_json::Value;
 impl Schema {
     /// Everything wrong with an object, by field. As in the API server, what an update leaves as it was is not judged
     /// again, and CEL rules are judged only when the rest is fine.
-    pub(crate) fn validate(&self, validator: &Validator, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-        let mut errors = vec![];
-        self.root.validate("", object, old, &mut errors);
-        errors.sort_by(|a, b| (&a.field, &a.message).cmp(&(&b.field, &b.message)));
-        let blocked =
-            errors.iter().any(|error| error.reason == "FieldValueRequired" || error.reason == "FieldValueTypeInvalid");
-        if let Some(rules) = self.rules.as_ref().filter(|_| !blocked)
-            && let Err(broken) = validator.validate_compiled(rules, object, old)
-        {
-            for rule in broken.into_vec() {
-                let reason = match rule.reason.as_deref() {
-                    Some("FieldValueForbidden") => "FieldValueForbidden",
-                    Some("FieldValueRequired") => "FieldValueRequired",
-                    Some("FieldValueDuplicate") => "FieldValueDuplicate",
-                    _ => "FieldValueInvalid",
-                };
-                let message = match reason {
-                    "FieldValueForbidden" => format!("Forbidden: {}", rule.message),
-                    "FieldValueRequired" => format!("Required value: {}", rule.message),
-                    "FieldValueDuplicate" => format!("Duplicate value: {}", shown_at(object, &rule.field_path)),
-                    _ => format!("Invalid value: {}: {}", shown_at(object, &rule.field_path), rule.message),
-                };
-                errors.push(FieldError { reason, field: rule.field_path, message });
-            }
+    ///
+    /// `before` holds what was found wrong already; the result begins with it.
+    pub(crate) fn validate(
+        &self,
+        validator: &Validator,
+        object: &Value,
+        old: Option<&Value>,
+        before: Vec<FieldError>,
+    ) -> Vec<FieldError> {
+        let mut found = vec![];
+        self.root.validate("", object, old, &mut found);
+        found.sort_by(|a, b| (&a.field, &a.message).cmp(&(&b.field, &b.message)));
+        let mut errors = before;
+        errors.append(&mut found);
+        let Some(rules) = &self.rules else { return errors };
+        if errors.iter().any(|error| BLOCKING.contains(&error.reason)) {
+            let what = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+            errors.push(FieldError::invalid("<nil>", &Value::Null, what));
+            return errors;
         }
-        // A field of the wrong type is one more `Invalid` for the reader.
-        for error in &mut errors {
-            if error.field.is_empty() {
-                error.field = "<nil>".into();
-            }
+        let Err(broken) = validator.validate_compiled(rules, object, old) else { return errors };
+        for rule in broken.into_vec() {
+            let shown = shown_at(object, &rule.field_path);
+            let (reason, message) = match rule.reason.as_deref() {
+                Some("FieldValueForbidden") => ("FieldValueForbidden", format!("Forbidden: {}", rule.message)),
+                Some("FieldValueRequired") => ("FieldValueRequired", format!("Required value: {}", rule.message)),
+                Some("FieldValueDuplicate") => (
+                    "FieldValueDuplicate",
+                    shown.map_or("Duplicate value".into(), |shown| format!("Duplicate value: {shown}")),
+                ),
+                _ => {
+                    let message = match shown {
+                        Some(shown) => format!("Invalid value: {shown}: {}", rule.message),
+                        None => format!("Invalid value: {}", rule.message),
+                    };
+                    ("FieldValueInvalid", message)
+                }
+            };
+            let field = if rule.field_path.is_empty() { "<nil>".to_owned() } else { rule.field_path };
+            errors.push(FieldError { reason, field, message });
         }
         errors
     }
 }
 
-/// How the API server shows the value that a CEL rule refused: the type of composed values, else the value.
-fn shown_at(object: &Value, path: &str) -> String {
+/// Faults that keep the API server from judging CEL rules at all.
+const BLOCKING: &[&str] = &[
+    "FieldValueNotSupported",
+    "FieldValueRequired",
+    "FieldValueTooLong",
+    "FieldValueTooMany",
+    "FieldValueTypeInvalid",
+];
+
+/// How the API server shows the value that a CEL rule refused: plain ones as they are, composed ones not at all.
+fn shown_at(object: &Value, path: &str) -> Option<String> {
     let mut at = Some(object);
     for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
         let step = step.trim_end_matches(']').trim_matches('"');
@@ -54,10 +73,9 @@ fn shown_at(object: &Value, path: &str) -> String {
         });
     }
     match at {
-        Some(Value::Object(_)) | None => "\"object\"".into(),
-        Some(Value::Array(_)) => "\"array\"".into(),
-        Some(Value::String(text)) => format!("{text:?}"),
-        Some(other) => other.to_string(),
+        Some(Value::Object(_) | Value::Array(_)) | None => None,
+        Some(Value::String(text)) => Some(format!("{text:?}")),
+        Some(other) => Some(other.to_string()),
     }
 }
 
@@ -75,6 +93,15 @@ fn type_name(value: &Value) -> &'static str {
 
 fn invalid(path: &str, value: &Value, what: impl std::fmt::Display) -> FieldError {
     FieldError::invalid(path, value, format!("{} {what}", in_body(path)))
+}
+
+/// A fault of `anyOf`, `oneOf` or `not`, which the API server reports without a path.
+fn combined(path: &str, what: &str) -> FieldError {
+    FieldError {
+        reason: "FieldValueInvalid",
+        field: "<nil>".into(),
+        message: format!("Invalid value: \"\": \"{path}\" {what}"),
+    }
 }
 
 /// The API server names the field once more, "in body".
@@ -229,23 +256,20 @@ impl Node {
             node.validate(path, value, None, errors);
         }
         if !limits.any_of.is_empty() && !limits.any_of.iter().any(fits) {
-            errors.push(invalid(path, value, "must validate at least one schema (anyOf)"));
+            errors.push(combined(path, "must validate at least one schema (anyOf)"));
         }
         if !limits.one_of.is_empty() {
             match limits.one_of.iter().filter(|node| fits(node)).count() {
-                0 => {
-                    errors.push(invalid(path, value, "must validate one and only one schema (oneOf). Found none valid"))
-                }
+                0 => errors.push(combined(path, "must validate one and only one schema (oneOf). Found none valid")),
                 1 => {}
-                many => errors.push(invalid(
+                many => errors.push(combined(
                     path,
-                    value,
-                    format!("must validate one and only one schema (oneOf). Found {many} valid alternatives"),
+                    &format!("must validate one and only one schema (oneOf). Found {many} valid alternatives"),
                 )),
             }
         }
         if limits.not.as_deref().is_some_and(fits) {
-            errors.push(invalid(path, value, "must not validate the schema (not)"));
+            errors.push(combined(path, "must not validate the schema (not)"));
         }
     }
 }
