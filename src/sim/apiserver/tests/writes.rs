@@ -68,19 +68,21 @@ async fn custom_resources_are_defaulted_pruned_judged_and_counted() {
     assert_eq!(code, 201, "{made}");
     assert_eq!(made["spec"], json!({"size": 7, "colour": "red"}));
     assert_eq!((made.get("status"), &made["metadata"]["generation"]), (None, &json!(1)));
-    for (size, code, message) in [
-        (json!(0), 422, "spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1"),
-        (json!(13), 422, "spec: Invalid value: \"object\": 13 brings bad luck: write 12 or 14"),
+    let unjudged = "<nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+    for (size, message) in [
+        (json!(0), "spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1".to_owned()),
+        (json!(13), "spec: Invalid value: 13 brings bad luck: write 12 or 14".to_owned()),
         (
             json!("x"),
-            422,
-            "spec.size: Invalid value: \"string\": spec.size in body must be of type integer: \"string\"",
+            format!(
+                "[spec.size: Invalid value: \"string\": spec.size in body must be of type integer: \"string\", {unjudged}]"
+            ),
         ),
-        (Value::Null, 422, "spec.size: Required value"),
+        (Value::Null, format!("[spec.size: Required value, {unjudged}]")),
     ] {
-        let (got, refused) =
+        let (code, refused) =
             send(&client, "PATCH", &format!("{WIDGETS}/w"), MERGE, json!({"spec": {"size": size}})).await;
-        assert_eq!(got, code, "{refused}");
+        assert_eq!(code, 422, "{refused}");
         assert_eq!(refused["message"], format!("Widget.test.miyako.dev \"w\" is invalid: {message}"));
     }
     let (_, grown) =
