@@ -226,13 +226,12 @@ pub(super) fn of_class(
     let nodes = report.nodes.values().filter(|node| node.class.as_ref() == Some(class)).count();
     let mut conflicts: Vec<ClassConflict> = Vec::new();
     for (node, found) in &report.nodes {
-        if let NodeVerdict::Ambiguous { classes } = &found.verdict {
-            if classes.contains(class) {
-                conflicts.push(ClassConflict {
-                    node: node.to_string(),
-                    classes: classes.iter().map(ToString::to_string).collect(),
-                });
-            }
+        let NodeVerdict::Ambiguous { classes } = &found.verdict else { continue };
+        if classes.contains(class) {
+            conflicts.push(ClassConflict {
+                node: node.to_string(),
+                classes: classes.iter().map(ToString::to_string).collect(),
+            });
         }
     }
     let ruling = policies.ruling(class);

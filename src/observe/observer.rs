@@ -76,9 +76,9 @@ impl Observer {
         observer
     }
 
-    fn watch<K: Watched>(&mut self, scope: &Scope, seed: u64)
+    fn watch<K>(&mut self, scope: &Scope, seed: u64)
     where
-        K: Resource<Scope: Anywhere<K>>,
+        K: Watched + Resource<Scope: Anywhere<K>>,
     {
         let (sender, receiver) = mpsc::channel(PENDING);
         let watch = Watch::<K>::new(self.client.clone(), scope, seed, sender.clone());

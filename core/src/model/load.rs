@@ -8,7 +8,11 @@ use super::{Cores, NodeName, Span, Timestamp, VmKey};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// The second-by-second ring, as a length and as a number of seconds.
+const FINE: usize = 64;
 const FINE_SECONDS: i64 = 64;
+/// The minute-by-minute ring.
+const COARSE: usize = 128;
 const COARSE_MINUTES: i64 = 128;
 const MINUTE: i64 = 60;
 
@@ -59,8 +63,8 @@ struct MinuteBucket {
 /// The rings live on the heap: a map of histories then pays only for those it holds, not for its spare room.
 #[derive(Debug, Clone)]
 struct Rings {
-    fine: [f32; FINE_SECONDS as usize],
-    coarse: [MinuteBucket; COARSE_MINUTES as usize],
+    fine: [f32; FINE],
+    coarse: [MinuteBucket; COARSE],
 }
 
 /// CPU use of one node or VM over the last two hours, in cores.
@@ -100,8 +104,8 @@ impl LoadHistory {
             stale_after,
             shortest_window: Span::ZERO,
             rings: Box::new(Rings {
-                fine: [f32::NAN; FINE_SECONDS as usize],
-                coarse: [MinuteBucket::default(); COARSE_MINUTES as usize],
+                fine: [f32::NAN; FINE],
+                coarse: [MinuteBucket::default(); COARSE],
             }),
         }
     }

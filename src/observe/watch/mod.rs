@@ -210,9 +210,9 @@ impl<K: Watched> Watch<K> {
 }
 
 /// Reads one object directly and tells what it found. A read that fails tells nothing; whoever waits asks again.
-pub(super) async fn read<K: Watched>(client: Client, key: ObjectKey, news: mpsc::Sender<Update>)
+pub(super) async fn read<K>(client: Client, key: ObjectKey, news: mpsc::Sender<Update>)
 where
-    K: kube::Resource<Scope: Anywhere<K>>,
+    K: Watched + kube::Resource<Scope: Anywhere<K>>,
 {
     let namespace = Some(key.namespace.as_str()).filter(|namespace| !namespace.is_empty());
     let api = <K::Scope as Anywhere<K>>::api(client, namespace);

@@ -84,6 +84,9 @@ impl Collection {
     }
 }
 
+/// All objects of a resource as they were at some version.
+type Snapshot = Arc<Vec<Arc<Stored>>>;
+
 /// Everything the server remembers.
 pub(crate) struct State {
     pub(crate) registry: Registry,
@@ -96,7 +99,7 @@ pub(crate) struct State {
     collections: BTreeMap<String, Collection>,
     /// Which objects name an owner: owner's uid → (storage, key).
     dependents: BTreeMap<String, BTreeSet<(String, Key)>>,
-    snapshots: VecDeque<(String, u64, Arc<Vec<Arc<Stored>>>)>,
+    snapshots: VecDeque<(String, u64, Snapshot)>,
     rng: ChaCha8Rng,
 }
 

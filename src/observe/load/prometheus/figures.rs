@@ -157,7 +157,7 @@ pub(super) fn scrape_interval<'a>(series: impl Iterator<Item = &'a Series>) -> O
         .collect();
     let middle = gaps.len() / 2;
     let (_, median, _) = (!gaps.is_empty()).then(|| gaps.select_nth_unstable(middle))?;
-    Some(Span::from_secs((median.as_millis() as f64 / 1e3).round().max(1.0) as u64))
+    Some(Span::from_secs((*median + Span::from_millis(500)).as_secs().max(1)))
 }
 
 /// What each subject used between scrapes, from a counter of CPU seconds.
@@ -238,7 +238,7 @@ pub(super) fn memory(learnt: Learnt<Series>) -> BTreeMap<Subject, Bytes> {
         .filter_map(|(subject, series)| {
             let (_, bytes) = *series.samples.last()?;
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // within the bounds just checked
-            (0.0..=MOST).contains(&bytes).then(|| (subject, Bytes(bytes as u64)))
+            (0.0..=MOST).contains(&bytes).then_some((subject, Bytes(bytes as u64)))
         })
         .collect()
 }

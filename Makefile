@@ -1,0 +1,49 @@
+# make demo    the operator at its main job in a simulated cluster, with its page
+# make test    everything CI runs: checks, unit and property tests, simulations, the real control plane
+# make check   formats, lints, licences, generated files
+# make bench   what a decision and a tick cost
+# make crds    regenerate the CustomResourceDefinitions
+
+CARGO ?= cargo
+DEMO_FLAGS ?=
+TOOLS_CACHE ?= $(or $(MIYAKO_TOOLS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/miyako)
+DENY := $(TOOLS_CACHE)/cargo-tools/bin/cargo-deny
+DENY_VERSION := 0.20.2
+
+.PHONY: demo test check bench crds tools packages
+.DEFAULT_GOAL := test
+
+demo:
+	$(CARGO) run --release --locked --bin miyako -- demo $(DEMO_FLAGS)
+
+# Says what each part took, so that a slow one is seen.
+define timed
+	@start=$$(date +%s); echo "== $(1)"; $(2) || exit $$?; echo "== $(1): $$(( $$(date +%s) - start )) s"
+endef
+
+test: packages
+	$(call timed,tools for the control plane,e2e/tools/build)
+	$(call timed,checks,$(MAKE) --no-print-directory check)
+	$(call timed,build,$(CARGO) build --locked --workspace --all-targets)
+	$(call timed,unit property and simulation tests,$(CARGO) test --locked --workspace --exclude miyako-e2e)
+	$(call timed,end-to-end tests on a real control plane,$(CARGO) test --locked --package miyako-e2e)
+
+check: $(DENY)
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	$(DENY) --workspace check --hide-inclusion-graph bans licenses sources
+
+$(DENY):
+	$(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --root $(TOOLS_CACHE)/cargo-tools
+
+bench:
+	$(CARGO) bench --locked --package miyako-core
+
+crds:
+	$(CARGO) run --locked --bin miyako -- crds --output-dir crds
+
+tools:
+	e2e/tools/build
+
+packages:
+	e2e/tools/apt
