@@ -224,7 +224,7 @@ fn cluster(seed: u64) -> Cluster {
         (node.name, node.power) = (NodeName::new("quarantined"), PowerState::Quarantined);
         cluster.snapshot.nodes.insert(node.name.clone(), node);
     }
-    if seed % 10 == 0 {
+    if seed.is_multiple_of(10) {
         cluster.now = cluster.now + Span::from_secs(5);
     }
     cluster

@@ -47,10 +47,10 @@ pub fn resident(random: &mut ChaCha8Rng, name: &str, node: &str) -> Value {
 pub fn candidate(random: &mut ChaCha8Rng, name: &str, nodes: &[String]) -> Value {
     let mut pod = pod(random, name);
     let spec = &mut pod["spec"];
-    if random.random_bool(0.6) {
-        if let Some(node) = nodes.choose(random) {
-            spec["nodeSelector"][HOSTNAME] = json!(node);
-        }
+    if random.random_bool(0.6)
+        && let Some(node) = nodes.choose(random)
+    {
+        spec["nodeSelector"][HOSTNAME] = json!(node);
     }
     if random.random_bool(0.2) {
         spec["nodeSelector"]["disk"] = json!(one(random, &DISKS));

@@ -1,6 +1,8 @@
 //! Load from a real Prometheus server (Debian's package `prometheus`; `e2e/tools/apt` installs it), which scrapes
 //! an exporter of ours as it would scrape kubelets and virt-handlers.
 
+#![allow(clippy::disallowed_methods, reason = "measures real time; nothing is decided by it")]
+
 use anyhow::Context as _;
 use axum::{Router, routing::get};
 use miyako::observe::load::{

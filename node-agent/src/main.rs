@@ -35,6 +35,7 @@ enum Command {
     /// Reports the node's own figures from /proc: CPU, memory, network, disks. It does not read VMs' cgroups; their
     /// figures come from Prometheus (the operator's --prometheus-url).
     Run(Run),
+    #[allow(clippy::doc_lazy_continuation, reason = "clap prints these lines as they are")]
     /// Speak for many nodes with the figures of a scenario: for test stands.
     ///
     /// The scenario (YAML or JSON) names nodes, each with the file of a token that is bound to it, and VMs with the

@@ -103,10 +103,7 @@ impl LoadHistory {
             oldest: 0,
             stale_after,
             shortest_window: Span::ZERO,
-            rings: Box::new(Rings {
-                fine: [f32::NAN; FINE],
-                coarse: [MinuteBucket::default(); COARSE],
-            }),
+            rings: Box::new(Rings { fine: [f32::NAN; FINE], coarse: [MinuteBucket::default(); COARSE] }),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What the picture of a large cluster weighs, and what a tick costs: by what changed, not by what there is.
 
+#![allow(clippy::disallowed_methods, reason = "measures real time; nothing is decided by it")]
+
 use super::{NOW, apply, look, object, see};
 use crate::observe::{
     pool::Pool,

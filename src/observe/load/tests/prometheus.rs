@@ -185,7 +185,8 @@ async fn other_labels_are_named_with_the_flag_that_helps() {
 
 #[tokio::test(start_paused = true)]
 async fn nonsense_values_are_refused_with_their_reason() {
-    let cases: [(fn(&str, Timestamp) -> Value, &str); 4] = [
+    type Answer = fn(&str, Timestamp) -> Value;
+    let cases: [(Answer, &str); 4] = [
         (|_, now| values(now, ["NaN", "NaN", "NaN"]), "NotFinite"),
         (|_, now| values(now, ["1", "+Inf", "2"]), "NotFinite"),
         (|_, now| values(now, ["0", "1e9", "2e9"]), "Absurd"),
