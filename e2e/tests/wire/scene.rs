@@ -14,13 +14,13 @@ use std::{
 };
 
 /// The account that agents run as.
-pub fn account() -> AgentAccount {
+pub(crate) fn account() -> AgentAccount {
     AgentAccount { namespace: "miyako".to_owned(), name: "miyako-agent".to_owned() }
 }
 
 /// An API server that knows tokens `agent-on:NODE`, `nobody-on:NODE` (another account's), `elsewhere-on:NODE`
 /// (another audience's) and `agent` (bound to no pod), and counts what it is asked.
-pub fn token_reviews(asked: Arc<AtomicUsize>) -> kube::Client {
+pub(crate) fn token_reviews(asked: Arc<AtomicUsize>) -> kube::Client {
     let service = tower::service_fn(move |request: Request<Body>| {
         asked.fetch_add(1, Ordering::SeqCst);
         async move {
@@ -54,7 +54,7 @@ fn status(token: &str) -> serde_json::Value {
 }
 
 /// A store that knows nodes `node-1` and `node-2` of 16 cores each, and a VM `default/web` on `node-1`.
-pub fn store(now: Timestamp) -> SharedLoadStore {
+pub(crate) fn store(now: Timestamp) -> SharedLoadStore {
     let store = SharedLoadStore::default();
     let sixteen = Cores::new(16.0).unwrap_or_default();
     let inventory = Inventory {
@@ -68,11 +68,11 @@ pub fn store(now: Timestamp) -> SharedLoadStore {
 }
 
 /// The CPU of a node's newest sample.
-pub fn cpu_of(store: &SharedLoadStore, node: &str) -> Option<f64> {
+pub(crate) fn cpu_of(store: &SharedLoadStore, node: &str) -> Option<f64> {
     store.lock().node_figures(&NodeName::new(node)).map(|(_, figures)| figures.cpu.value())
 }
 
 /// How often something was refused for `reason`.
-pub fn refused(store: &SharedLoadStore, reason: &str) -> u64 {
+pub(crate) fn refused(store: &SharedLoadStore, reason: &str) -> u64 {
     store.lock().refused().get(reason).copied().unwrap_or(0)
 }

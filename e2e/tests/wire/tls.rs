@@ -1,5 +1,7 @@
 //! Over TLS on the loopback interface, in real time.
 
+#![allow(clippy::disallowed_methods, reason = "certificates are dated by the real clock")]
+
 use crate::scene::{account, cpu_of, refused, store, token_reviews};
 use miyako::{
     certificate::{identity::Identity, presented::Presented},
