@@ -3,8 +3,11 @@
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use miyako::command::operator::{self, OperatorArgs};
+use miyako::command::switches::{self, ResumeArgs, Switch, SwitchOnArgs};
 use miyako::crds::{self, CrdsArgs};
+use miyako::lint::{self, LintArgs};
 use miyako::sim::demo::{self, DemoArgs};
+use std::io::{stdin, stdout};
 use std::process::ExitCode;
 
 /// Packs KubeVirt VMs onto as few nodes as their load allows, and tells why.
@@ -23,6 +26,14 @@ enum Command {
     Demo(DemoArgs),
     /// Print the CustomResourceDefinitions, or write them to files.
     Crds(CrdsArgs),
+    /// Judge policies and node classes in files before they reach a cluster, as the API server and the operator would.
+    Lint(LintArgs),
+    /// Stop: no new move and no suspend until `miyako resume`. For doubts, audits, incidents.
+    Pause(SwitchOnArgs),
+    /// Keep every node awake and every VM in its place until `miyako resume`. For upgrades of the cluster.
+    Hold(SwitchOnArgs),
+    /// Go on after `miyako pause` or `miyako hold`.
+    Resume(ResumeArgs),
     /// After an uninstall: take back what the operator left on KubeVirt's side (a label on VMs, MigrationPolicies).
     CleanUp,
 }
@@ -30,15 +41,21 @@ enum Command {
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     match cli.command {
-        Command::Crds(args) => crds::run(&args, &mut std::io::stdout().lock())?,
+        Command::Crds(args) => crds::run(&args, &mut stdout().lock())?,
         Command::Demo(args) => {
             log("warn");
-            return Ok(demo::run(&args, &mut std::io::stdout().lock())?);
+            return Ok(demo::run(&args, &mut stdout().lock())?);
         }
         Command::Operator(args) => {
             log("info");
             runtime()?.block_on(operator::run(*args))?;
         }
+        Command::Lint(args) => {
+            return Ok(ExitCode::from(lint::run(&args, &mut stdin().lock(), &mut stdout().lock())?.exit_code()));
+        }
+        Command::Pause(args) => runtime()?.block_on(switches::run_on(Switch::Pause, &args, &mut stdout()))?,
+        Command::Hold(args) => runtime()?.block_on(switches::run_on(Switch::Hold, &args, &mut stdout()))?,
+        Command::Resume(args) => runtime()?.block_on(switches::run_resume(&args, &mut stdout()))?,
         Command::CleanUp => {
             log("info");
             let cleaned = runtime()?.block_on(async {

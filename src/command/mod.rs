@@ -1,4 +1,7 @@
 //! What the `miyako` program can be asked to do: flags and wiring, nothing else.
 
+pub mod cluster;
 pub mod operator;
+pub mod output;
 pub mod prometheus;
+pub mod switches;
