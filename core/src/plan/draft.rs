@@ -5,7 +5,7 @@ use super::{
     Gate, MigrateStep, MoveReason, NodeReport, NodeVerdict, Plan, PolicyReport, Report, StayReason, Step, VmReport,
     VmVerdict, WakeReason, WakeStep, candidate, gate, identity,
 };
-use crate::fit::{Candidate, Occupancy};
+use crate::fit::{Candidate, NodeIndex, Occupancy};
 use crate::model::{
     Cores, MigrationChoice, MigrationMode, Node, NodeClass, NodeName, PlanName, PlanRecord, Policies, Policy,
     PolicyName, PostCopyMark, PostCopyUse, PowerState, RecordedStep, Role, Snapshot, StepOutcome, Timestamp, Vm, VmKey,
@@ -185,12 +185,11 @@ impl<'a> Draft<'a> {
     fn note_vms(&mut self) {
         let longest =
             self.policies.policies.values().map(|policy| policy.thresholds.overload_window).max().unwrap_or_default();
+        let index = NodeIndex::new(self.snapshot);
+        let mut on_nodes: Vec<Vec<&'a Vm>> = vec![Vec::new(); self.places.len()];
         for vm in self.snapshot.vms.values() {
-            if let Some(place) = vm.node.as_ref().and_then(|node| self.places.get_mut(node)) {
-                place.vms.push(vm);
-                place.vcpus += u64::from(vm.vcpus);
-                place.guests += 1;
-                place.guest_memory = place.guest_memory.saturating_add(vm.target.requests.memory.0);
+            if let Some(at) = vm.node.as_ref().and_then(|node| index.get(node)) {
+                on_nodes[at].push(vm);
             }
             let Some(last) = &vm.last_migration else { continue };
             let Some(ended) = last.ended.filter(|&ended| self.now.since(ended) <= longest) else { continue };
@@ -199,6 +198,15 @@ impl<'a> Draft<'a> {
                     place.changed = place.changed.max(Some(ended));
                 }
             }
+        }
+        // Places are the snapshot's nodes, in the order of their names, as the index has them.
+        for (place, vms) in self.places.values_mut().zip(on_nodes) {
+            for vm in &vms {
+                place.vcpus += u64::from(vm.vcpus);
+                place.guests += 1;
+                place.guest_memory = place.guest_memory.saturating_add(vm.target.requests.memory.0);
+            }
+            place.vms = vms;
         }
     }
 
