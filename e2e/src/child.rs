@@ -67,6 +67,7 @@ impl Program {
     /// When its log can't be written or it can't be started.
     pub fn start(&self, folder: &Path) -> anyhow::Result<Child> {
         let log = folder.join(format!("{}.log", self.name));
+        let begin = std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
         let output = File::options().create(true).append(true).open(&log)?;
         let mut command = Command::new("setpriv");
         command
@@ -83,7 +84,7 @@ impl Program {
             .stderr(output)
             .process_group(0);
         let process = spawn(command).with_context(|| format!("starting {} ({})", self.name, self.path.display()))?;
-        Ok(Child { name: self.name.clone(), pid: process.id(), process: Mutex::new(process), log })
+        Ok(Child { name: self.name.clone(), pid: process.id(), process: Mutex::new(process), log, begin })
     }
 }
 
@@ -114,6 +115,8 @@ pub struct Child {
     pid: u32,
     process: Mutex<std::process::Child>,
     log: PathBuf,
+    /// Where its output begins in the log, which an earlier program of the same name may have begun.
+    begin: u64,
 }
 
 impl Child {
@@ -197,7 +200,11 @@ impl Child {
     /// # Errors
     /// When its log can't be read.
     pub fn output(&self) -> io::Result<String> {
-        Ok(String::from_utf8_lossy(&std::fs::read(&self.log)?).into_owned())
+        let mut file = File::open(&self.log)?;
+        file.seek(SeekFrom::Start(self.begin))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {

@@ -12,6 +12,7 @@
 pub mod child;
 pub mod control_plane;
 pub mod driver;
+pub mod installation;
 pub mod kubevirt;
 pub mod random_pods;
 pub mod scene;

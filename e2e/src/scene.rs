@@ -7,6 +7,7 @@ use crate::control_plane::objects;
 use crate::tools::shared;
 use crate::wait::{Look, until};
 use anyhow::Context as _;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
@@ -57,6 +58,7 @@ pub struct Scene {
     namespace: String,
     children: Mutex<Vec<Arc<Child>>>,
     tasks: Mutex<JoinSet<()>>,
+    pages: Mutex<Vec<String>>,
 }
 
 impl Scene {
@@ -66,7 +68,14 @@ impl Scene {
     /// When the API server refuses.
     pub async fn begin(stand: Arc<Stand>, name: &'static str) -> anyhow::Result<Arc<Self>> {
         let namespace = name.replace("::", "-").replace('_', "-");
-        let scene = Self { stand, name, namespace, children: Mutex::default(), tasks: Mutex::default() };
+        let scene = Self {
+            stand,
+            name,
+            namespace,
+            children: Mutex::default(),
+            tasks: Mutex::default(),
+            pages: Mutex::default(),
+        };
         scene.create_namespace(&scene.namespace).await?;
         Ok(Arc::new(scene))
     }
@@ -161,9 +170,29 @@ impl Scene {
         Ok(child)
     }
 
+    /// Runs a program to its end and returns what it printed.
+    ///
+    /// # Errors
+    /// When it fails or takes longer than `at_most`; the message has what it printed.
+    pub async fn run(&self, program: &Program, at_most: Duration) -> anyhow::Result<String> {
+        let child = program.start(self.stand.folder())?;
+        let status = until(&format!("{} ends", child.name()), at_most, || async {
+            Ok(Look::some(child.ended()?, child.tail(3)))
+        })
+        .await?;
+        let output = child.output()?;
+        anyhow::ensure!(status.success(), "{} failed ({status}):\n{output}", child.name());
+        Ok(output)
+    }
+
     /// Plays a part in this process until the scenario ends.
     pub fn play(&self, part: impl Future<Output = ()> + Send + 'static) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(part);
+    }
+
+    /// A failure shows what this address answers, such as a program's metrics.
+    pub fn show_on_failure(&self, url: String) {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner).push(url);
     }
 
     /// Kills the scenario's programs and deletes everything that it may have left in the cluster.
@@ -184,6 +213,9 @@ impl Scene {
         for kind in kinds(SWEPT) {
             sweep(&client, &kind, "").await.with_context(|| format!("deleting every {}", kind.kind))?;
         }
+        // kwok would renew the lease of an earlier node of the same name while Kubernetes collects it as garbage.
+        let leases: Api<Lease> = Api::namespaced(client.clone(), "kube-node-lease");
+        leases.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
         for kind in kinds(CHART) {
             let ours = "app.kubernetes.io/name=miyako";
             sweep(&client, &kind, ours).await.with_context(|| format!("deleting our {}", kind.kind))?;
@@ -220,8 +252,23 @@ impl Scene {
             };
             let _ = writeln!(text, "--- {} (pid {}, {state})\n{}", child.name(), child.pid(), child.tail(60));
         }
+        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for page in pages {
+            let _ = writeln!(text, "--- {page}\n{}", without_comments(&page).await);
+        }
         text + &self.stand.last_words(15)
     }
+}
+
+/// What an address answers, less the comments that metrics carry.
+async fn without_comments(url: &str) -> String {
+    let request = reqwest::Client::new().get(url).timeout(Duration::from_secs(2));
+    let answer = match request.send().await {
+        Ok(answer) => answer.text().await,
+        Err(error) => Err(error),
+    };
+    let text = answer.unwrap_or_else(|error| format!("no answer: {error}"));
+    text.lines().filter(|line| !line.starts_with('#') && !line.contains("_bucket{")).collect::<Vec<_>>().join("\n")
 }
 
 fn kinds(list: &'static [(&str, &str, &str)]) -> impl Iterator<Item = GroupVersionKind> {

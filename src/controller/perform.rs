@@ -85,7 +85,9 @@ impl Operator {
                 Err(error) => return Err(error),
             }
         }
-        if !differs(record, &next) {
+        // A new plan says at once how it stands, even if it only waits: `kubectl get cplan` shows its phase.
+        let untold = object.as_ref().is_some_and(|plan| plan.status.is_none());
+        if !differs(record, &next) && !untold {
             return Ok(());
         }
         let plan = match object {

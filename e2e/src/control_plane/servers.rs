@@ -227,7 +227,10 @@ impl Layout {
 }
 
 /// Ports that nobody listens on. All are held until all are chosen, so they differ.
-fn free_ports<const N: usize>() -> std::io::Result<[u16; N]> {
+///
+/// # Errors
+/// When there are none.
+pub fn free_ports<const N: usize>() -> std::io::Result<[u16; N]> {
     let mut listeners = Vec::with_capacity(N);
     let mut ports = [0; N];
     for port in &mut ports {

@@ -1,35 +1,67 @@
-//! End-to-end scenarios on a real Kubernetes control plane (`miyako_e2e::control_plane`).
+//! End-to-end scenarios on a real Kubernetes control plane (`miyako_e2e::control_plane`). They run one after the other
+//! on one stand; `cargo test --package miyako-e2e --test control_plane moves::` runs one file's.
 
+mod admission;
+mod approval;
+mod charts;
 mod conformance;
 mod crds;
+mod failures;
 mod fit;
 mod kubevirt;
+mod leftovers;
+mod moves;
 mod nodes;
 mod verdicts;
+mod world;
 
 use miyako_e2e::driver::{Scenario, run};
 use std::path::Path;
 use std::process::ExitCode;
 
+/// Scenarios by the paths of their functions.
+macro_rules! scenarios {
+    ($($path:path),* $(,)?) => {
+        vec![$(Scenario::new(stringify!($path), $path)),*]
+    };
+}
+
 fn main() -> ExitCode {
+    if let Some(folder) = std::env::var_os(leftovers::KILLED_RUN) {
+        return leftovers::be_killed(&folder);
+    }
     run(
         Path::new(env!("CARGO_TARGET_TMPDIR")),
-        vec![
-            Scenario::new("crds_of_kubevirt_are_served", crds::kubevirts_are_served),
-            Scenario::new("crds_of_ours_are_served", crds::ours_are_served),
-            Scenario::new("the_simulated_api_server_conforms", conformance::the_simulated_api_server_conforms),
-            Scenario::new("good_resources_are_taken", verdicts::good_resources_are_taken),
-            Scenario::new("bad_resources_are_refused", verdicts::bad_resources_are_refused),
-            Scenario::new("nodes_run_what_the_scheduler_places", nodes::run_what_the_scheduler_places),
-            Scenario::new("fit_answers_as_the_scheduler_does", fit::answers_as_the_scheduler_does),
-            Scenario::new("kubevirt_moves_a_vm", kubevirt::moves_a_vm),
-            Scenario::new("kubevirt_guards_a_vmi", kubevirt::guards_a_vmi),
-            Scenario::new("kubevirt_gives_up_a_target_without_room", kubevirt::gives_up_a_target_without_room),
-            Scenario::new(
-                "kubevirt_turns_an_eviction_into_an_evacuation",
-                kubevirt::turns_an_eviction_into_an_evacuation,
-            ),
-            Scenario::new("nodes_fall_silent_and_wake", nodes::fall_silent_and_wake),
+        scenarios![
+            crds::kubevirts_are_served,
+            crds::ours_are_served,
+            conformance::the_simulated_api_server_conforms,
+            verdicts::good_resources_are_taken,
+            verdicts::bad_resources_are_refused,
+            verdicts::lint_says_the_same,
+            nodes::run_what_the_scheduler_places,
+            nodes::fall_silent_and_wake,
+            leftovers::killed_run_leaves_nothing,
+            fit::answers_as_the_scheduler_does,
+            kubevirt::moves_a_vm,
+            kubevirt::guards_a_vmi,
+            kubevirt::gives_up_a_target_without_room,
+            kubevirt::turns_an_eviction_into_an_evacuation,
+            charts::install_again_changes_nothing,
+            charts::uninstall_leaves_nothing,
+            charts::crds_come_and_go,
+            admission::operator_and_vmis,
+            admission::operator_and_migrations,
+            admission::operator_and_migration_policies,
+            admission::agents_and_node_powers,
+            admission::people_and_plans,
+            moves::overload_and_back,
+            approval::approve,
+            approval::supersede_and_expire,
+            failures::leader_is_killed,
+            failures::leader_freezes,
+            failures::api_server_restarts,
+            failures::evacuation_goes_first,
         ],
     )
 }

@@ -2,6 +2,8 @@
 //! the file's first line names.
 
 use anyhow::{Context as _, ensure};
+use miyako::lint;
+use miyako::lint::{Finding, Severity};
 use miyako_e2e::control_plane::objects::{texts, try_create};
 use miyako_e2e::scene::Scene;
 use miyako_e2e::tools::workspace_root;
@@ -50,6 +52,42 @@ fn names(refusal: &kube::Error, field: &str) -> bool {
     let causes = status.details.iter().flat_map(|details| &details.causes);
     causes.into_iter().any(|cause| cause.field == field)
         || status.message.contains(&format!("unknown field \"{field}\""))
+}
+
+/// `miyako lint` says the same offline: an error at each field that the API server names, in its words.
+pub(crate) async fn lint_says_the_same(scene: Arc<Scene>) -> anyhow::Result<()> {
+    scene.install_our_crds().await?;
+    let server = lint::apiserver::ApiServer::new();
+    let mut wrong = Vec::new();
+    for (name, text) in files("bad")?.into_iter().chain(files("good")?) {
+        for document in texts(&text) {
+            let mut input = lint::input::Input::default();
+            input.add(&name, document);
+            let report = lint::judge(&server, &input);
+            let found: Vec<_> = report.findings.iter().filter(|one| one.severity == Severity::Error).collect();
+            let verdict = try_create(&scene.admin(), document).await?;
+            if verdict.is_ok() != found.is_empty() {
+                wrong.push(format!("{name}: the API server says {verdict:?}, lint {found:?}"));
+            }
+            let Err(kube::Error::Api(status)) = verdict else { continue };
+            // The API server lists so many of an object's errors and no more; which ones, it leaves to chance.
+            if found.iter().any(|one| one.problem.ends_with("more errors")) {
+                continue;
+            }
+            for cause in status.details.iter().flat_map(|details| &details.causes) {
+                // Not an error of the object: CEL rules look only at what the schema takes.
+                if cause.message.contains("some validation rules were not checked") {
+                    continue;
+                }
+                let same = |one: &&&Finding| one.field == cause.field && cause.message.contains(&one.problem);
+                if found.iter().find(same).is_none() {
+                    wrong.push(format!("{name}: the API server says {cause:?}, lint {found:?}"));
+                }
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "lint and the API server differ:\n{}", wrong.join("\n"));
+    Ok(())
 }
 
 /// Name and text of the fixtures of one folder, in order.
