@@ -122,7 +122,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     let options = Options { seed: args.seed, ..Options::default() };
     let operator =
         Operator::new(actor, observer, store.clone(), leadership.clone(), metrics.clone(), clock.clone(), options);
-    let view = operator.view();
+    let (view, onlookers) = (operator.view(), operator.onlookers());
 
     let wire = listen("wire-listen", args.wire_listen).await?;
     let http = listen("http-listen", args.http_listen).await?;
@@ -162,7 +162,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
                 tracing::error!(error = crate::error_chain(&error), "the agents' endpoint ended");
             }
         }
-        ended = web::serve(http, web::Site { metrics, view, ready: Arc::new(ready) }) => {
+        ended = web::serve(http, web::Site { metrics, view, onlookers, ready: Arc::new(ready), speed: None }) => {
             if let Err(error) = ended {
                 tracing::error!(%error, "the web server ended");
             }

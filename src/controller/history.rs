@@ -169,19 +169,12 @@ impl Chronicle {
     }
 
     fn gather(&mut self, report: &Report, snapshot: &Snapshot, policies: &Policies, now: Timestamp) {
-        for (name, node) in report.nodes.iter().filter(|(_, node)| node.policy.is_some()) {
-            let power = node.class.as_ref().and_then(|class| policies.classes.get(class)).map(|class| class.power);
-            let (Some(power), Some(seen)) = (power, snapshot.nodes.get(name)) else { continue };
-            let latest = snapshot.load.nodes.get(name).and_then(|load| load.latest());
-            let capacity = seen.allocatable.cpu.cores().value();
-            let load = latest.map_or(0.0, |used| if capacity > 0.0 { used.value() / capacity } else { 0.0 });
-            let awake = power.awake(load);
-            let sleeps = node.can_sleep() || seen.power == PowerState::Suspended;
-            self.gathering.never_sleeping += awake;
-            self.gathering.if_empty_slept += if sleeps { f64::from(power.asleep) } else { awake };
-            self.gathering.can_sleep += if node.can_sleep() { 1.0 } else { 0.0 };
-            self.gathering.overloaded += if is_overloaded(node) { 1.0 } else { 0.0 };
-        }
+        let draw = Draw::of(report, snapshot, policies);
+        self.gathering.never_sleeping += draw.never_sleeping;
+        self.gathering.if_empty_slept += draw.if_empty_slept;
+        let ruled = || report.nodes.values().filter(|node| node.policy.is_some());
+        self.gathering.can_sleep += ruled().filter(|node| node.can_sleep()).count() as f64;
+        self.gathering.overloaded += ruled().filter(|node| is_overloaded(node)).count() as f64;
         self.passes += 1;
         if now.since(*self.since.get_or_insert(now)) < EVERY {
             return;
@@ -205,8 +198,36 @@ impl Chronicle {
     }
 }
 
+/// What the ruled nodes draw, modelled: linear in each node's load (Reactive Consolidation, evaluation).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Draw {
+    /// Watts if no node ever slept.
+    pub never_sleeping: f64,
+    /// Watts if every node that could sleep did.
+    pub if_empty_slept: f64,
+}
+
+impl Draw {
+    pub(super) fn of(report: &Report, snapshot: &Snapshot, policies: &Policies) -> Self {
+        let mut draw = Self::default();
+        for (name, node) in report.nodes.iter().filter(|(_, node)| node.policy.is_some()) {
+            let class = node.class.as_ref().and_then(|class| policies.classes.get(class));
+            let (Some(class), Some(seen)) = (class, snapshot.nodes.get(name)) else { continue };
+            let latest = snapshot.load.nodes.get(name).and_then(|load| load.latest());
+            let capacity = seen.allocatable.cpu.cores().value();
+            let load = latest.map_or(0.0, |used| if capacity > 0.0 { used.value() / capacity } else { 0.0 });
+            let awake = class.power.awake(load);
+            let sleeps = node.can_sleep() || seen.power == PowerState::Suspended;
+            draw.never_sleeping += awake;
+            draw.if_empty_slept += if sleeps { f64::from(class.power.asleep) } else { awake };
+        }
+        draw
+    }
+}
+
 /// Beyond its threshold, whatever is done about it.
-fn is_overloaded(node: &NodeReport) -> bool {
+pub(super) fn is_overloaded(node: &NodeReport) -> bool {
     matches!(
         node.verdict,
         NodeVerdict::Settling { .. }

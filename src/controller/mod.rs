@@ -7,12 +7,14 @@ mod lease;
 mod metrics;
 mod pass;
 mod perform;
+mod picture;
 mod status;
 mod tell;
 
-pub use history::{History, Move, MoveKind, Point};
+pub use history::{Draw, History, Move, MoveKind, Point};
 pub use lease::{Candidate, Leadership, LeaseTimes};
 pub use metrics::Metrics;
+pub use picture::{ConditionPicture, NodePicture, Onlooker, Onlookers, Picture, PolicyPicture, VmPicture};
 pub use status::LoadView;
 mod operator;
 pub use operator::{Operator, Options, View};

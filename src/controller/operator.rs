@@ -3,6 +3,7 @@
 use super::history::{Chronicle, History};
 use super::pass::{self, Known, Thoughts};
 use super::perform::Written;
+use super::picture::{Onlookers, Picture};
 use super::status::{self, LoadView};
 use super::{Leadership, Metrics};
 use crate::act::{Actor, Fence, merge_conditions, same_but_for_times};
@@ -12,7 +13,7 @@ use crate::observe::{Kind, Observer};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use miyako_api::consolidation_policy::ConsolidationPolicyStatus;
 use miyako_api::node_power_class::NodePowerClassStatus;
-use miyako_core::model::{ClassName, Name, PolicyName, Span, Timestamp};
+use miyako_core::model::{ClassName, Name, Policy, PolicyName, Span, Timestamp};
 use miyako_core::plan::Report;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,6 +58,8 @@ pub struct View {
     pub report: Report,
     /// What was done lately.
     pub history: Arc<History>,
+    /// The cluster itself, while somebody looks.
+    pub picture: Option<Arc<Picture>>,
 }
 
 /// Old plans are deleted a few at a time: that is never urgent.
@@ -82,6 +85,7 @@ pub struct Operator {
     classes_said: BTreeMap<ClassName, Said<NodePowerClassStatus>>,
     view: watch::Sender<Arc<View>>,
     chronicle: Chronicle,
+    onlookers: Onlookers,
     led: bool,
 }
 
@@ -109,6 +113,7 @@ impl Operator {
             classes_said: BTreeMap::new(),
             view: watch::Sender::new(Arc::default()),
             chronicle: Chronicle::default(),
+            onlookers: Onlookers::default(),
             led: false,
         }
     }
@@ -117,6 +122,12 @@ impl Operator {
     #[must_use]
     pub fn view(&self) -> watch::Receiver<Arc<View>> {
         self.view.subscribe()
+    }
+
+    /// Who looks at the pictures in its views: without onlookers there are none.
+    #[must_use]
+    pub fn onlookers(&self) -> Onlookers {
+        self.onlookers.clone()
     }
 
     /// Passes until it is dropped. A pass that takes long delays the next one; none is made up for.
@@ -146,6 +157,13 @@ impl Operator {
         let thoughts = self.think(now);
         let (snapshot, policies) = self.observer.snapshot();
         self.chronicle.note(&thoughts, snapshot, policies, now);
+        let picture = (self.onlookers.count() > 0).then(|| {
+            let said = |policy: &Policy| {
+                let said = self.policies_said.get(&policy.name);
+                said.map(|said| said.status.conditions.clone()).unwrap_or_default()
+            };
+            Arc::new(Picture::of(snapshot, policies, &thoughts.report, now, said))
+        });
         self.return_load(now);
         self.metrics.decision.observe(began.elapsed().as_secs_f64());
         self.metrics.leading.set(i64::from(leading));
@@ -162,7 +180,8 @@ impl Operator {
         }
         let incomplete = self.observer.snapshot().0.incomplete.clone();
         let history = self.chronicle.history();
-        self.view.send_replace(Arc::new(View { at: now, leading, incomplete, report: thoughts.report, history }));
+        let report = thoughts.report;
+        self.view.send_replace(Arc::new(View { at: now, leading, incomplete, report, history, picture }));
         self.metrics.tick.observe(began.elapsed().as_secs_f64());
     }
 

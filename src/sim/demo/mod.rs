@@ -1,5 +1,6 @@
 //! `miyako demo`: the real operator in a simulated cluster, with a page, or headless with a summary.
 
+mod live;
 mod scenario;
 mod summary;
 #[cfg(test)]
@@ -8,8 +9,10 @@ mod tests;
 pub use scenario::scenario;
 
 use super::simulation::{Simulation, SimulationError};
+use crate::web::Speed;
 use clap::{Args, ValueEnum};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use summary::{Summary, Tally};
 
@@ -21,8 +24,8 @@ const OVERLOAD: f64 = 0.9;
 /// Flags of `miyako demo`.
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
-    /// Run so much simulated time without a page, as fast as it goes, and print a summary: 10m, 2h, 1d.
-    #[arg(long, value_name = "TIME", value_parser = duration, required = true)]
+    /// Run so much simulated time (90s, 10m, 2h, 1d) without a page, as fast as it goes, and print a summary.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<u64>,
     /// Everything random follows from it: the same seed gives the same run.
     #[arg(long, default_value_t = 1)]
@@ -30,6 +33,12 @@ pub struct DemoArgs {
     /// How the summary of a run with --duration is written.
     #[arg(long, value_enum, default_value_t = Output::Table, requires = "duration")]
     pub output: Output,
+    /// Simulated seconds in a real one, 0 to 3600; 0 stands still. The page can change it.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(0..=i64::from(Speed::MOST)), conflicts_with = "duration")]
+    pub speed: u32,
+    /// Where the page is served.
+    #[arg(long, default_value = "127.0.0.1:8088", value_name = "ADDRESS:PORT", conflicts_with = "duration")]
+    pub listen: SocketAddr,
 }
 
 /// How a summary is written.
@@ -58,8 +67,23 @@ pub enum DemoError {
     /// A stand-in lost sight of the cluster.
     #[error("the simulated cluster does not answer")]
     Cluster(#[from] kube::Error),
-    /// The summary can't be written.
-    #[error("cannot write the summary")]
+    /// The page's address is taken.
+    #[error("cannot listen on {address}; is another demo there? Choose another address with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The web server.
+    #[error("the web server ended")]
+    Serve(#[source] std::io::Error),
+    /// Signals.
+    #[error("cannot listen for signals")]
+    Signal(#[source] std::io::Error),
+    /// Standard output is closed.
+    #[error("cannot write to standard output")]
     Write(#[from] std::io::Error),
     /// The summary can't be rendered: a mistake of ours.
     #[error("cannot render the summary as JSON")]
@@ -75,7 +99,7 @@ pub enum DemoError {
 /// See [`DemoError`].
 pub fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<ExitCode, DemoError> {
     let Some(seconds) = args.duration else {
-        return Ok(ExitCode::SUCCESS);
+        return live::run(args, out);
     };
     let summary = headless(seconds, args.seed)?;
     match args.output {

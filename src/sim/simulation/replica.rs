@@ -2,7 +2,7 @@
 
 use crate::act::Actor;
 use crate::clock::Clock;
-use crate::controller::{Candidate, Leadership, LeaseTimes, Metrics, Operator, Options, View};
+use crate::controller::{Candidate, Leadership, LeaseTimes, Metrics, Onlookers, Operator, Options, View};
 use crate::observe::load::SharedLoadStore;
 use crate::observe::{Observer, Settings};
 use crate::sim::workload::Feeder;
@@ -21,6 +21,8 @@ pub struct Replica {
     feeder: Feeder,
     /// What its last pass saw and thought.
     pub view: watch::Receiver<Arc<View>>,
+    /// Who looks at the pictures in its views.
+    pub onlookers: Onlookers,
     /// Its metrics.
     pub metrics: Metrics,
     _tasks: JoinSet<()>,
@@ -44,11 +46,11 @@ impl Replica {
         let actor = Actor::new(client, leadership.clone(), clock.clone(), name);
         let options = Options { seed, ..Options::default() };
         let operator = Operator::new(actor, observer, store.clone(), leadership, metrics.clone(), clock, options);
-        let view = operator.view();
+        let (view, onlookers) = (operator.view(), operator.onlookers());
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { candidate.run().await });
         tasks.spawn(operator.run());
-        Ok(Self { store, feeder, view, metrics, _tasks: tasks })
+        Ok(Self { store, feeder, view, onlookers, metrics, _tasks: tasks })
     }
 
     /// What feeds it.
