@@ -9,8 +9,9 @@ mod tests;
 pub use scenario::scenario;
 
 use super::simulation::{Simulation, SimulationError};
+use crate::command::output::{self, Output};
 use crate::web::Speed;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -39,17 +40,6 @@ pub struct DemoArgs {
     /// Where the page is served.
     #[arg(long, default_value = "127.0.0.1:8088", value_name = "ADDRESS:PORT", conflicts_with = "duration")]
     pub listen: SocketAddr,
-}
-
-/// How a summary is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
-    /// For programs and people.
-    Yaml,
 }
 
 /// Why the demo could not run.
@@ -85,12 +75,6 @@ pub enum DemoError {
     /// Standard output is closed.
     #[error("cannot write to standard output")]
     Write(#[from] std::io::Error),
-    /// The summary can't be rendered: a mistake of ours.
-    #[error("cannot render the summary as JSON")]
-    Json(#[from] serde_json::Error),
-    /// The summary can't be rendered: a mistake of ours.
-    #[error("cannot render the summary as YAML")]
-    Yaml(#[from] serde_yaml::Error),
 }
 
 /// Runs the demo. A headless run fails (exit code 1) if a safety rule was broken.
@@ -102,11 +86,7 @@ pub fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<ExitCode, DemoError> 
         return live::run(args, out);
     };
     let summary = headless(seconds, args.seed)?;
-    match args.output {
-        Output::Table => write!(out, "{}", summary.table())?,
-        Output::Json => writeln!(out, "{}", serde_json::to_string_pretty(&summary)?)?,
-        Output::Yaml => write!(out, "{}", serde_yaml::to_string(&summary)?)?,
-    }
+    output::print(&summary, args.output, out)?;
     Ok(if summary.is_safe() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -7,7 +7,7 @@ use crate::sim::workload::Measured;
 use miyako_core::model::{MigrationMode, Role};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt;
 
 /// Sums that grow second by second.
 #[derive(Debug, Clone, Default)]
@@ -118,40 +118,37 @@ impl Summary {
     pub(super) fn is_safe(&self) -> bool {
         self.broken_rules.is_empty()
     }
+}
 
-    /// For people.
-    pub(super) fn table(&self) -> String {
-        let mut text = String::new();
-        let mut row = |name: &str, value: String| {
-            // Writing into a String cannot fail.
-            let _ = writeln!(text, "{name:<28} {value}");
-        };
-        row("Simulated", format!("{} of {} nodes and {} VMs", time(self.simulated_seconds), self.nodes, self.vms));
-        row("Seed", self.seed.to_string());
-        row("Decisions", self.decisions.to_string());
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut row = |name: &str, value: String| writeln!(f, "{name:<28} {value}");
+        row("Simulated", format!("{} of {} nodes and {} VMs", time(self.simulated_seconds), self.nodes, self.vms))?;
+        row("Seed", self.seed.to_string())?;
+        row("Decisions", self.decisions.to_string())?;
         row(
             "Migrations asked for",
             format!("{} (at most {} of one VM)", self.migrations_asked_for, self.most_moves_of_one_vm),
-        );
+        )?;
         for Migrations { kind, count } in &self.migrations {
             let mode = match kind.mode {
                 MigrationMode::PostCopy => "post-copy",
                 MigrationMode::PreCopy => "pre-copy",
             };
-            row(&format!("  {} by {mode}, {}", kind.reason, kind.outcome), count.to_string());
+            row(&format!("  {} by {mode}, {}", kind.reason, kind.outcome), count.to_string())?;
         }
-        row("Overload", format!("{} node-seconds", self.overload_seconds));
-        row("CPU wanted and not given", format!("{:.2} core-hours", self.missing_core_hours));
+        row("Overload", format!("{} node-seconds", self.overload_seconds))?;
+        row("CPU wanted and not given", format!("{:.2} core-hours", self.missing_core_hours))?;
         let could_sleep =
             format!("{:.2} node-hours, {:.1} % of all", self.could_sleep_node_hours, self.could_sleep_percent);
-        row("Nodes that could sleep", could_sleep);
+        row("Nodes that could sleep", could_sleep)?;
         let writes: u64 = self.operator_writes.values().sum();
-        row("Requests of the operator", format!("{writes} writes, {} reads", self.operator_reads));
-        row("Broken safety rules", self.broken_rules.len().to_string());
+        row("Requests of the operator", format!("{writes} writes, {} reads", self.operator_reads))?;
+        row("Broken safety rules", self.broken_rules.len().to_string())?;
         for broken in &self.broken_rules {
-            row("", broken.clone());
+            row("", broken.clone())?;
         }
-        text
+        Ok(())
     }
 }
 

@@ -17,6 +17,9 @@ fn a_headless_run_moves_vms_safely_and_comes_out_the_same_each_time() {
     assert_eq!(summary["brokenRules"], serde_json::json!([]));
     assert_eq!((&summary["nodes"], &summary["vms"]), (&20.into(), &150.into()));
     assert!(summary["migrationsAskedFor"].as_u64() > Some(0), "nothing to see: {first}");
+    let ended = summary["migrations"].as_array().unwrap().iter().map(|kind| kind["count"].as_u64().unwrap());
+    let ended: u64 = ended.sum();
+    assert!((1..=summary["migrationsAskedFor"].as_u64().unwrap()).contains(&ended), "{first}");
     assert!(summary["couldSleepPercent"].as_f64() > Some(10.0), "{first}");
     assert_eq!(told(&args), first);
 }

@@ -58,7 +58,7 @@ for (const [role, title, note] of GROUPS) {
 function nodeOf(node) {
   let known = nodes.get(node.name);
   if (known && known.role === node.role) return known;
-  if (known) known.element.remove();
+  known?.element.remove();
   const element = make("div", "node");
   const button = make("button", "node-name");
   button.type = "button";
@@ -75,12 +75,23 @@ function nodeOf(node) {
   list.addEventListener("keydown", walk);
   const rest = make("span", "rest");
   element.append(button, list);
-  known = { element, button, meter, fill, load, list, rest, role: node.role, threshold: null };
+  known = { element, button, label, meter, fill, load, list, rest, role: node.role, threshold: null };
   nodes.set(node.name, known);
   const group = groups.get(node.role || "None");
   group.element.hidden = false;
   group.list.append(element);
+  shorten(node.role);
   return known;
+}
+
+/** What all names of a group begin with is said once too often: columns are narrow. */
+function shorten(role) {
+  const names = [...nodes].filter(([, known]) => known.role === role).map(([name]) => name);
+  let common = names.length > 1 ? names[0].search(/[^-.]*$/) : 0;
+  while (common > 0 && !names.every((name) => name.startsWith(names[0].slice(0, common)) && name.length > common)) {
+    common = names[0].slice(0, common - 1).search(/[^-.]*$/);
+  }
+  for (const name of names) say(nodes.get(name).label, name.slice(common));
 }
 
 /** Arrow keys go from tile to tile; only one tile of a node is in the tab order. */
