@@ -10,6 +10,7 @@ pub mod clock;
 pub mod command;
 pub mod controller;
 pub mod crds;
+pub mod explain;
 pub mod lint;
 pub mod observe;
 pub mod sim;

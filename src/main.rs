@@ -2,6 +2,8 @@
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use miyako::command::approve::{self, ApproveArgs};
+use miyako::command::explain::{self, ExplainArgs};
 use miyako::command::operator::{self, OperatorArgs};
 use miyako::command::switches::{self, ResumeArgs, Switch, SwitchOnArgs};
 use miyako::crds::{self, CrdsArgs};
@@ -28,6 +30,10 @@ enum Command {
     Crds(CrdsArgs),
     /// Judge policies and node classes in files before they reach a cluster, as the API server and the operator would.
     Lint(LintArgs),
+    /// Tell why a VM, node or policy is where and how it is, what was considered, and what would change it.
+    Explain(ExplainArgs),
+    /// Let plans of policies in mode Recommend be carried out, in your own name.
+    Approve(ApproveArgs),
     /// Stop: no new move and no suspend until `miyako resume`. For doubts, audits, incidents.
     Pause(SwitchOnArgs),
     /// Keep every node awake and every VM in its place until `miyako resume`. For upgrades of the cluster.
@@ -53,6 +59,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Lint(args) => {
             return Ok(ExitCode::from(lint::run(&args, &mut stdin().lock(), &mut stdout().lock())?.exit_code()));
         }
+        Command::Explain(args) => runtime()?.block_on(explain::run(&args, &mut stdout()))?,
+        Command::Approve(args) => runtime()?.block_on(approve::run(&args, &mut stdout()))?,
         Command::Pause(args) => runtime()?.block_on(switches::run_on(Switch::Pause, &args, &mut stdout()))?,
         Command::Hold(args) => runtime()?.block_on(switches::run_on(Switch::Hold, &args, &mut stdout()))?,
         Command::Resume(args) => runtime()?.block_on(switches::run_resume(&args, &mut stdout()))?,

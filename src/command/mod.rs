@@ -1,6 +1,8 @@
 //! What the `miyako` program can be asked to do: flags and wiring, nothing else.
 
+pub mod approve;
 pub mod cluster;
+pub mod explain;
 pub mod operator;
 pub mod output;
 pub mod prometheus;

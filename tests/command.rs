@@ -1,0 +1,171 @@
+//! The command line in a simulated world: switches stop the operator and let it go on, plans are approved, and
+//! explanations tell what happened, all by the API server alone.
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::PostParams;
+use miyako::clock::SimClock;
+use miyako::command::explain::{ExplainError, explain};
+use miyako::command::switches::{Switch, resume, turn_on};
+use miyako::command::{approve, switches::SwitchError};
+use miyako::explain::Explanation;
+use miyako::sim::simulation::{Scenario, Simulation};
+use miyako_core::model::VmKey;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where the simulation's operators are installed.
+const NAMESPACE: &str = "default";
+
+async fn run(world: &mut Simulation, seconds: u32) {
+    for _ in 0..seconds {
+        world.second().await.expect("the stand-ins see the cluster");
+    }
+}
+
+/// Six idle VMs on one shared node; from second 60 to 180 one of them is busy.
+async fn figure_6(mode: &str) -> Simulation {
+    let mut scenario = Scenario::reactive_cloud_figure_6(1);
+    for object in scenario.objects.iter_mut().filter(|object| object["kind"] == "ConsolidationPolicy") {
+        object["spec"]["mode"] = json!(mode);
+    }
+    let mut world = Simulation::begin(scenario).await.expect("the scenario is possible");
+    // As the chart makes it.
+    let map = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "miyako-switches", "labels": {"app.kubernetes.io/name": "miyako"}},
+    });
+    let map: ConfigMap = serde_json::from_value(map).unwrap();
+    maps(&world).create(&PostParams::default(), &map).await.unwrap();
+    world.start_operator("operator-0").expect("metrics register");
+    world
+}
+
+fn maps(world: &Simulation) -> Api<ConfigMap> {
+    Api::namespaced(world.world.admin.clone(), NAMESPACE)
+}
+
+fn node_of(world: &Simulation, vm: &str) -> String {
+    world.placement()[&VmKey::new("vms", vm)].clone()
+}
+
+async fn told(world: &Simulation, what: &str) -> Result<Explanation, ExplainError> {
+    let words: Vec<String> = what.split_whitespace().map(str::to_owned).collect();
+    let clock = Arc::new(SimClock::starting_at(world.now()));
+    explain(&world.world.admin, NAMESPACE, clock, &words, Duration::from_secs(5)).await
+}
+
+/// Compares a text with the one on file, but for times and plans' digests. `MIYAKO_WRITE_GOLDENS=1` writes the file.
+fn golden(name: &str, explanation: &Explanation) {
+    let text = explanation.to_string();
+    let text = regex::Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ").unwrap().replace_all(&text, "TIME");
+    let text = regex::Regex::new(r"plan pack-\w+").unwrap().replace_all(&text, "plan pack-DIGEST");
+    let path = format!("{}/tests/explain/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("MIYAKO_WRITE_GOLDENS").is_some() {
+        std::fs::write(&path, text.as_bytes()).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, expected, "{path}; if it is better so, run with MIYAKO_WRITE_GOLDENS=1");
+}
+
+async fn stops_and_goes_on(switch: Switch) {
+    let mut world = figure_6("Automatic").await;
+    let admin = world.world.admin.clone();
+    run(&mut world, 30).await;
+    let first = turn_on(&admin, NAMESPACE, switch, "ana", "audit").await.unwrap();
+    assert!(first.changed && first.before.is_empty());
+    let again = turn_on(&admin, NAMESPACE, switch, "ana", "audit").await.unwrap();
+    assert!(!again.changed, "turning it on twice writes once");
+    run(&mut world, 70).await;
+    assert!(world.migrations_asked_for().is_empty(), "{:?}", world.migrations_asked_for());
+    let stays = told(&world, "vm vms/vm0").await.unwrap();
+    assert!(stays.to_string().contains("ana: audit"), "{stays}");
+    assert_eq!(stays.would_change.as_deref().map(|change| change.contains("miyako resume")), Some(true), "{stays}");
+
+    let resumed = resume(&admin, NAMESPACE).await.unwrap();
+    assert_eq!((resumed.changed, resumed.before.len(), resumed.now.len()), (true, 1, 0));
+    let map = maps(&world).get("miyako-switches").await.unwrap();
+    assert_eq!(map.metadata.labels.unwrap()["app.kubernetes.io/name"], "miyako", "the chart's labels stay");
+    assert!(!resume(&admin, NAMESPACE).await.unwrap().changed);
+    run(&mut world, 40).await;
+    assert!(node_of(&world, "vm0").starts_with("dedicated"), "{:?}", world.placement());
+    assert_eq!(world.broken_rules(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pause_stops_moves_and_resume_lets_them_go_on() {
+    stops_and_goes_on(Switch::Pause).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn hold_stops_moves_and_resume_lets_them_go_on() {
+    stops_and_goes_on(Switch::Hold).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn switches_without_miyako_or_without_a_reason_are_refused() {
+    let world = figure_6("Automatic").await;
+    let admin = world.world.admin.clone();
+    let elsewhere = turn_on(&admin, "vms", Switch::Pause, "ana", "audit").await;
+    assert!(matches!(elsewhere, Err(SwitchError::Missing { .. })), "{elsewhere:?}");
+    let silent = turn_on(&admin, NAMESPACE, Switch::Hold, "ana", "  ").await;
+    assert!(matches!(silent, Err(SwitchError::Reason { .. })), "{silent:?}");
+    assert!(maps(&world).get("miyako-switches").await.unwrap().data.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn explanations_tell_what_moved_and_what_stays() {
+    let mut world = figure_6("Automatic").await;
+    run(&mut world, 110).await;
+    assert!(node_of(&world, "vm0").starts_with("dedicated"), "{:?}", world.placement());
+    golden("moved-vm", &told(&world, "vm vms/vm0").await.unwrap());
+    golden("staying-vm", &told(&world, "vm5").await.unwrap());
+    golden("shared-node", &told(&world, "node shared-0").await.unwrap());
+    golden("policy", &told(&world, "pack").await.unwrap());
+    golden("overview", &told(&world, "").await.unwrap());
+    let nothing = told(&world, "vm vms/vm99").await;
+    assert!(matches!(nothing, Err(ExplainError::Nothing(_))), "{nothing:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_of_two_things_is_ambiguous_and_an_unreadable_cluster_is_said_so() {
+    let mut world = figure_6("Off").await;
+    let spec = miyako::sim::kubevirt::create::VmSpec::new("vms", "pack", 1, miyako_core::model::Bytes::gib(1));
+    world.world.add_vm(&spec, "dedicated-4").await.unwrap();
+    run(&mut world, 2).await;
+    let ambiguous = told(&world, "pack").await;
+    let Err(ExplainError::Ambiguous { meanings, .. }) = ambiguous else { panic!("{ambiguous:?}") };
+    assert_eq!(meanings, ["policy pack", "vm vms/pack"]);
+    let crashed = world.world.server.client("bob");
+    world.world.server.crash("bob");
+    let clock = Arc::new(SimClock::starting_at(world.now()));
+    let unread = explain(&crashed, NAMESPACE, clock, &[], Duration::from_secs(5)).await;
+    let Err(ExplainError::Unread { missing }) = unread else { panic!("{unread:?}") };
+    assert!(missing.contains("Node"), "{missing}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_approved_plan_is_carried_out_and_can_t_be_approved_again() {
+    let mut world = figure_6("Recommend").await;
+    let alice = world.world.server.client("alice");
+    run(&mut world, 80).await;
+    let plans = approve::waiting(&alice, Some("pack")).await.unwrap();
+    assert_eq!(plans.len(), 1, "one wish, one plan");
+    let waits = told(&world, "vm vms/vm0").await.unwrap();
+    assert_eq!(waits.would_change.as_deref().map(|change| change.contains("miyako approve")), Some(true), "{waits}");
+    assert!(approve::waiting(&alice, Some("other")).await.unwrap().is_empty());
+
+    let approvals = approve::approve(&alice, "alice", plans.clone()).await;
+    assert!(approvals.plans[0].approved, "{approvals}");
+    assert!(approvals.to_string().contains("moves vms/vm0 from shared-0 to dedicated-"), "{approvals}");
+    run(&mut world, 40).await;
+    assert!(node_of(&world, "vm0").starts_with("dedicated"), "{:?}", world.placement());
+
+    let plans: Api<miyako_api::ConsolidationPlan> = Api::all(alice.clone());
+    let over = plans.get(&approvals.plans[0].plan).await.unwrap();
+    let again = approve::approve(&alice, "bob", vec![over]).await;
+    assert!(!again.plans[0].approved);
+    assert!(again.to_string().contains("carried out already"), "{again}");
+}
