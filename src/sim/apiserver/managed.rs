@@ -13,13 +13,14 @@ use super::{
     events,
     metadata::{metadata_mut, text},
     registry::Resource,
+    shape::{check_namespace, decode, name_mismatch},
     store::State,
-    write::{Call, Written, check_namespace, decode, name_mismatch},
+    write::{Call, Written},
 };
 use field_set::FieldSet;
 use kube_cel::Validator;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 use types::Type;
 
 /// Who wrote, how, and through which door. Appliers are told apart by name and door alone, so that an apply of a newer
@@ -184,56 +185,58 @@ fn same_metadata(a: &Value, b: &Value) -> bool {
         && a.iter().filter(|(name, _)| *name != "managedFields").all(|(name, value)| b.get(name) == Some(value))
 }
 
-/// Takes fields that changed from everybody but `writer`; without `force`, gives the conflicts instead.
-fn take_over(
-    of: Type<'_>,
-    old: &Value,
-    new: &Value,
-    ignored: &FieldSet,
-    managers: &mut Managers,
-    writer: &ManagerId,
-    force: bool,
-) -> Result<typed::Comparison, BTreeMap<ManagerId, FieldSet>> {
-    let mut comparison = typed::compare(of, old, new);
-    for set in [&mut comparison.added, &mut comparison.modified, &mut comparison.removed] {
-        *set = set.without_trees(ignored);
-    }
-    let changed = comparison.modified.union(&comparison.added);
-    let mut conflicts = BTreeMap::new();
-    for (id, managed) in managers.iter().filter(|(id, _)| *id != writer) {
-        let lost = managed.fields.intersection(&changed);
-        if !lost.is_empty() {
-            conflicts.insert(id.clone(), lost);
+/// What differs between two objects, less what the door cannot change.
+fn changes(resource: &Resource, subresource: &str, old: &Value, new: &Value) -> typed::Comparison {
+    let ignored = reset_fields(resource, subresource);
+    let mut comparison = typed::compare(Type::of(resource), old, new);
+    if !ignored.is_empty() {
+        for set in [&mut comparison.added, &mut comparison.modified, &mut comparison.removed] {
+            *set = set.without_trees(&ignored);
         }
     }
-    if !force && !conflicts.is_empty() {
-        return Err(conflicts);
-    }
+    comparison
+}
+
+/// Which managers but `writer` own something that was added or modified.
+fn conflicts_of(
+    managers: &Managers,
+    comparison: &typed::Comparison,
+    writer: &ManagerId,
+) -> BTreeMap<ManagerId, FieldSet> {
+    let changed = comparison.modified.union(&comparison.added);
+    let others = managers.iter().filter(|(id, _)| *id != writer);
+    let lost = others.map(|(id, managed)| (id.clone(), managed.fields.intersection(&changed)));
+    lost.filter(|(_, lost)| !lost.is_empty()).collect()
+}
+
+/// Takes fields that changed from everybody but `writer`.
+fn take_over(
+    managers: &mut Managers,
+    comparison: &typed::Comparison,
+    conflicts: &BTreeMap<ManagerId, FieldSet>,
+    writer: &ManagerId,
+) {
     for (id, managed) in managers.iter_mut().filter(|(id, _)| *id != writer) {
         if let Some(lost) = conflicts.get(id) {
             managed.fields = managed.fields.difference(lost);
         }
-        managed.fields = managed.fields.difference(&comparison.removed);
+        if !comparison.removed.is_empty() {
+            managed.fields = managed.fields.difference(&comparison.removed);
+        }
     }
     managers.retain(|_, managed| !managed.fields.is_empty());
-    Ok(comparison)
 }
 
-/// The managers after somebody made `new` out of `old`.
+/// The managers after somebody made one object out of another.
 fn after_update(
     resource: &Resource,
-    subresource: &str,
     mut managers: Managers,
-    old: &Value,
-    new: &Value,
+    comparison: &typed::Comparison,
     writer: &ManagerId,
     now: &str,
 ) -> Managers {
-    let ignored = reset_fields(resource, subresource);
-    // The writer's earlier fields stay out of sight: it loses none to itself.
-    let Ok(comparison) = take_over(Type::of(resource), old, new, &ignored, &mut managers, writer, true) else {
-        return managers;
-    };
+    let conflicts = conflicts_of(&managers, comparison, writer);
+    take_over(&mut managers, comparison, &conflicts, writer);
     let fields = comparison.modified.union(&comparison.added).difference(&never_owned());
     if !fields.is_empty() {
         let api_version = resource.api_version();
@@ -250,6 +253,36 @@ fn after_update(
     }
     managers.retain(|_, managed| !managed.fields.is_empty());
     managers
+}
+
+/// The usual case, without decoding anybody's fields: somebody changes again what is its own already.
+/// `None` where anybody's fields change.
+fn same_owners(managed: &Value, comparison: &typed::Comparison, writer: &ManagerId, now: &str) -> Option<Value> {
+    let touched = comparison.modified.union(&comparison.added).union(&comparison.removed).difference(&never_owned());
+    if touched.is_empty() {
+        return Some(managed.clone());
+    }
+    let entries = managed.as_array()?;
+    let is_writers = |entry: &Value| {
+        entry["manager"] == writer.name
+            && entry["operation"] == writer.operation
+            && entry["apiVersion"] == writer.api_version
+            && entry["subresource"].as_str().unwrap_or_default() == writer.subresource
+    };
+    let at = entries.iter().position(is_writers)?;
+    let stays = comparison.removed.is_empty() && touched.is_within(&entries[at]["fieldsV1"]);
+    let alone = !entries.iter().enumerate().any(|(other, entry)| other != at && touched.overlaps(&entry["fieldsV1"]));
+    if !stays || !alone {
+        return None;
+    }
+    let mut entries = entries.clone();
+    entries[at]["time"] = now.into();
+    // They stand in the order of their times.
+    let key = |entry: &Value, field: &str| entry[field].as_str().unwrap_or_default().to_owned();
+    entries.sort_by_cached_key(|entry| {
+        ["operation", "time", "manager", "apiVersion", "subresource"].map(|field| key(entry, field))
+    });
+    Some(Value::Array(entries))
 }
 
 /// What an apply removes: what its manager applied last time, not now, and nobody else has.
@@ -308,8 +341,12 @@ fn conflict_error(managers: &Managers, conflicts: &BTreeMap<ManagerId, FieldSet>
 
 /// The object as the path's resource shows it: Events have two faces, and fields are owned under the names of the one
 /// that was written to.
-fn faced(call: &Call, object: Value) -> Value {
-    if call.face.group == call.resource.group { object } else { events::to_events_group(&object) }
+fn faced<'a>(call: &Call, object: &'a Value) -> Cow<'a, Value> {
+    if call.face.group == call.resource.group {
+        Cow::Borrowed(object)
+    } else {
+        Cow::Owned(events::to_events_group(object))
+    }
 }
 
 fn writer_of(call: &Call, operation: &str) -> ManagerId {
@@ -324,17 +361,23 @@ fn writer_of(call: &Call, operation: &str) -> ManagerId {
 impl State {
     /// `managedFields` of a new object.
     pub(crate) fn managed_after_create(&self, call: &Call, object: &Value) -> Option<Value> {
-        let (managers, now) = (decode_managers(object), self.now_text());
-        let (nothing, object) = (builtin::zero(&call.face), faced(call, bare(object)));
-        let writer = writer_of(call, UPDATE);
-        encode_managers(&after_update(&call.face, &call.subresource, managers, &nothing, &object, &writer, &now))
+        let managers = decode_managers(object);
+        let comparison = changes(&call.face, &call.subresource, &builtin::zero(&call.face), &faced(call, object));
+        encode_managers(&after_update(&call.face, managers, &comparison, &writer_of(call, UPDATE), &self.now_text()))
     }
 
     /// `managedFields` after an update or a patch.
     pub(crate) fn managed_after_update(&self, call: &Call, old: &Value, object: &Value) -> Option<Value> {
-        let given = object["metadata"]["managedFields"].as_array();
+        let (kept, given) = (&old["metadata"]["managedFields"], &object["metadata"]["managedFields"]);
         let asks_for_reset =
-            given.is_some_and(|list| matches!(list.as_slice(), [Value::Object(only)] if only.is_empty()));
+            given.as_array().is_some_and(|list| matches!(list.as_slice(), [Value::Object(only)] if only.is_empty()));
+        let (writer, now) = (writer_of(call, UPDATE), self.now_text());
+        let comparison = changes(&call.face, &call.subresource, &faced(call, old), &faced(call, object));
+        if given == kept
+            && let Some(same) = same_owners(kept, &comparison, &writer, &now)
+        {
+            return (!same.is_null()).then_some(same);
+        }
         let mut managers = if asks_for_reset { Managers::new() } else { decode_managers(object) };
         if managers.is_empty() && !asks_for_reset {
             managers = decode_managers(old);
@@ -343,9 +386,7 @@ impl State {
             // Nobody's fields were known: none are counted from here on, until somebody applies.
             return None;
         }
-        let (old, object, now) = (faced(call, bare(old)), faced(call, bare(object)), self.now_text());
-        let writer = writer_of(call, UPDATE);
-        encode_managers(&after_update(&call.face, &call.subresource, managers, &old, &object, &writer, &now))
+        encode_managers(&after_update(&call.face, managers, &comparison, &writer, &now))
     }
 
     /// Server-side apply.
@@ -385,8 +426,8 @@ impl State {
         let mut managers = live.as_ref().map(|live| decode_managers(&live.value)).unwrap_or_default();
         if managers.is_empty() && live.is_some() {
             let first = ManagerId { name: BEFORE_FIRST_APPLY.into(), ..writer_of(call, UPDATE) };
-            managers =
-                after_update(resource, &call.subresource, managers, &builtin::zero(resource), &old, &first, &now);
+            let comparison = changes(resource, &call.subresource, &builtin::zero(resource), &old);
+            managers = after_update(resource, managers, &comparison, &first, &now);
         }
         let writer = writer_of(call, APPLY);
         let ignored = reset_fields(resource, &call.subresource);
@@ -398,8 +439,12 @@ impl State {
         managers.insert(writer.clone(), Managed { api_version: resource.api_version(), time, fields });
         let merged = typed::merge(of, &old, &config);
         let object = prune(of, merged, &managers, &last);
-        take_over(of, &old, &object, &ignored, &mut managers, &writer, call.options.force)
-            .map_err(|conflicts| conflict_error(&managers, &conflicts))?;
+        let comparison = changes(resource, &call.subresource, &old, &object);
+        let conflicts = conflicts_of(&managers, &comparison, &writer);
+        if !call.options.force && !conflicts.is_empty() {
+            return Err(conflict_error(&managers, &conflicts));
+        }
+        take_over(&mut managers, &comparison, &conflicts, &writer);
         if let Some(managed) = managers.get_mut(&writer) {
             managed.fields = managed.fields.difference(&never_owned());
         }

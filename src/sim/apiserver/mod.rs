@@ -35,6 +35,7 @@ mod schema;
 mod selectors;
 mod server;
 mod service;
+mod shape;
 mod signal;
 mod store;
 mod watch;

@@ -238,7 +238,7 @@ impl Edge {
                 Ok(shown(written.code, &written.object, written.changed))
             }
             Verb::Delete => {
-                let mut options = if body.is_empty() { Value::Null } else { parse_body(body)? };
+                let mut options = parse_options(body)?;
                 if let (Some(policy), true) = (query.get("propagationPolicy"), options["propagationPolicy"].is_null()) {
                     options["propagationPolicy"] = policy.as_str().into();
                 }
@@ -248,7 +248,7 @@ impl Edge {
             }
             Verb::DeleteCollection => {
                 let page = state.list(&resource, &call.namespace, query, View::Full)?;
-                let options = if body.is_empty() { Value::Null } else { parse_body(body)? };
+                let options = parse_options(body)?;
                 let list: Value = serde_json::from_slice(&page.body).map_err(ApiError::internal)?;
                 let mut changed = false;
                 for item in list["items"].as_array().into_iter().flatten() {
@@ -289,6 +289,14 @@ fn check_subresource(resource: &Resource, name: &str, subresource: &str) -> Resu
         true => Ok(()),
         false if resource.custom => Err(ApiError::not_found(resource, name)),
         false => Err(ApiError::unknown_path()),
+    }
+}
+
+/// The options of a delete, which may be left out.
+fn parse_options(body: &Bytes) -> Result<Value, ApiError> {
+    match if body.is_empty() { Value::Null } else { parse_body(body)? } {
+        options @ (Value::Null | Value::Object(_)) => Ok(options),
+        _ => Err(ApiError::bad_request("the DeleteOptions are no object")),
     }
 }
 

@@ -84,8 +84,8 @@ impl Collection {
     }
 }
 
-/// All objects of a resource as they were at some version.
-type Snapshot = Arc<Vec<Arc<Stored>>>;
+/// All objects that one paged list shows.
+pub(crate) type Snapshot = Arc<Vec<Arc<Stored>>>;
 
 /// Everything the server remembers.
 pub(crate) struct State {
@@ -99,6 +99,7 @@ pub(crate) struct State {
     collections: BTreeMap<String, Collection>,
     /// Which objects name an owner: owner's uid → (storage, key).
     dependents: BTreeMap<String, BTreeSet<(String, Key)>>,
+    /// What paged lists have still to show: storage, version, objects.
     snapshots: VecDeque<(String, u64, Snapshot)>,
     rng: ChaCha8Rng,
 }
@@ -230,7 +231,7 @@ impl State {
     }
 
     /// Keeps what a paged list has still to show.
-    pub(crate) fn keep_snapshot(&mut self, storage: &str, version: u64, objects: Arc<Vec<Arc<Stored>>>) {
+    pub(crate) fn keep_snapshot(&mut self, storage: &str, version: u64, objects: Snapshot) {
         if self.snapshots.iter().any(|(of, at, _)| of == storage && *at == version) {
             return;
         }
@@ -240,7 +241,7 @@ impl State {
         self.snapshots.push_back((storage.to_owned(), version, objects));
     }
 
-    pub(crate) fn snapshot(&self, storage: &str, version: u64) -> Option<Arc<Vec<Arc<Stored>>>> {
+    pub(crate) fn snapshot(&self, storage: &str, version: u64) -> Option<Snapshot> {
         self.snapshots.iter().find(|(of, at, _)| of == storage && *at == version).map(|(_, _, objects)| objects.clone())
     }
 

@@ -3,6 +3,7 @@
 mod apply;
 mod conformance;
 mod faults;
+mod hostile;
 mod watches;
 mod writes;
 

@@ -8,6 +8,10 @@ use super::{
     patch::{self, PatchKind},
     registry::{Generation, Resource},
     request::WriteOptions,
+    shape::{
+        check_namespace, count_generation, decode, immutable_faults, keep_other_part, name_mismatch, refuse_unknown,
+        reset_on_create, tidy,
+    },
     store::{Key, State, Stored},
 };
 use kube_cel::Validator;
@@ -74,8 +78,9 @@ impl State {
         refuse_unknown(call, &unknown)?;
         let managed = managed.or_else(|| self.managed_after_create(call, &object));
         builtin::admit(resource, &mut object);
-        self.mutate(call, &key, Operation::Create, None, &mut object)?;
-        tidy(resource, &mut object);
+        if self.mutate(call, &key, Operation::Create, None, &mut object)? {
+            tidy(resource, &mut object);
+        }
         let fields = metadata_mut(&mut object);
         for gone in [
             "deletionTimestamp",
@@ -192,10 +197,12 @@ impl State {
         refuse_unknown(call, &unknown)?;
         let managed = managed.or_else(|| self.managed_after_update(call, &old.value, &object));
         metadata::keep_server_owned(&mut object, &old.value);
-        self.mutate(call, &key, Operation::Update, Some(&old.value), &mut object)?;
+        let hooked = self.mutate(call, &key, Operation::Update, Some(&old.value), &mut object)?;
         keep_other_part(resource, &call.subresource, &mut object, &old.value);
-        tidy(resource, &mut object);
-        metadata::keep_server_owned(&mut object, &old.value);
+        if hooked {
+            tidy(resource, &mut object);
+            metadata::keep_server_owned(&mut object, &old.value);
+        }
         let fields = metadata_mut(&mut object);
         fields.insert("resourceVersion".into(), text(&old.value, "resourceVersion").into());
         count_generation(resource, &mut object, &old.value);
@@ -314,6 +321,7 @@ impl State {
         }
     }
 
+    /// Lets the hooks change the object; whether there was any that wanted to see it.
     fn mutate(
         &self,
         call: &Call,
@@ -321,12 +329,14 @@ impl State {
         operation: Operation,
         old: Option<&Value>,
         object: &mut Value,
-    ) -> Result<(), ApiError> {
+    ) -> Result<bool, ApiError> {
         let review = self.review(call, key, operation, old);
+        let mut hooked = false;
         for hook in self.admission.iter().filter(|hook| hook.handles(&review)) {
             hook.mutate(&review, object)?;
+            hooked = true;
         }
-        Ok(())
+        Ok(hooked)
     }
 
     /// Asks all hooks for their judgement.
@@ -358,166 +368,4 @@ impl State {
             cluster: ClusterView { state: self },
         }
     }
-}
-
-pub(crate) fn name_mismatch(name: &str, wanted: &str) -> ApiError {
-    ApiError::bad_request(format!("the name of the object ({name}) does not match the name on the URL ({wanted})"))
-}
-
-/// Checks that a body is of the resource's kind.
-pub(crate) fn decode(resource: &Resource, mut body: Value) -> Result<Value, ApiError> {
-    let Value::Object(fields) = &mut body else {
-        return Err(ApiError::bad_request("the object provided is unrecognized (must be of type JSON object)"));
-    };
-    let (kind, api_version) = (resource.kind.as_str(), resource.api_version());
-    if resource.custom && fields.get("kind").and_then(Value::as_str).unwrap_or_default().is_empty() {
-        return Err(ApiError::bad_request(format!("Object 'Kind' is missing in '{body}'")));
-    }
-    fields.entry("kind").or_insert_with(|| kind.into());
-    fields.entry("apiVersion").or_insert_with(|| api_version.clone().into());
-    if fields["apiVersion"] != api_version.as_str() {
-        let given = fields["apiVersion"].as_str().unwrap_or_default();
-        return Err(ApiError::bad_request(format!(
-            "the API version in the data ({given}) does not match the expected API version ({api_version})"
-        )));
-    }
-    if fields["kind"] != kind {
-        let given = fields["kind"].as_str().unwrap_or_default();
-        if resource.custom {
-            let name = fields.get("metadata").map_or("", |metadata| metadata["name"].as_str().unwrap_or_default());
-            return Err(ApiError::wrong_kind(resource, name, given));
-        }
-        return Err(ApiError::bad_request(format!(
-            "{given} in version {:?} cannot be handled as a {kind}: no kind {given:?} is registered for version {api_version:?}",
-            resource.version
-        )));
-    }
-    metadata_mut(&mut body);
-    Ok(body)
-}
-
-pub(crate) fn check_namespace(call: &Call, object: &mut Value) -> Result<(), ApiError> {
-    let given = text(object, "namespace").to_owned();
-    if given.is_empty() && call.resource.namespaced {
-        metadata_mut(object).insert("namespace".into(), call.namespace.clone().into());
-    } else if given != call.namespace {
-        return Err(ApiError::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
-    Ok(())
-}
-
-/// What a create may not set.
-fn reset_on_create(resource: &Resource, object: &mut Value) {
-    if resource.status
-        && resource.custom
-        && let Value::Object(fields) = object
-    {
-        fields.shift_remove("status");
-    }
-    builtin::reset_on_create(resource, object);
-}
-
-/// Prunes and fills in defaults; gives the paths of unknown fields.
-fn tidy(resource: &Resource, object: &mut Value) -> Vec<String> {
-    match &resource.schema {
-        Some(schema) => {
-            let unknown = schema.prune(object);
-            schema.apply_defaults(object);
-            unknown
-        }
-        None => {
-            builtin::apply_defaults(resource, object);
-            vec![]
-        }
-    }
-}
-
-fn refuse_unknown(call: &Call, unknown: &[String]) -> Result<(), ApiError> {
-    if !call.options.strict || unknown.is_empty() {
-        return Ok(());
-    }
-    let (resource, fields) =
-        (&call.resource, unknown.iter().map(|path| format!("unknown field {path:?}")).collect::<Vec<_>>());
-    Err(ApiError::bad_request(format!(
-        "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",
-        resource.kind,
-        resource.version,
-        resource.kind,
-        fields.join(", ")
-    )))
-}
-
-/// A write to the object leaves `status` as it is, one to `status` leaves the rest.
-fn keep_other_part(resource: &Resource, subresource: &str, object: &mut Value, old: &Value) {
-    if !resource.status {
-        return;
-    }
-    let Value::Object(fields) = object else { return };
-    if subresource != "status" {
-        match old.get("status") {
-            Some(status) => fields.insert("status".into(), status.clone()),
-            None => fields.shift_remove("status"),
-        };
-        return;
-    }
-    let Value::Object(old) = old else { return };
-    // Built-in types let a status update change labels and annotations too (the kubelet does); custom ones do not.
-    fields.retain(|name, _| name == "status" || old.contains_key(name));
-    for (name, value) in old {
-        if name != "status" && (resource.custom || name != "metadata") {
-            fields.insert(name.clone(), value.clone());
-        }
-    }
-}
-
-fn count_generation(resource: &Resource, object: &mut Value, old: &Value) {
-    let changed = match resource.generation {
-        Generation::None => return,
-        Generation::Spec => object.get("spec") != old.get("spec"),
-        Generation::Custom => {
-            let counted = |value: &Value| -> Value {
-                let mut fields = value.as_object().cloned().unwrap_or_default();
-                fields.shift_remove("metadata");
-                if resource.status {
-                    fields.shift_remove("status");
-                }
-                Value::Object(fields)
-            };
-            counted(object) != counted(old)
-        }
-    };
-    let generation = old["metadata"]["generation"].as_i64().unwrap_or(1) + i64::from(changed);
-    metadata_mut(object).insert("generation".into(), generation.into());
-}
-
-fn immutable_faults(object: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors = vec![];
-    for field in ["name", "namespace", "uid"] {
-        let (new, old) = (&object["metadata"][field], &old["metadata"][field]);
-        if new != old {
-            errors.push(FieldError::invalid(format!("metadata.{field}"), new, "field is immutable"));
-        }
-    }
-    // A finalizer may leave a deleted object but none may join it.
-    if !old["metadata"]["deletionTimestamp"].is_null() {
-        let list = |value: &Value| value["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
-        let before = list(old);
-        let new: Vec<String> = list(object)
-            .iter()
-            .filter(|item| !before.contains(item))
-            .filter_map(Value::as_str)
-            .map(|text| format!("{text:?}"))
-            .collect();
-        if !new.is_empty() {
-            let what = "no new finalizers can be added if the object is being deleted, found new finalizers";
-            errors
-                .push(FieldError::forbidden("metadata.finalizers", &format!("{what} []string{{{}}}", new.join(", "))));
-        }
-    }
-    // The real server judges metadata twice, once for all types and once for each.
-    let again = errors.clone();
-    errors.extend(again);
-    errors
 }

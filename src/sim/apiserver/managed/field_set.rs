@@ -90,6 +90,22 @@ impl FieldSet {
         Self { entries: left }
     }
 
+    /// Whether `fields`, a set in the form of `FieldsV1`, has any path of this one.
+    pub(crate) fn overlaps(&self, fields: &Value) -> bool {
+        self.entries.iter().any(|(step, entry)| {
+            let Some(theirs) = fields.get(step) else { return false };
+            (entry.member && is_member(theirs)) || entry.below.overlaps(theirs)
+        })
+    }
+
+    /// Whether `fields`, a set in the form of `FieldsV1`, has every path of this one.
+    pub(crate) fn is_within(&self, fields: &Value) -> bool {
+        self.entries.iter().all(|(step, entry)| {
+            let theirs = fields.get(step);
+            theirs.is_some_and(|theirs| (!entry.member || is_member(theirs)) && entry.below.is_within(theirs))
+        })
+    }
+
     /// All paths, as error messages write them.
     pub(crate) fn paths(&self) -> Vec<String> {
         let mut paths = vec![];
@@ -125,12 +141,15 @@ impl FieldSet {
     pub(crate) fn decode(fields: &Value) -> Self {
         let mut entries = BTreeMap::new();
         for (step, inner) in fields.as_object().into_iter().flatten().filter(|(step, _)| *step != ".") {
-            let below = Self::decode(inner);
-            let member = below.is_empty() || inner.get(".").is_some();
-            entries.insert(step.clone(), Entry { member, below });
+            entries.insert(step.clone(), Entry { member: is_member(inner), below: Self::decode(inner) });
         }
         Self { entries }
     }
+}
+
+/// Whether a path that ends in this entry of a `FieldsV1` is in the set.
+fn is_member(entry: &Value) -> bool {
+    entry.as_object().is_none_or(|inner| inner.is_empty() || inner.contains_key("."))
 }
 
 /// A step as `fieldpath.PathElement` prints it: `.name`, `[key="value"]`, `[="value"]`.

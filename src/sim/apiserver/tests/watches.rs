@@ -75,3 +75,37 @@ async fn a_lagging_watch_shows_the_past() {
     assert!(matches!(events.next().await, Some(Ok(WatchEvent::Added(_)))));
     assert_eq!(start.elapsed(), Duration::from_secs(7));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_can_be_cut_and_expire() {
+    let server = server();
+    let pods: Api<Pod> = Api::default_namespaced(server.client("test"));
+    let mut dropped = pin!(pods.watch(&WatchParams::default(), "0").await.unwrap());
+    server.drop_watches("test");
+    assert!(dropped.next().await.is_none(), "the connection breaks");
+    let mut expired = pin!(pods.watch(&WatchParams::default(), "0").await.unwrap());
+    server.expire_watches("test");
+    assert!(matches!(expired.next().await, Some(Ok(WatchEvent::Error(status))) if status.code == 410));
+    assert!(expired.next().await.is_none());
+    let version = pods.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    server.create("test", pod("a")).unwrap();
+    server.forget_history();
+    let mut late = pin!(pods.watch(&WatchParams::default(), &version).await.unwrap());
+    assert!(matches!(late.next().await, Some(Ok(WatchEvent::Error(status))) if status.code == 410));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bookmarks_tell_the_newest_version_when_nothing_shown_has_changed() {
+    let server = server();
+    let pods: Api<Pod> = Api::default_namespaced(server.client("test"));
+    let params = WatchParams { bookmarks: true, ..WatchParams::default().labels("app=nobody").timeout(100) };
+    let mut events = pin!(pods.watch(&params, "0").await.unwrap());
+    server.create("test", pod("a")).unwrap();
+    let newest = server.view(|view| view.version()).to_string();
+    let bookmark = events.next().await;
+    assert!(
+        matches!(&bookmark, Some(Ok(WatchEvent::Bookmark(bookmark))) if bookmark.metadata.resource_version == newest),
+        "{bookmark:?}"
+    );
+    assert!(events.next().await.is_none(), "timeoutSeconds ends it");
+}
