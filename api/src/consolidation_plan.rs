@@ -122,9 +122,6 @@ pub struct PlanStep {
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub attempt: u32,
-    /// The target sleeps and must be usable before this step begins.
-    #[serde(default)]
-    pub after_wake: bool,
     /// Why, as a name.
     #[schemars(length(min = 1, max = 64))]
     pub reason: String,

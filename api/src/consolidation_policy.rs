@@ -303,9 +303,6 @@ pub struct Migration {
     /// miyako.dev/post-copy=allow; Allow on all but those labelled never. Conservative: OptIn, Reactive: Allow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub post_copy: Option<PostCopyUse>,
-    /// Miyako's MigrationPolicies go before a user's own where both match a VM.
-    #[serde(rename = "override", default)]
-    pub override_user_policies: bool,
 }
 
 /// How VMs are moved.

@@ -78,7 +78,6 @@ fn step_object(step: &Step, load: &LoadTable) -> Option<PlanStep> {
         migration_mode: None,
         migration_name: None,
         attempt: 0,
-        after_wake: false,
         reason: String::new(),
         message: String::new(),
         source_load_percent: None,

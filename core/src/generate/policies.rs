@@ -62,7 +62,6 @@ fn policy(pool: &str, dice: &mut Dice) -> Policy {
         stay_within: if dice.percent(30) { vec!["topology.kubernetes.io/zone".into()] } else { Vec::new() },
         migration: *dice.pick(&[MigrationChoice::Auto, MigrationChoice::PostCopy, MigrationChoice::PreCopy]),
         post_copy: *dice.pick(&[PostCopyUse::Never, PostCopyUse::OptIn, PostCopyUse::Allow]),
-        override_user_policies: false,
         budgets: Budgets {
             moves_per_vm_per_day: 4,
             concurrent: dice.percent(20).then_some(2),

@@ -150,8 +150,6 @@ pub struct Policy {
     pub migration: MigrationChoice,
     /// Whether post-copy may be used.
     pub post_copy: PostCopyUse,
-    /// Our MigrationPolicies go before a user's own.
-    pub override_user_policies: bool,
     /// How much it may disturb.
     pub budgets: Budgets,
     /// Dedicated nodes kept awake and empty in advance (Reactive Cloud §5.3).

@@ -42,7 +42,6 @@ impl World {
             stay_within: vec![],
             migration: MigrationChoice::Auto,
             post_copy: PostCopyUse::Allow,
-            override_user_policies: false,
             budgets: Budgets {
                 moves_per_vm_per_day: 10,
                 concurrent: None,

@@ -65,7 +65,6 @@ pub fn resolve(name: &str, spec: &ConsolidationPolicySpec) -> Converted<Resolved
             api::MigrationChoice::PreCopy => MigrationChoice::PreCopy,
         },
         post_copy: post_copy(&spec.migration, profile, &mut problems),
-        override_user_policies: spec.migration.override_user_policies,
         budgets: budgets(&spec.budgets, profile, &mut problems),
         spare_dedicated: spec.spare.dedicated_nodes,
         keep_awake_failures: spec.keep_awake.failures,

@@ -58,7 +58,6 @@ fn policy(name: &str, classes: &[&str]) -> Policy {
         stay_within: Vec::new(),
         migration: MigrationChoice::Auto,
         post_copy: PostCopyUse::Allow,
-        override_user_policies: false,
         budgets: Budgets {
             moves_per_vm_per_day: 4,
             concurrent: None,
