@@ -39,7 +39,7 @@ impl Demo {
     }
 }
 
-const LIVE: &str = "document.getElementById('link').className === 'link live'";
+const LIVE: &str = "document.getElementById('link')?.className === 'link live'";
 
 #[tokio::test]
 async fn the_page_shows_the_cluster_follows_it_and_explains_it() -> Result<()> {
