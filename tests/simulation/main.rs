@@ -2,6 +2,7 @@
 
 mod budget;
 mod crashes;
+mod faults;
 mod switches;
 
 use miyako::sim::kubevirt::create::VmSpec;
