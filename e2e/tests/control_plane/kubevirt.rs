@@ -136,16 +136,17 @@ pub(crate) async fn gives_up_a_target_without_room(scene: Arc<Scene>) -> anyhow:
     wait_for_node(&scene, "b").await
 }
 
-/// An eviction is answered with 429 and becomes an evacuation; it succeeds once the VM is elsewhere.
+/// An eviction is answered with 429 and becomes an evacuation.
 pub(crate) async fn turns_an_eviction_into_an_evacuation(scene: Arc<Scene>) -> anyhow::Result<()> {
     let vmi = begin(&scene).await?;
     let pods: Api<Pod> = Api::namespaced(scene.admin(), scene.namespace());
     let launchers =
         ListParams::default().labels(&format!("{CREATED_BY}={}", vmi.uid().context("a VMI without a uid")?));
     let launcher = pods.list(&launchers).await?.items.into_iter().next().context("no launcher")?;
-    // The client tries again while the answer is 429, as `kubectl drain` does, until the launcher has ended.
-    pods.evict(&launcher.name_any(), &EvictParams::default()).await?;
+    // The client tries again while the answer is 429, as `kubectl drain` does, with ever longer pauses.
+    let eviction = tokio::spawn(async move { pods.evict(&launcher.name_any(), &EvictParams::default()).await });
     wait_for_node(&scene, "b").await?;
+    eviction.abort();
     let evacuations = migrations(&scene).list(&ListParams::default()).await?.items;
     ensure!(
         evacuations.iter().any(|migration| migration.annotations().contains_key(EVACUATION_MIGRATION)),

@@ -56,6 +56,7 @@ fn main() -> ExitCode {
             admission::agents_and_node_powers,
             admission::people_and_plans,
             moves::overload_and_back,
+            moves::quiet_cluster_costs_little,
             approval::approve,
             approval::supersede_and_expire,
             failures::leader_is_killed,

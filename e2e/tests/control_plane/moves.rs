@@ -9,6 +9,7 @@ use miyako_api::ConsolidationPolicy;
 use miyako_api::consolidation_plan::PlanPhase;
 use miyako_api::kubevirt::VirtualMachineInstanceMigration;
 use miyako_api::names::{kubevirt::MIGRATION_FINALIZER, ours, reason};
+use miyako_e2e::installation::OPERATOR;
 use miyako_e2e::scene::Scene;
 use miyako_e2e::wait::{Look, until};
 use serde_json::json;
@@ -46,6 +47,36 @@ pub(crate) async fn overload_and_back(scene: Arc<Scene>) -> anyhow::Result<()> {
     .await?;
     world.wait_for_plan(PlanPhase::Succeeded, |plan| plan.spec.created_for.starts_with("Idle")).await?;
     world.nothing_was_forbidden(&scene)
+}
+
+/// While nothing happens the operator asks the API server for next to nothing: its lease, and now and then a status.
+pub(crate) async fn quiet_cluster_costs_little(scene: Arc<Scene>) -> anyhow::Result<()> {
+    const WATCHED_FOR: Duration = Duration::from_secs(30);
+    let world = World::begin(&scene, 1).await?;
+    world.apply_policy(json!({ "mode": "Automatic" })).await?;
+    world.calm();
+    ready(&world).await?;
+    // What the beginning costs is another matter.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let before = scene.stand().audit()?.len();
+    tokio::time::sleep(WATCHED_FOR).await;
+    let log = scene.stand().audit()?;
+    let (mut renewals, mut writes, mut reads) = (0, Vec::new(), Vec::new());
+    for request in log.of(scene.namespace(), OPERATOR, before) {
+        let lease = request.object_ref.as_ref().is_some_and(|object| object.resource.as_deref() == Some("leases"));
+        match (lease, request.writes()) {
+            (true, _) => renewals += 1,
+            (false, true) => writes.push((&request.verb, &request.uri)),
+            // A watch is logged when it ends, every five to ten minutes.
+            (false, false) if request.verb == "watch" => {}
+            (false, false) => reads.push((&request.verb, &request.uri)),
+        }
+    }
+    print!("{renewals} of the lease, {} writes, {} reads in {WATCHED_FOR:?}; ", writes.len(), reads.len());
+    ensure!(renewals <= 14, "the lease costs {renewals} requests in {WATCHED_FOR:?}");
+    ensure!(writes.len() <= 4, "writes for nothing: {writes:?}");
+    ensure!(reads.len() <= 2, "reads for nothing: {reads:?}");
+    Ok(())
 }
 
 fn is_ours(migration: &VirtualMachineInstanceMigration) -> anyhow::Result<()> {
