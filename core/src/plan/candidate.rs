@@ -1,13 +1,14 @@
 //! Whether one VM may be moved at all (`DESIGN.md` §4, rule 2).
 
 use super::StayReason;
+use super::draft::Guest;
 use crate::model::{Policy, Snapshot, Span, Timestamp, Vm, VmActivity};
 
 /// Whether a VM that `policy` rules may be moved now; its load is looked at later.
 ///
 /// # Errors
 /// The reason why it stays, the most lasting first.
-pub(super) fn movable(vm: &Vm, policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Result<(), StayReason> {
+pub(super) fn movable(vm: &Guest<'_>, policy: &Policy, now: Timestamp) -> Result<(), StayReason> {
     if vm.marks.never_consolidate {
         return Err(StayReason::OptedOut);
     }
@@ -44,7 +45,7 @@ pub(super) fn movable(vm: &Vm, policy: &Policy, snapshot: &Snapshot, now: Timest
             }
         }
     }
-    let moves = snapshot.history.of(&vm.uid);
+    let moves = vm.moves;
     if let Some((moves, until)) = moves.and_then(|moves| Some((moves, moves.back_off_until()?)))
         && now < until
     {

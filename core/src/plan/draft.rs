@@ -7,11 +7,33 @@ use super::{
 };
 use crate::fit::{Candidate, NodeIndex, Occupancy};
 use crate::model::{
-    Cores, MigrationChoice, MigrationMode, Node, NodeClass, NodeName, PlanName, PlanRecord, Policies, Policy,
-    PolicyName, PostCopyMark, PostCopyUse, PowerState, RecordedStep, Role, Snapshot, StepOutcome, Timestamp, Vm, VmKey,
-    WindowAverage,
+    Cores, LoadHistory, MigrationChoice, MigrationMode, Node, NodeClass, NodeName, PlanName, PlanRecord, Policies,
+    Policy, PolicyName, PostCopyMark, PostCopyUse, PowerState, RecordedStep, Role, Snapshot, StepOutcome, Timestamp,
+    Uid, Vm, VmKey, VmMoves, WindowAverage,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::ops::Deref;
+
+/// A VM with what belongs to it: joined once, because looking it up costs more than most questions about it.
+#[derive(Clone, Copy)]
+pub(super) struct Guest<'a> {
+    /// Its place in the order of all VMs.
+    number: usize,
+    /// The VM.
+    pub(super) vm: &'a Vm,
+    /// What it used.
+    pub(super) load: Option<&'a LoadHistory>,
+    /// What we did to it lately.
+    pub(super) moves: Option<&'a VmMoves>,
+}
+
+impl Deref for Guest<'_> {
+    type Target = Vm;
+    fn deref(&self) -> &Vm {
+        self.vm
+    }
+}
 
 /// A node with what the decision knows about it so far.
 pub(super) struct Place<'a> {
@@ -19,7 +41,7 @@ pub(super) struct Place<'a> {
     pub(super) class: Option<&'a NodeClass>,
     pub(super) policy: Option<&'a Policy>,
     /// VMs that run here.
-    pub(super) vms: Vec<&'a Vm>,
+    pub(super) vms: Vec<Guest<'a>>,
     /// vCPUs of the VMs here and of those on their way here.
     pub(super) vcpus: u64,
     /// VMs here and on their way here.
@@ -78,6 +100,10 @@ pub(super) struct Draft<'a> {
     pub(super) gates: BTreeMap<&'a PolicyName, Gate>,
     pub(super) plan: Plan,
     pub(super) report: Report,
+    /// VMs that run on no known node.
+    pub(super) homeless: Vec<Guest<'a>>,
+    /// What was said about each VM, in the order of all VMs.
+    verdicts: Vec<Option<VmReport>>,
 }
 
 impl<'a> Draft<'a> {
@@ -97,6 +123,8 @@ impl<'a> Draft<'a> {
             gates: BTreeMap::new(),
             plan: Plan::default(),
             report: Report::default(),
+            homeless: Vec::new(),
+            verdicts: vec![None; snapshot.vms.len()],
         };
         for policy in policies.policies.values() {
             if let Some(gate) = gate::of(policy, snapshot, now) {
@@ -186,10 +214,18 @@ impl<'a> Draft<'a> {
         let longest =
             self.policies.policies.values().map(|policy| policy.thresholds.overload_window).max().unwrap_or_default();
         let index = NodeIndex::new(self.snapshot);
-        let mut on_nodes: Vec<Vec<&'a Vm>> = vec![Vec::new(); self.places.len()];
-        for vm in self.snapshot.vms.values() {
-            if let Some(at) = vm.node.as_ref().and_then(|node| index.get(node)) {
-                on_nodes[at].push(vm);
+        let mut on_nodes: Vec<Vec<Guest<'a>>> = vec![Vec::new(); self.places.len()];
+        // Only ever asked for single entries: nothing depends on its order.
+        let moves: HashMap<&Uid, &VmMoves, BuildHasherDefault<DefaultHasher>> =
+            self.snapshot.history.vms.iter().collect();
+        let mut loads = self.snapshot.load.vms.iter().peekable();
+        for (number, vm) in self.snapshot.vms.values().enumerate() {
+            while loads.next_if(|(key, _)| **key < vm.key).is_some() {}
+            let load = loads.next_if(|(key, _)| **key == vm.key).map(|(_, load)| load);
+            let guest = Guest { number, vm, load, moves: moves.get(&vm.uid).copied() };
+            match vm.node.as_ref().and_then(|node| index.get(node)) {
+                Some(at) => on_nodes[at].push(guest),
+                None => self.homeless.push(guest),
             }
             let Some(last) = &vm.last_migration else { continue };
             let Some(ended) = last.ended.filter(|&ended| self.now.since(ended) <= longest) else { continue };
@@ -274,8 +310,8 @@ impl<'a> Draft<'a> {
     }
 
     /// A VM's average over a window.
-    pub(super) fn vm_load(&self, vm: &VmKey, window: crate::model::Span) -> WindowAverage {
-        self.snapshot.load.vms.get(vm).map_or(WindowAverage::Never, |load| load.average(self.now, window))
+    pub(super) fn vm_load(&self, guest: &Guest<'_>, window: crate::model::Span) -> WindowAverage {
+        guest.load.map_or(WindowAverage::Never, |load| load.average(self.now, window))
     }
 
     /// Whether one more migration of this policy may be started: KubeVirt's slots less what is left to others, and the
@@ -294,10 +330,11 @@ impl<'a> Draft<'a> {
     pub(super) fn go(
         &mut self,
         policy: &'a Policy,
-        vm: &'a Vm,
+        guest: Guest<'a>,
         found: Found,
         reason: MoveReason,
     ) -> Result<(), StayReason> {
+        let vm = guest.vm;
         let Some(source) = vm.node.clone() else { return Err(StayReason::NoNode) };
         match found {
             Found::Awake(_) if !self.has_slot(policy) => Err(StayReason::WaitsForSlot),
@@ -317,7 +354,7 @@ impl<'a> Draft<'a> {
                         reason,
                         users_policy: vm.user_migration_policy.clone(),
                     },
-                    vm,
+                    guest,
                 );
                 Ok(())
             }
@@ -346,7 +383,8 @@ impl<'a> Draft<'a> {
     }
 
     /// Adds a move to the plan and reserves what it takes.
-    fn move_vm(&mut self, step: MigrateStep, vm: &'a Vm) {
+    fn move_vm(&mut self, step: MigrateStep, guest: Guest<'a>) {
+        let vm = guest.vm;
         let (source, target) = (vm.node.as_ref(), self.snapshot.nodes.get(&step.target).map(|node| &node.name));
         self.spoken_for.insert(&vm.key, None);
         self.ours += 1;
@@ -358,18 +396,18 @@ impl<'a> Draft<'a> {
         if let Some(target) = target {
             self.occupancy.place(Candidate::target_of(vm), target);
         }
-        self.say(&vm.key, Some(&step.policy), VmVerdict::Moves { target: step.target.clone(), reason: step.reason });
+        self.say(&guest, Some(&step.policy), VmVerdict::Moves { target: step.target.clone(), reason: step.reason });
         self.plan.steps.push(Step::Migrate(step));
     }
 
     /// Notes why a VM stays.
-    pub(super) fn stays(&mut self, vm: &VmKey, policy: Option<&PolicyName>, reason: StayReason) {
-        self.say(vm, policy, VmVerdict::Stays { reason });
+    pub(super) fn stays(&mut self, guest: &Guest<'_>, policy: Option<&PolicyName>, reason: StayReason) {
+        self.say(guest, policy, VmVerdict::Stays { reason });
     }
 
     /// Notes what becomes of a VM.
-    pub(super) fn say(&mut self, vm: &VmKey, policy: Option<&PolicyName>, verdict: VmVerdict) {
-        self.report.vms.insert(vm.clone(), VmReport { policy: policy.cloned(), verdict });
+    pub(super) fn say(&mut self, guest: &Guest<'_>, policy: Option<&PolicyName>, verdict: VmVerdict) {
+        self.verdicts[guest.number] = Some(VmReport { policy: policy.cloned(), verdict });
     }
 
     /// Notes what was found about a node.
@@ -416,17 +454,21 @@ impl<'a> Draft<'a> {
             policy.can_sleep += u32::from(place.node.power == PowerState::Awake && report.can_sleep());
         }
         let policies = &mut self.report.policies;
-        for policy in self.report.vms.values().filter_map(|vm| vm.policy.as_ref()) {
+        for policy in self.verdicts.iter().flatten().filter_map(|vm| vm.policy.as_ref()) {
             if let Some(policy) = policies.get_mut(policy) {
                 policy.vms += 1;
             }
         }
-        for vm in self.snapshot.vms.values().filter(|vm| vm.unsupported.is_some()) {
-            let policy = self.report.vms.get(&vm.key).and_then(|vm| vm.policy.as_ref());
+        let unsupported = |(vm, _): &(&Vm, _)| vm.unsupported.is_some();
+        for (_, said) in self.snapshot.vms.values().zip(&self.verdicts).filter(unsupported) {
+            let policy = said.as_ref().and_then(|said| said.policy.as_ref());
             if let Some(policy) = policy.and_then(|policy| policies.get_mut(policy)) {
                 policy.unsupported += 1;
             }
         }
+        // In the order of their keys, from which a map is built without looking for places.
+        let said = self.snapshot.vms.keys().zip(self.verdicts);
+        self.report.vms = said.filter_map(|(key, said)| Some((key.clone(), said?))).collect();
         (self.plan, self.report)
     }
 }

@@ -1,15 +1,15 @@
 //! Idling detection: a VM that uses little of its dedicated cores goes back to a shared node that has CPU and memory
 //! for it, first come, first served (Reactive Cloud §3.3.2; Energy §III-C, consolidation phase).
 
-use super::draft::Draft;
+use super::draft::{Draft, Guest};
 use super::{MoveReason, StayReason, candidate, place};
-use crate::model::{Cores, NodeName, Percent, Policy, Role, Timestamp, Vm, WindowAverage};
+use crate::model::{Cores, NodeName, Percent, Policy, Role, Timestamp, WindowAverage};
 
 /// A VM that waits for a place on a shared node: its admission ticket.
 struct Ticket<'a> {
     since: Timestamp,
     ended: Option<Timestamp>,
-    vm: &'a Vm,
+    vm: Guest<'a>,
     policy: &'a Policy,
     cores: Cores,
     load: Percent,
@@ -29,7 +29,7 @@ pub(super) fn bring_back(draft: &mut Draft<'_>) {
                 Err(reason) => reason,
             },
         };
-        draft.stays(&ticket.vm.key, Some(&ticket.policy.name), reason);
+        draft.stays(&ticket.vm, Some(&ticket.policy.name), reason);
     }
 }
 
@@ -43,7 +43,7 @@ fn take_tickets<'a>(draft: &mut Draft<'a>) -> Vec<Ticket<'a>> {
         let measured = place.is_measured().then_some(()).ok_or(StayReason::LoadUnknown { load: place.load });
         let Some(policy) = policy else {
             for vm in vms {
-                draft.stays(&vm.key, None, StayReason::NodeNotRuled);
+                draft.stays(&vm, None, StayReason::NodeNotRuled);
             }
             continue;
         };
@@ -51,34 +51,28 @@ fn take_tickets<'a>(draft: &mut Draft<'a>) -> Vec<Ticket<'a>> {
             continue;
         }
         for vm in draft.keep_selected(vms, policy) {
-            if draft.note_spoken_for(vm, policy) {
+            if draft.note_spoken_for(&vm, policy) {
                 continue;
             }
             match ticket(draft, policy, vm, usable).and_then(|ticket| measured.clone().map(|()| ticket)) {
                 Ok(ticket) => tickets.push(ticket),
-                Err(reason) => draft.stays(&vm.key, Some(&policy.name), reason),
+                Err(reason) => draft.stays(&vm, Some(&policy.name), reason),
             }
         }
     }
-    let homeless: Vec<&'a Vm> = draft
-        .snapshot
-        .vms
-        .values()
-        .filter(|vm| !vm.node.as_ref().is_some_and(|node| draft.places.contains_key(node)))
-        .collect();
-    for vm in homeless {
-        draft.stays(&vm.key, None, StayReason::NoNode);
+    for vm in std::mem::take(&mut draft.homeless) {
+        draft.stays(&vm, None, StayReason::NoNode);
     }
     tickets
 }
 
-fn ticket<'a>(draft: &Draft<'a>, policy: &'a Policy, vm: &'a Vm, usable: bool) -> Result<Ticket<'a>, StayReason> {
-    candidate::movable(vm, policy, draft.snapshot, draft.now)?;
+fn ticket<'a>(draft: &Draft<'a>, policy: &'a Policy, vm: Guest<'a>, usable: bool) -> Result<Ticket<'a>, StayReason> {
+    candidate::movable(&vm, policy, draft.now)?;
     if !usable {
         return Err(StayReason::NodeNotUsable);
     }
     let window = policy.thresholds.idle_window;
-    let load = draft.vm_load(&vm.key, window);
+    let load = draft.vm_load(&vm, window);
     let WindowAverage::Full(cores) = load else { return Err(StayReason::LoadUnknown { load }) };
     let vcpus = Cores::new(f64::from(vm.vcpus)).unwrap_or(Cores::ZERO);
     let load = cores.percent_of(vcpus);
@@ -86,11 +80,10 @@ fn ticket<'a>(draft: &Draft<'a>, policy: &'a Policy, vm: &'a Vm, usable: bool) -
         return Err(StayReason::Active { load });
     }
     let ended = vm.last_migration.as_ref().and_then(|last| last.ended);
-    if !candidate::measured_since_move(vm, window, draft.now) {
+    if !candidate::measured_since_move(vm.vm, window, draft.now) {
         return Err(StayReason::Settling { until: ended.unwrap_or(draft.now) + window });
     }
-    let since = draft.snapshot.load.vms.get(&vm.key);
-    let since = since.and_then(|load| load.below_since(draft.now, window, policy.thresholds.idle.of(vcpus)));
+    let since = vm.load.and_then(|load| load.below_since(draft.now, window, policy.thresholds.idle.of(vcpus)));
     let earliest = ended.map(|ended| ended + policy.thresholds.settle);
     let since = since.unwrap_or(draft.now).max(earliest.unwrap_or_default());
     Ok(Ticket { since, ended, vm, policy, cores, load })
@@ -98,10 +91,10 @@ fn ticket<'a>(draft: &Draft<'a>, policy: &'a Policy, vm: &'a Vm, usable: bool) -
 
 fn admit<'a>(draft: &mut Draft<'a>, ticket: &Ticket<'a>) -> Result<(), StayReason> {
     let Ticket { vm, policy, cores, load, since, .. } = *ticket;
-    draft.may_leave(vm)?;
+    draft.may_leave(vm.vm)?;
     if !draft.has_slot(policy) {
         return Err(StayReason::WaitsForSlot);
     }
-    let found = place::shared(draft, policy, vm, cores)?;
+    let found = place::shared(draft, policy, vm.vm, cores)?;
     draft.go(policy, vm, found, MoveReason::Idle { vm_load: load, threshold: policy.thresholds.idle, since })
 }

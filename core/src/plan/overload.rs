@@ -1,12 +1,16 @@
 //! Overloading detection: when a shared node's average reaches the threshold, its most CPU-consuming VM goes to a
 //! dedicated node (Reactive Cloud §3.3.2; Energy §III-C, distribution phase).
 
-use super::draft::Draft;
+use super::draft::{Draft, Guest};
 use super::{MoveReason, NodeVerdict, StayReason, VmVerdict, candidate, place};
 use crate::model::{Cores, NodeName, Percent, Policy, Role, Vm, VmKey, WindowAverage};
 
 /// A VM below this share of its vCPUs relieves its node of nothing worth a move.
 const LEAST_RELIEF: f64 = 1.0;
+
+/// While the busiest VM is only held up for a while (it settles, backs off or is busy otherwise), one that uses less than
+/// this share of what it uses does not go in its place: it would take a dedicated node and relieve its own of little.
+const WORTH_OVERTAKING: f64 = 0.5;
 
 /// Relieves every overloaded shared node of one VM, and notes why all other VMs on shared nodes stay.
 pub(super) fn relieve<'a>(draft: &mut Draft<'a>) {
@@ -59,43 +63,54 @@ fn place_usable(draft: &Draft<'_>, name: &NodeName) -> bool {
 }
 
 /// Notes for each VM why it stays: what keeps it from moving at all, else `reason`.
-fn all_stay(draft: &mut Draft<'_>, vms: &[&Vm], policy: &Policy, reason: &StayReason) {
+fn all_stay(draft: &mut Draft<'_>, vms: &[Guest<'_>], policy: &Policy, reason: &StayReason) {
     for vm in vms {
         if !draft.note_spoken_for(vm, policy) {
-            let why = candidate::movable(vm, policy, draft.snapshot, draft.now).err();
-            draft.stays(&vm.key, Some(&policy.name), why.unwrap_or_else(|| reason.clone()));
+            let why = candidate::movable(vm, policy, draft.now).err();
+            draft.stays(vm, Some(&policy.name), why.unwrap_or_else(|| reason.clone()));
         }
     }
 }
 
 /// Moves the busiest VM that can be moved.
-fn pop_out<'a>(draft: &mut Draft<'a>, name: &'a NodeName, policy: &'a Policy, vms: &[&'a Vm], load: Percent) {
-    let mut candidates: Vec<(Cores, &'a Vm)> = Vec::new();
+fn pop_out<'a>(draft: &mut Draft<'a>, name: &'a NodeName, policy: &'a Policy, vms: &[Guest<'a>], load: Percent) {
+    let mut candidates: Vec<(Cores, &Guest<'a>)> = Vec::new();
+    let mut held_up: Option<(Cores, &VmKey)> = None;
     for vm in vms {
         if draft.note_spoken_for(vm, policy) {
             continue;
         }
-        if let Err(reason) = candidate::movable(vm, policy, draft.snapshot, draft.now) {
-            draft.stays(&vm.key, Some(&policy.name), reason);
+        if let Err(reason) = candidate::movable(vm, policy, draft.now) {
+            let soon =
+                matches!(reason, StayReason::BackingOff { .. } | StayReason::Settling { .. } | StayReason::Busy { .. });
+            let load = draft.vm_load(vm, policy.thresholds.overload_window).full().filter(|_| soon);
+            if let Some(load) = load.filter(|load| held_up.is_none_or(|(most, _)| *load > most)) {
+                held_up = Some((load, &vm.vm.key));
+            }
+            draft.stays(vm, Some(&policy.name), reason);
             continue;
         }
-        match draft.vm_load(&vm.key, policy.thresholds.overload_window) {
+        match draft.vm_load(vm, policy.thresholds.overload_window) {
             WindowAverage::Full(cores) => candidates.push((cores, vm)),
-            load => draft.stays(&vm.key, Some(&policy.name), StayReason::LoadUnknown { load }),
+            load => draft.stays(vm, Some(&policy.name), StayReason::LoadUnknown { load }),
         }
     }
     candidates.sort_by(|(a, vm), (b, other)| b.value().total_cmp(&a.value()).then_with(|| vm.key.cmp(&other.key)));
     let mut moved: Option<VmKey> = None;
     let mut waits = false;
     for (cores, vm) in candidates {
+        let not_worth_it = held_up.filter(|(most, _)| cores.value() < WORTH_OVERTAKING * most.value());
         let reason = if let Some(first) = &moved {
+            StayReason::NotFirst { first: first.clone() }
+        } else if let Some((_, first)) = not_worth_it {
+            waits = true;
             StayReason::NotFirst { first: first.clone() }
         } else if waits {
             StayReason::NodeSettling
         } else if let Some(gate) = draft.gates.get(&policy.name) {
             StayReason::Gated { gate: gate.clone() }
         } else {
-            match try_to_move(draft, policy, vm, cores, load) {
+            match try_to_move(draft, policy, *vm, cores, load) {
                 Ok(()) => {
                     moved = Some(vm.key.clone());
                     continue;
@@ -110,7 +125,7 @@ fn pop_out<'a>(draft: &mut Draft<'a>, name: &'a NodeName, policy: &'a Policy, vm
                 }
             }
         };
-        draft.stays(&vm.key, Some(&policy.name), reason);
+        draft.stays(vm, Some(&policy.name), reason);
     }
     draft.found(
         name,
@@ -125,7 +140,7 @@ fn pop_out<'a>(draft: &mut Draft<'a>, name: &'a NodeName, policy: &'a Policy, vm
 fn try_to_move<'a>(
     draft: &mut Draft<'a>,
     policy: &'a Policy,
-    vm: &'a Vm,
+    vm: Guest<'a>,
     cores: Cores,
     node_load: Percent,
 ) -> Result<(), StayReason> {
@@ -133,8 +148,8 @@ fn try_to_move<'a>(
     if cores.percent_of(vcpus).value() < LEAST_RELIEF {
         return Err(StayReason::NoRelief);
     }
-    draft.may_leave(vm)?;
-    let found = place::dedicated(draft, policy, vm)?;
+    draft.may_leave(vm.vm)?;
+    let found = place::dedicated(draft, policy, vm.vm)?;
     draft.go(policy, vm, found, MoveReason::Overload { node_load, threshold: policy.thresholds.overload })
 }
 
@@ -153,7 +168,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The VMs that the policy's selectors take; the others are noted as left out.
-    pub(super) fn keep_selected(&mut self, vms: Vec<&'a Vm>, policy: &Policy) -> Vec<&'a Vm> {
+    pub(super) fn keep_selected(&mut self, vms: Vec<Guest<'a>>, policy: &Policy) -> Vec<Guest<'a>> {
         if policy.vms == crate::model::VmSelector::default() {
             return vms;
         }
@@ -163,19 +178,19 @@ impl<'a> Draft<'a> {
             policy.vms.matches(&vm.labels, namespace)
         });
         for vm in left {
-            self.stays(&vm.key, None, StayReason::NotSelected);
+            self.stays(&vm, None, StayReason::NotSelected);
         }
         kept
     }
 
     /// Notes a VM that a plan or migration speaks for already; `false` if none does.
-    pub(super) fn note_spoken_for(&mut self, vm: &Vm, policy: &Policy) -> bool {
+    pub(super) fn note_spoken_for(&mut self, vm: &Guest<'_>, policy: &Policy) -> bool {
         let Some(plan) = self.spoken_for.get(&vm.key) else { return false };
         let verdict = match plan {
             Some(plan) => VmVerdict::Planned { plan: (*plan).clone() },
             None => VmVerdict::Stays { reason: StayReason::Busy { activity: crate::model::VmActivity::Migrating } },
         };
-        self.say(&vm.key, Some(&policy.name), verdict);
+        self.say(vm, Some(&policy.name), verdict);
         true
     }
 }

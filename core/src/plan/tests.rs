@@ -372,6 +372,23 @@ fn budget_and_back_off_hold() {
 }
 
 #[test]
+fn an_idle_vm_does_not_go_in_place_of_a_busy_one_that_backs_off() {
+    let mut world = World::new();
+    world.vm("busy", "shared-0", 1.5);
+    world.vm("idle", "shared-0", 0.4);
+    let failed = VmMoves { moves: vec![], failures: 1, last_failure: Some(NOW - Span::from_secs(10)) };
+    world.snapshot.history.vms.insert(Uid::new("uid-busy"), failed);
+    assert_eq!(world.moves(), [""; 0]);
+    assert_eq!(world.stays("idle"), "NotFirst");
+    world.vm("nearly", "shared-0", 0.9);
+    assert_eq!(world.moves(), ["nearly: shared-0 -> dedicated-0 PostCopy"]);
+    // What never moves holds nobody up.
+    world.snapshot.vms.remove(&VmKey::new("vms", "nearly"));
+    world.vm_mut("busy").marks.never_consolidate = true;
+    assert_eq!(world.moves(), ["idle: shared-0 -> dedicated-0 PostCopy"]);
+}
+
+#[test]
 fn gates_keep_a_policy_from_starting() {
     type Change = fn(&mut World);
     let cases: [(&str, Change); 7] = [
