@@ -20,11 +20,12 @@ impl VmMoves {
     /// The longest wait after failures.
     pub const LONGEST_BACK_OFF: Span = Span::from_secs(3600);
 
-    /// Moves begun within the 24 hours before `now`.
+    /// Moves begun within the 24 hours before `now`. The API server dates them, so one that seems to lie ahead by less
+    /// than that was begun too: its clock and ours differ, or ours was set back.
     #[must_use]
     pub fn within_a_day(&self, now: Timestamp) -> usize {
-        let day_ago = now - Span::from_secs(24 * 3600);
-        self.moves.iter().filter(|&&at| at > day_ago && at <= now).count()
+        let day = Span::from_secs(24 * 3600);
+        self.moves.iter().filter(|&&at| at > now - day && at < now + day).count()
     }
 
     /// Until when it is left alone after failures.
@@ -50,17 +51,25 @@ impl MoveHistory {
         self.vms.get(uid)
     }
 
-    /// Moves begun anywhere within `span` before `now`.
+    /// Moves begun anywhere within `span` before `now`, or seemingly ahead of it by less than that.
     #[must_use]
     pub fn begun_within(&self, now: Timestamp, span: Span) -> usize {
-        let from = now - span;
-        self.vms.values().flat_map(|vm| &vm.moves).filter(|&&at| at > from && at <= now).count()
+        self.vms.values().flat_map(|vm| &vm.moves).filter(|&&at| at > now - span && at < now + span).count()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_behind_spends_the_budget_all_the_same() {
+        let now = Timestamp::from_secs(100_000);
+        let moves = VmMoves { moves: vec![now + Span::from_secs(5)], ..VmMoves::default() };
+        assert_eq!(moves.within_a_day(now), 1);
+        let history = MoveHistory { vms: BTreeMap::from([(Uid::new("u"), moves)]) };
+        assert_eq!(history.begun_within(now, Span::from_secs(3600)), 1);
+    }
 
     #[test]
     fn back_off_doubles_up_to_an_hour() {
