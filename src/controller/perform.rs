@@ -3,10 +3,10 @@
 use super::Operator;
 use super::pass::{Aborted, Carried, Thoughts, differs};
 use super::tell;
-use crate::act::{ActError, Class};
+use crate::act::{ActError, Class, Event};
 use miyako_api::ConsolidationPlan;
 use miyako_api::kubevirt::VirtualMachineInstanceMigration;
-use miyako_core::model::{PlanName, PlanPhase, StepOutcome, Uid};
+use miyako_core::model::{PlanName, StepOutcome, Uid};
 use miyako_core::plan::Deed;
 
 /// What was written, for the cache that does not show it yet.
@@ -59,7 +59,7 @@ impl Operator {
                 return Ok(());
             }
             for event in tell::proposed(&plan) {
-                self.actor.tell(&event).await?;
+                self.tell(&event).await?;
             }
             object = Some(plan);
         }
@@ -76,10 +76,7 @@ impl Operator {
                 }
                 Err(error) if error.class() == Class::Refused => {
                     self.failed(&error);
-                    next.steps[step].started = None;
-                    next.steps[step].end(StepOutcome::Failed, self.clock.now(), "Refused", error.answer());
-                    next.phase = PlanPhase::Failed;
-                    next.message = Some(error.answer());
+                    next.refuse(record, step, self.clock.now(), &error.answer());
                     break;
                 }
                 Err(error) => return Err(error),
@@ -95,7 +92,7 @@ impl Operator {
             None => self.actor.read_plan(&record.name).await?,
         };
         for event in tell::progress(&plan, record, &next) {
-            self.actor.tell(&event).await?;
+            self.tell(&event).await?;
         }
         if let Some(plan) = self.actor.note_plan(&plan, &next).await? {
             tracing::info!(plan = %record.name, phase = ?next.phase, message = next.message, "plan");
@@ -103,6 +100,18 @@ impl Operator {
             written.push(Written::Plan(Box::new(plan)));
         }
         Ok(())
+    }
+
+    /// Tells an Event. One that is refused (its namespace is going, or is gone) is lost: it must not keep a plan from
+    /// noting how it stands, for ever. One that may go through later is told before that is noted.
+    async fn tell(&self, event: &Event) -> Result<(), ActError> {
+        match self.actor.tell(event).await {
+            Err(error) if matches!(error.class(), Class::Refused | Class::Conflict) => {
+                self.failed(&error);
+                Ok(())
+            }
+            told => told,
+        }
     }
 
     async fn carry_out(

@@ -24,6 +24,10 @@ use std::collections::BTreeMap;
 /// this time: caches are seconds behind, not minutes.
 const VANISHED_AFTER: Span = Span::from_secs(60);
 
+/// A node that was ordered awake and is not usable this long after its plan had to begin does not come: a server
+/// that boots takes minutes, not a quarter of an hour.
+const WAKES_WITHIN: Span = Span::from_secs(15 * 60);
+
 /// A write that a plan needs before its state can be noted.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Deed {
@@ -117,6 +121,7 @@ pub fn carry(
         return next;
     }
     let begun = record.steps.iter().any(|step| has_begun(step, snapshot));
+    let mut held_back = false;
     if record.phase == PlanPhase::Proposed && !begun {
         if let Some(ProposalVerdict::Obsolete { message }) = verdict {
             next.superseded_by = pass.newer.get(&record.policy).cloned();
@@ -133,11 +138,58 @@ pub fn carry(
         if let Some(stopped) = stop_before_begin(record, pass, snapshot, policies, now, &next) {
             return stopped;
         }
+    } else if !may_go_on(record, verdict, pass, snapshot, policies, now, &mut next) {
+        held_back = true;
     }
     for (index, step) in record.steps.iter().enumerate() {
-        next.step(index, step, snapshot, now);
+        if !(held_back && is_late(step, snapshot)) {
+            next.step(index, step, snapshot, now, record.expires + WAKES_WITHIN);
+        }
     }
     next.conclude()
+}
+
+/// Whether a step of a plan that has begun has not: a write failed, or the operator died between two of them.
+fn is_late(step: &RecordedStep, snapshot: &Snapshot) -> bool {
+    step.outcome() == StepOutcome::Waiting && !has_begun(step, snapshot)
+}
+
+/// Whether the late steps of a plan that has begun may begin now. Nobody knows how long ago the others did, so these
+/// are judged as a plan of their own: skipped if nobody wants or allows them any more, held back while they must wait.
+fn may_go_on(
+    record: &PlanRecord,
+    verdict: Option<&ProposalVerdict>,
+    pass: &mut Pass,
+    snapshot: &Snapshot,
+    policies: &Policies,
+    now: Timestamp,
+    next: &mut Next,
+) -> bool {
+    let late: Vec<RecordedStep> = record.steps.iter().filter(|step| is_late(step, snapshot)).cloned().collect();
+    if late.is_empty() {
+        return true;
+    }
+    let void = match verdict {
+        Some(ProposalVerdict::Obsolete { message }) => Some(message.clone()),
+        _ => (now >= record.expires).then(|| "it was not begun in time".to_owned()),
+    };
+    let void = match void {
+        Some(message) => message,
+        None if !record.is_cleared() => return false,
+        None => {
+            let rest = PlanRecord { steps: late, ..record.clone() };
+            match stop_before_begin(&rest, pass, snapshot, policies, now, next) {
+                None => return true,
+                Some(Next { phase: PlanPhase::Refused, message, .. }) => message.unwrap_or_default(),
+                Some(_) => return false,
+            }
+        }
+    };
+    for (_, state) in record.steps.iter().zip(&mut next.steps).filter(|(step, _)| is_late(step, snapshot)) {
+        state.outcome = StepOutcome::Skipped;
+        state.message = Some(void.clone());
+    }
+    true
 }
 
 /// The check just before acting. Some violations pass with time (slots, a pause, stale data): the plan then waits
@@ -262,17 +314,41 @@ impl Next {
         self
     }
 
-    fn step(&mut self, index: usize, step: &RecordedStep, snapshot: &Snapshot, now: Timestamp) {
+    /// Takes in that a deed of this step was refused. What was begun before it is followed to its end; what would
+    /// have come after it is not begun.
+    pub fn refuse(&mut self, record: &PlanRecord, step: usize, now: Timestamp, answer: &str) {
+        for (index, (before, state)) in record.steps.iter().zip(&mut self.steps).enumerate().skip(step) {
+            if index == step {
+                state.started = None;
+                state.end(StepOutcome::Failed, now, "Refused", answer.to_owned());
+            } else if before.outcome() == StepOutcome::Waiting
+                && state.outcome == StepOutcome::Running
+                && state.migration_uid.is_none()
+            {
+                state.started = None;
+                state.outcome = StepOutcome::Skipped;
+            }
+        }
+        let open = |state: &StepState| matches!(state.outcome, StepOutcome::Waiting | StepOutcome::Running);
+        self.phase = if self.steps.iter().any(open) { PlanPhase::Running } else { PlanPhase::Failed };
+        self.message = Some(answer.to_owned());
+    }
+
+    fn step(&mut self, index: usize, step: &RecordedStep, snapshot: &Snapshot, now: Timestamp, awake_by: Timestamp) {
         let state = &mut self.steps[index];
         if !matches!(state.outcome, StepOutcome::Waiting | StepOutcome::Running) {
             return;
         }
         match step {
             RecordedStep::Wake { node, .. } => {
-                let asleep = snapshot.nodes.get(node).is_some_and(|node| node.power == PowerState::Suspended);
-                let usable = snapshot.nodes.get(node).is_some_and(crate::model::Node::is_usable);
-                if usable {
+                let Some(found) = snapshot.nodes.get(node) else {
+                    return state.end(StepOutcome::Failed, now, "NodeGone", format!("{node} is gone"));
+                };
+                let asleep = found.power == PowerState::Suspended;
+                if found.is_usable() {
                     state.end(StepOutcome::Succeeded, now, "Awake", format!("{node} is awake and usable"));
+                } else if found.power == PowerState::Quarantined || now >= awake_by {
+                    state.end(StepOutcome::Failed, now, "NotAwake", format!("{node} did not become usable"));
                 } else {
                     state.begin(now);
                     if asleep {

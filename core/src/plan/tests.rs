@@ -519,3 +519,120 @@ fn pending_pods_and_reserves_wake_nodes() {
         matches!(&world.decide().0.steps[..], [Step::Wake(wake)] if matches!(wake.reason, WakeReason::PendingPod { .. }))
     );
 }
+
+/// A plan of these moves as the planner would write it, with how each stands.
+fn record(world: &World, moves: &[(&str, &str, &str, StepOutcome)]) -> PlanRecord {
+    let steps = moves.iter().map(|(vm, source, target, outcome)| {
+        let vm = &world.snapshot.vms[&VmKey::new("vms", *vm)];
+        RecordedStep::Migrate {
+            vm: vm.key.clone(),
+            uid: vm.uid.clone(),
+            source: (*source).into(),
+            target: (*target).into(),
+            mode: MigrationMode::PreCopy,
+            migration: migration_name(vm, 0),
+            reason: "Idle".into(),
+            migration_uid: None,
+            started: None,
+            ended: None,
+            outcome: *outcome,
+        }
+    });
+    PlanRecord {
+        name: PlanName::new("p"),
+        policy: PolicyName::new("pack"),
+        needs_approval: false,
+        approved: false,
+        decided: NOW,
+        expires: NOW + Span::from_secs(60),
+        phase: PlanPhase::Proposed,
+        steps: steps.collect(),
+    }
+}
+
+fn carried(world: &World, record: &PlanRecord, now: Timestamp) -> Next {
+    carry(record, None, &mut Pass::default(), &world.snapshot, &world.policies, now)
+}
+
+/// The VMIM of a VM's first attempt.
+fn asked_for(world: &mut World, vm: &str, phase: MigrationPhase) {
+    world.migration(vm, "dedicated-0", "shared-0", Some("p"));
+    let mut migration = world.snapshot.migrations.remove(&MigrationName::new("vms", format!("m-{vm}"))).unwrap();
+    migration.name = migration_name(&world.snapshot.vms[&VmKey::new("vms", vm)], 0);
+    migration.phase = phase;
+    world.snapshot.migrations.insert(migration.name.clone(), migration);
+}
+
+#[test]
+fn a_step_left_behind_by_a_crash_is_judged_anew() {
+    let mut world = World::new();
+    world.node("shared-1", "shared", 4);
+    world.vm("first", "dedicated-0", 0.1);
+    world.vm("second", "dedicated-1", 0.1);
+    let plan = record(
+        &world,
+        &[
+            ("first", "dedicated-0", "shared-0", StepOutcome::Waiting),
+            ("second", "dedicated-1", "shared-1", StepOutcome::Waiting),
+        ],
+    );
+    asked_for(&mut world, "first", MigrationPhase::Running);
+    let asks = |next: &Next| next.deeds.iter().any(|(_, deed)| matches!(deed, Deed::Migrate { .. }));
+    assert!(asks(&carried(&world, &plan, NOW)), "nothing speaks against it");
+
+    let late = carried(&world, &plan, NOW + Span::from_secs(60));
+    assert_eq!((asks(&late), late.steps[1].outcome), (false, StepOutcome::Skipped), "it is an old wish");
+
+    world.snapshot.switches.paused = Some("me".into());
+    let paused = carried(&world, &plan, NOW);
+    assert_eq!((asks(&paused), paused.steps[1].outcome), (false, StepOutcome::Waiting));
+    world.snapshot.switches.paused = None;
+
+    world.vm_mut("second").marks.never_consolidate = true;
+    let opted_out = carried(&world, &plan, NOW);
+    assert_eq!((asks(&opted_out), opted_out.steps[1].outcome), (false, StepOutcome::Skipped));
+    assert_eq!(opted_out.phase, PlanPhase::Running, "the first move is followed to its end");
+}
+
+#[test]
+fn a_wake_that_never_comes_ends() {
+    let mut world = World::new();
+    world.node_mut("dedicated-1").power = PowerState::Suspended;
+    let mut plan = record(&world, &[]);
+    plan.phase = PlanPhase::Running;
+    plan.steps = vec![RecordedStep::Wake { node: "dedicated-1".into(), outcome: StepOutcome::Running }];
+    assert_eq!(carried(&world, &plan, NOW).phase, PlanPhase::Running);
+    assert_eq!(carried(&world, &plan, NOW + Span::from_secs(3600)).phase, PlanPhase::Failed);
+    world.snapshot.nodes.remove(&NodeName::new("dedicated-1"));
+    assert_eq!(carried(&world, &plan, NOW).phase, PlanPhase::Failed);
+}
+
+#[test]
+fn a_refused_step_leaves_what_was_begun_to_its_end() {
+    let mut world = World::new();
+    let moves = ["a", "b", "c"].map(|vm| {
+        world.vm(vm, "dedicated-1", 0.1);
+        (vm, "dedicated-1", "shared-0", StepOutcome::Waiting)
+    });
+    let plan = record(&world, &moves);
+    let running = || StepState {
+        outcome: StepOutcome::Running,
+        migration_uid: None,
+        started: Some(NOW),
+        ended: None,
+        reason: None,
+        message: None,
+    };
+    let mut next = Next {
+        deeds: vec![],
+        phase: PlanPhase::Running,
+        steps: vec![running(), running(), running()],
+        message: None,
+        superseded_by: None,
+    };
+    next.steps[0].migration_uid = Some(Uid::new("m"));
+    next.refuse(&plan, 1, NOW, "no");
+    let outcomes: Vec<_> = next.steps.iter().map(|step| step.outcome).collect();
+    assert_eq!(outcomes, [StepOutcome::Running, StepOutcome::Failed, StepOutcome::Skipped]);
+    assert_eq!((next.phase, next.steps[2].started), (PlanPhase::Running, None));
+}
