@@ -4,7 +4,7 @@ mod browser;
 
 use anyhow::{Context as _, Result};
 use browser::{PATIENCE, Tab};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};

@@ -1,7 +1,7 @@
 //! Whether one VM may be moved at all (`DESIGN.md` §4, rule 2).
 
-use super::StayReason;
 use super::draft::Guest;
+use super::{StayReason, identity};
 use crate::model::{Policy, Snapshot, Span, Timestamp, Vm, VmActivity};
 
 /// Whether a VM that `policy` rules may be moved now; its load is looked at later.
@@ -58,9 +58,13 @@ pub(super) fn movable(vm: &Guest<'_>, policy: &Policy, now: Timestamp) -> Result
     Ok(())
 }
 
-/// How many times moves of this VM failed since its last success: part of the next migration's name.
+/// Which try the next move of this VM is, a part of its migration's name: how many failed since its last success. Plans
+/// are forgotten, by us after a day or by a person at any time, while KubeVirt still keeps their migrations, so a name
+/// that is taken is passed over.
 pub(super) fn attempt(vm: &Vm, snapshot: &Snapshot) -> u32 {
-    snapshot.history.of(&vm.uid).map_or(0, |moves| moves.failures)
+    let failures = snapshot.history.of(&vm.uid).map_or(0, |moves| moves.failures);
+    let is_free = |attempt: &u32| !snapshot.migrations.contains_key(&identity::migration_name(vm, *attempt));
+    (failures..=u32::MAX).find(is_free).unwrap_or(failures)
 }
 
 /// Whether the last migration of a VM ended before a window of this length that ends now.

@@ -8,8 +8,8 @@ use super::{
 use crate::fit::{Candidate, NodeIndex, Occupancy};
 use crate::model::{
     Cores, LoadHistory, MigrationChoice, MigrationMode, Node, NodeClass, NodeName, PlanName, PlanRecord, Policies,
-    Policy, PolicyName, PostCopyMark, PostCopyUse, PowerState, RecordedStep, Role, Snapshot, StepOutcome, Timestamp,
-    Uid, Vm, VmKey, VmMoves, WindowAverage,
+    Policy, PolicyName, PostCopyMark, PostCopyUse, PowerState, RecordedStep, Role, Snapshot, Span, StepOutcome,
+    Timestamp, Uid, Vm, VmKey, VmMoves, WindowAverage,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, DefaultHasher};
@@ -98,6 +98,8 @@ pub(super) struct Draft<'a> {
     /// The same as `ours`, by policy, proposals that wait for approval included.
     pub(super) by_policy: BTreeMap<&'a PolicyName, u32>,
     pub(super) gates: BTreeMap<&'a PolicyName, Gate>,
+    /// Moves begun within the last hour; counted only if a policy asks.
+    begun_within_hour: usize,
     pub(super) plan: Plan,
     pub(super) report: Report,
     /// VMs that run on no known node.
@@ -121,6 +123,7 @@ impl<'a> Draft<'a> {
             all: 0,
             by_policy: BTreeMap::new(),
             gates: BTreeMap::new(),
+            begun_within_hour: 0,
             plan: Plan::default(),
             report: Report::default(),
             homeless: Vec::new(),
@@ -130,6 +133,9 @@ impl<'a> Draft<'a> {
             if let Some(gate) = gate::of(policy, snapshot, now) {
                 draft.gates.insert(&policy.name, gate);
             }
+        }
+        if policies.policies.values().any(|policy| policy.budgets.moves_per_hour.is_some()) {
+            draft.begun_within_hour = snapshot.history.begun_within(now, Span::from_secs(3600));
         }
         draft.note_classes();
         draft.note_nodes();
@@ -267,11 +273,16 @@ impl<'a> Draft<'a> {
     pub(super) fn note_plan(&mut self, record: &'a PlanRecord) {
         for step in &record.steps {
             let RecordedStep::Migrate { vm: key, uid, source, target, migration, outcome, .. } = step else { continue };
-            let begun = self.snapshot.migrations.contains_key(migration);
-            if begun || !matches!(outcome, StepOutcome::Waiting | StepOutcome::Running) {
+            if !matches!(outcome, StepOutcome::Waiting | StepOutcome::Running) {
                 continue;
             }
             let Some(vm) = self.snapshot.vm(key, uid) else { continue };
+            if self.snapshot.migrations.contains_key(migration) {
+                // Counted as a migration if it is under way; if it is over, the plan must note how it ended first:
+                // back-off and budget follow from that.
+                self.spoken_for.entry(&vm.key).or_insert(Some(&record.name));
+                continue;
+            }
             if vm.node.as_ref() != Some(source) || self.spoken_for.contains_key(&vm.key) {
                 continue;
             }
@@ -320,7 +331,12 @@ impl<'a> Draft<'a> {
         let limit = self.snapshot.kubevirt.parallel_per_cluster;
         let allowance = limit.saturating_sub(policy.budgets.reserved_migrations).max(1).min(limit);
         let own = self.by_policy.get(&policy.name).copied().unwrap_or(0);
-        self.ours < allowance && self.all < limit && policy.budgets.concurrent.is_none_or(|most| own < most)
+        let planned = self.plan.migrations().filter(|step| step.policy == policy.name).count();
+        let this_hour = u32::try_from(self.begun_within_hour.saturating_add(planned)).unwrap_or(u32::MAX);
+        self.ours < allowance
+            && self.all < limit
+            && policy.budgets.concurrent.is_none_or(|most| own < most)
+            && policy.budgets.moves_per_hour.is_none_or(|most| this_hour < most)
     }
 
     /// Moves a VM to the place that was found for it, or wakes that place first.

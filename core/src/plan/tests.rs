@@ -636,3 +636,31 @@ fn a_refused_step_leaves_what_was_begun_to_its_end() {
     assert_eq!(outcomes, [StepOutcome::Running, StepOutcome::Failed, StepOutcome::Skipped]);
     assert_eq!((next.phase, next.steps[2].started), (PlanPhase::Running, None));
 }
+
+#[test]
+fn the_hourly_budget_bounds_what_one_pass_plans() {
+    let mut world = World::new();
+    world.node("shared-1", "shared", 4);
+    world.vm("a", "dedicated-0", 0.1);
+    world.vm("b", "dedicated-1", 0.1);
+    assert_eq!(world.moves().len(), 2);
+    world.policy().budgets.moves_per_hour = Some(1);
+    let (plan, _) = world.decide();
+    assert_eq!(plan.migrations().count(), 1);
+    assert_eq!(crate::check::check(&world.snapshot, &world.policies, &plan, NOW), []);
+}
+
+#[test]
+fn a_name_that_kubevirt_still_keeps_is_passed_over() {
+    let mut world = World::new();
+    world.vm("a", "dedicated-0", 0.1);
+    asked_for(&mut world, "a", MigrationPhase::Failed);
+    let (plan, _) = world.decide();
+    assert_eq!(plan.migrations().map(|step| step.attempt).collect::<Vec<_>>(), [1]);
+    assert_eq!(crate::check::check(&world.snapshot, &world.policies, &plan, NOW), []);
+
+    let mut running = record(&world, &[("a", "dedicated-0", "shared-0", StepOutcome::Running)]);
+    running.phase = PlanPhase::Running;
+    world.snapshot.plans.insert(running.name.clone(), running);
+    assert!(world.moves().is_empty(), "its plan notes the failure first: back-off follows from it");
+}
