@@ -94,7 +94,7 @@ const MUTANTS: &[(&str, Rule, Slip)] = &[
     ("ignores the pause", Rule::Standstill, Blind(|seen| seen.snapshot.switches = Default::default())),
     ("ignores rollouts", Rule::Standstill, Blind(|seen| seen.snapshot.kubevirt.rolling_out = false)),
     ("ignores rivals", Rule::Standstill, Blind(|seen| each_policy(seen, |policy| policy.rival = None))),
-    ("ignores schedules", Rule::Declared, Blind(|seen| each_policy(seen, |policy| policy.in_schedule = true))),
+    ("ignores schedules", Rule::Standstill, Blind(|seen| each_policy(seen, |policy| policy.in_schedule = true))),
     ("takes another policy's nodes", Rule::Declared, Blind(one_policy_for_all)),
     (
         "sees overload too early",

@@ -81,7 +81,8 @@ pub(super) fn suspend(state: &State<'_>, policy: &Policy, step: &SuspendStep, fo
 
 fn schedule(policy: &Policy, found: &mut Findings) {
     if !policy.in_schedule {
-        found.add(Rule::Declared, format!("policy {} is outside its schedule", policy.name));
+        // It passes with time, like a hold: an approved plan waits for its hour.
+        found.add(Rule::Standstill, format!("policy {} is outside its schedule", policy.name));
     }
 }
 

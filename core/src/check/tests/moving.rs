@@ -266,6 +266,7 @@ fn rule_10_there_are_times_to_stand_still() {
         ("held", |case| case.snapshot.switches.held = Some("by admin".into())),
         ("rollout", |case| case.snapshot.kubevirt.rolling_out = true),
         ("the policy holds", |case| case.policy().held = Some("backup".into())),
+        ("outside its schedule", |case| case.policy().in_schedule = false),
         ("a rival", |case| case.policy().rival = Some("descheduler".into())),
     ];
     refused_for(Rule::Standstill, Case::good, still);
@@ -285,7 +286,6 @@ fn a_step_serves_what_was_declared() {
         ("no such policy", |case| case.policies.policies.clear()),
         ("off", |case| case.policy().mode = PolicyMode::Off),
         ("invalid", |case| case.policy().invalid = Some("thresholds".into())),
-        ("outside its schedule", |case| case.policy().in_schedule = false),
         ("another policy rules the class", |case| {
             let stronger = Policy { priority: 1, ..policy("q", &["dedicated"]) };
             case.policies.policies.insert(stronger.name.clone(), stronger);
