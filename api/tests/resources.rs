@@ -55,7 +55,7 @@ fn partly_written_fields_get_the_rest() {
         json!({"movesPerVMPerDay": 5, "concurrentPerSharedNode": 1, "reservedMigrations": 2})
     );
     assert_eq!(policy["keepAwake"], json!({"failures": 1, "per": "topology.kubernetes.io/zone"}));
-    assert_eq!(policy["migration"], json!({"mode": "Auto", "override": false}));
+    assert_eq!(policy["migration"], json!({"mode": "Auto"}));
     let class = json!({"role": "Shared", "nodeSelector": {"matchLabels": {"a": "b"}}, "power": {"idleWatts": 60}});
     let class = defaulted(class, &spec_schema("NodePowerClass"));
     let power: Power = serde_json::from_value(class["power"].clone()).expect("it reads");
