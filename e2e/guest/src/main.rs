@@ -1,0 +1,3 @@
+//! The only program of a lab guest.
+
+fn main() {}

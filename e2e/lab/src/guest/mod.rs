@@ -1,0 +1,1 @@
+//! What runs inside a virtual machine, seen from outside.

@@ -1,0 +1,1 @@
+//! Nodes: network namespaces with cgroups, links and proxies.

@@ -1,0 +1,1 @@
+//! Stock QEMU processes and QMP.
