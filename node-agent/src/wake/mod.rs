@@ -1,0 +1,27 @@
+//! Waking nodes through their BMC or network card.
+//!
+//! * [`Driver`]: what every protocol can do; [`Wol`].
+//! * [`Careful`]: deadlines, one call at a time, silence after a refused password.
+//! * [`Sequence`]: which driver to ask what and when to give up, as a pure state machine; [`wake()`] carries it out.
+//! * [`Template`]: addresses of many nodes in one line. [`Credentials`] never print.
+//!
+//! **Invariant**: nothing here can reset, cycle or force off a machine, because a sleeping node's memory may hold what
+//! can't be replaced.
+
+mod address;
+mod careful;
+mod carry_out;
+mod credentials;
+mod driver;
+mod error;
+mod sequence;
+mod wol;
+
+pub use address::{Template, TemplateError};
+pub use careful::{CALL_DEADLINE, Careful, HOLD_OFF};
+pub use carry_out::wake;
+pub use credentials::{Credentials, CredentialsError};
+pub use driver::{Driver, PowerState, Reading, WattsReading, protocol_name};
+pub use error::{DriverError, Retry, excerpt};
+pub use sequence::{Answer, Belief, Candidate, Patience, Sequence, Step, Tried, WakeFailure, Woken};
+pub use wol::{APART, BROADCAST, MacAddress, MacAddressError, REPEATS, SecureOn, SecureOnError, Wol, magic_packet};
