@@ -11,6 +11,7 @@ use super::{
         create::{self, CreateError, VmSpec},
     },
 };
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::{
     Api, Client,
@@ -29,6 +30,8 @@ use tokio::task::JoinSet;
 pub struct WorldSettings {
     /// All chance follows from it.
     pub seed: u64,
+    /// What its clock shows at the start; the same fixed moment for all unless somebody else's clock is to agree.
+    pub begins: Option<Timestamp>,
     /// Whether the API server keeps a journal of every request.
     pub journal: bool,
     /// How fast migrations go.
@@ -62,7 +65,7 @@ impl World {
     /// # Errors
     /// When the API server refuses the KubeVirt installation.
     pub async fn start(settings: WorldSettings) -> Result<Self, CreateError> {
-        let clock = SimulatedClock::default();
+        let clock = settings.begins.map_or_else(SimulatedClock::default, SimulatedClock::starting_at);
         let now: Now = Arc::new(move || clock.now());
         let server = ApiServer::new(Options {
             seed: settings.seed,

@@ -24,6 +24,7 @@ mod discovery;
 mod error;
 mod events;
 mod faults;
+mod http;
 mod log;
 mod managed;
 mod metadata;

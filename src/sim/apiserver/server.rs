@@ -130,8 +130,13 @@ impl ApiServer {
     /// Like [`Self::client`], with a default namespace.
     #[must_use]
     pub fn client_in(&self, actor: &str, namespace: &str) -> kube::Client {
+        kube::Client::new(self.edge(actor), namespace)
+    }
+
+    /// What answers an actor's requests.
+    pub(crate) fn edge(&self, actor: &str) -> Edge {
         let incarnation = lock(&self.shared.faults).incarnation(actor);
-        kube::Client::new(Edge::new(self.shared.clone(), actor, incarnation), namespace)
+        Edge::new(self.shared.clone(), actor, incarnation)
     }
 
     /// Puts an object in place directly, as `actor` but past faults and counters: for filling a cluster. Unlike a
