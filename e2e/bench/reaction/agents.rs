@@ -24,6 +24,8 @@ pub(crate) struct Agents {
     streams: BTreeMap<NodeName, Newest>,
     /// What the operator has been told of each node.
     told: BTreeMap<NodeName, LoadHistory>,
+    /// When a VM last came to a node or left it.
+    changed: BTreeMap<NodeName, Instant>,
     sequence: u64,
     turn: usize,
     next: Instant,
@@ -49,8 +51,17 @@ impl Agents {
             let targets = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, wire)).to_string()];
             sessions.spawn(Fleet::new(dialer, newest, Arc::clone(&clock), seed << 16).follow(Replicas { targets }));
         }
-        let told = BTreeMap::new();
-        Ok(Self { feeder, streams, told, sequence: 1, turn: 0, next: Instant::now(), placement, _sessions: sessions })
+        Ok(Self {
+            feeder,
+            streams,
+            told: BTreeMap::new(),
+            changed: BTreeMap::new(),
+            sequence: 1,
+            turn: 0,
+            next: Instant::now(),
+            placement,
+            _sessions: sessions,
+        })
     }
 
     /// From now on the VM uses this share of its vCPUs.
@@ -63,7 +74,11 @@ impl Agents {
         tokio::time::sleep_until(self.next.into()).await;
         self.next += Duration::from_secs(1) / u32::try_from(TURNS)?;
         if self.turn == 0 {
-            self.placement = self.feeder.placement().await?;
+            let placement = self.feeder.placement().await?;
+            let now = Instant::now();
+            let moved = placement.iter().filter(|(name, node)| self.placement.get(*name) != Some(node));
+            self.changed.extend(moved.map(|(name, _)| (name.clone(), now)));
+            self.placement = placement;
         }
         let now = Timestamp::now();
         let at = model::Timestamp::from_millis(now.as_millisecond());
@@ -90,6 +105,11 @@ impl Agents {
             self.turn().await?;
         }
         Ok(())
+    }
+
+    /// Whether a VM came to the node or left it since then.
+    pub(crate) fn changed_since(&self, node: &NodeName, since: Instant) -> bool {
+        self.changed.get(node).is_some_and(|changed| *changed >= since)
     }
 
     /// What the operator has been told of a node: the average over the window, if that is full.

@@ -14,6 +14,8 @@ const THRESHOLD: f64 = 0.9 * CORES as f64;
 const PACE: Duration = Duration::from_millis(1_370);
 /// An overload that nobody relieved for so long is given up, loudly.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What happened on the node so long before an overload still counts.
+const DISTURBED: Duration = Duration::from_secs(8);
 /// VMs that become busy at once: together more than a node has.
 const BUSY: usize = 8;
 
@@ -35,11 +37,11 @@ impl<'a> Overloads<'a> {
         Self { cluster, running: BTreeMap::new() }
     }
 
-    /// Overloads so many nodes, each once.
+    /// Overloads one node after the other, until so many were relieved or each had its turn.
     pub(crate) async fn run(mut self, agents: &mut Agents, count: usize) -> anyhow::Result<Vec<Reaction>> {
-        let mut nodes = self.cluster.shared.iter().take(count);
+        let mut nodes = self.cluster.shared.iter();
         let (mut reactions, mut due) = (Vec::new(), Instant::now());
-        while reactions.len() < count.min(self.cluster.shared.len()) {
+        while reactions.len() < count && (nodes.len() > 0 || !self.running.is_empty()) {
             if Instant::now() >= due
                 && let Some((node, vms)) = nodes.next()
             {
@@ -60,8 +62,11 @@ impl<'a> Overloads<'a> {
             if overload.full.is_none() && agents.average(node, WINDOW).is_some_and(|load| load.value() >= THRESHOLD) {
                 overload.full = Some(Instant::now());
             }
+            // A VM that came back to this node of all nodes begins its window anew: another case.
+            let disturbed = agents.changed_since(node, overload.begun.checked_sub(DISTURBED).unwrap_or(overload.begun));
             let created = self.cluster.notices.first_of(&overload.vms, overload.begun);
             match (overload.full, created) {
+                _ if disturbed => over.push((node.clone(), overload.vms.clone())),
                 (Some(full), Some(created)) => {
                     reactions.push(created.saturating_duration_since(full));
                     over.push((node.clone(), overload.vms.clone()));
