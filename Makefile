@@ -2,7 +2,7 @@
 # make test    everything CI runs: checks, unit and property tests, simulations, the real control plane
 # make check   formats, lints, licences, generated files
 # make bench   what a decision costs, how fast the operator reacts at 1 000 nodes, and what that costs
-# make crds    regenerate the CustomResourceDefinitions
+# make crds    regenerate the CustomResourceDefinitions and their reference
 
 CARGO ?= cargo
 DEMO_FLAGS ?=
@@ -42,6 +42,7 @@ bench:
 
 crds:
 	$(CARGO) run --locked --bin miyako -- crds --output-dir crds
+	$(CARGO) run --locked --bin miyako -- crds --format markdown > docs/reference.md
 
 tools:
 	e2e/tools/build

@@ -1,6 +1,8 @@
-//! `miyako crds`: the CustomResourceDefinitions, from the types of the `api` package.
+//! `miyako crds`: the CustomResourceDefinitions, from the types of the `api` package, and their reference for people.
 
-use clap::Args;
+pub mod reference;
+
+use clap::{Args, ValueEnum};
 use miyako_api::names;
 use std::{
     fs, io,
@@ -12,8 +14,21 @@ use std::{
 #[derive(Debug, Clone, Default, Args)]
 pub struct CrdsArgs {
     /// Write one file per CustomResourceDefinition into this directory instead of printing them all.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "format")]
     pub output_dir: Option<PathBuf>,
+    /// What to print: definitions for the API server, or their reference for people.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// What `miyako crds` prints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Definitions, as YAML documents.
+    #[default]
+    Yaml,
+    /// The reference of all fields, as one Markdown page.
+    Markdown,
 }
 
 /// Why the definitions could not be written.
@@ -56,6 +71,9 @@ pub struct CrdFile {
 /// # Errors
 /// When the output can't be written.
 pub fn run(args: &CrdsArgs, out: &mut dyn Write) -> Result<(), CrdsError> {
+    if args.format == Format::Markdown {
+        return out.write_all(reference::markdown(&miyako_api::crds()).as_bytes()).map_err(CrdsError::Print);
+    }
     let files = files()?;
     match &args.output_dir {
         Some(directory) => {
