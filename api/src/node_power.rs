@@ -3,6 +3,7 @@
 
 #![allow(clippy::duplicated_attributes, reason = "two columns may be of the same type")]
 
+use crate::node_power_class::SuspendMethod;
 use crate::schema;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
@@ -49,6 +50,15 @@ pub struct NodePowerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub wake_by: Option<String>,
+    /// How it is to sleep, when it is to.
+    #[serde(default)]
+    pub method: SuspendMethod,
+    /// When its own clock is to wake it if nobody does before; the agent's own limit when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake_at: Option<Time>,
+    /// A person asked for it: the agent tries again although it stopped trying after failures in a row.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub despite_failures: bool,
 }
 
 /// What a node is to be.
@@ -142,10 +152,71 @@ pub struct AgentStatus {
     /// When it last came back from sleep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumed_at: Option<Time>,
-    /// Why it refused the newest order, if it did.
+    /// Why it refused the newest order, or why carrying it out failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub refusal: Option<String>,
+    /// The order that it is carrying out: set with the acknowledgement, gone when the outcome is known. While it is set
+    /// and the agent is silent, the node sleeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub attempt: Option<i64>,
+    /// How many suspends failed in a row. After three the agent refuses orders that are not `despiteFailures`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub suspend_failures: Option<u32>,
+    /// How long the machine slept in all since it booted (CLOCK_BOOTTIME − CLOCK_MONOTONIC): when it grew, it slept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub asleep_millis_since_boot: Option<i64>,
+    /// What keeps this machine from suspending whatever runs on it, each with what to do about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 512)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub obstacles: Vec<String>,
+    /// The last time that it slept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_sleep: Option<LastSleep>,
+}
+
+/// One sleep of a node, as its agent saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastSleep {
+    /// The order that it followed; absent when it fell asleep by itself or by a person's hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub generation: Option<i64>,
+    /// How it slept.
+    pub method: SuspendMethod,
+    /// How long it slept; absent when it was off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub seconds: Option<i64>,
+    /// What woke it.
+    pub woken_by: WokenBy,
+    /// What else is known of what woke it: the interrupt and its device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub wake_source: Option<String>,
+    /// From the return of user space until the kubelet was healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub kubelet_after_millis: Option<i64>,
+    /// From the return of user space until KubeVirt called the node schedulable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub kube_virt_after_millis: Option<i64>,
+}
+
+/// What woke a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WokenBy {
+    /// Its own clock: nobody woke it in time.
+    Alarm,
+    /// Not its clock: a waker, a person, a network card.
+    Request,
+    /// The agent was not there to see.
+    Unknown,
 }
 
 /// A proof that a node can be woken, or that it can't.

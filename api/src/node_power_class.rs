@@ -162,7 +162,7 @@ fn transition() -> Duration {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Suspend {
-    /// S3 is suspend to RAM.
+    /// S3 is suspend to RAM, back in seconds. PowerOff is an orderly shutdown, for servers without S3: minutes to wake.
     #[serde(default)]
     pub method: SuspendMethod,
     /// DaemonSets that serve only their own node and may sleep with it, as namespace/name, besides the usual ones that
@@ -182,6 +182,8 @@ pub enum SuspendMethod {
     /// Suspend to RAM.
     #[default]
     S3,
+    /// An orderly shutdown, on again by the BMC.
+    PowerOff,
 }
 
 /// One way to wake a node.

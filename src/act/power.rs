@@ -5,6 +5,7 @@ use super::{ActError, Actor};
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use miyako_api::names::{manager, ours};
 use miyako_api::node_power::{DesiredPower, NodePower, NodePowerSpec};
+use miyako_api::node_power_class::SuspendMethod;
 use miyako_core::model::{NodeName, Span};
 use std::collections::BTreeMap;
 
@@ -28,6 +29,9 @@ impl Actor {
             expires_at: crate::time::to_api(now + WAKE_ORDER_STANDS),
             reason: reason.to_owned(),
             wake_by: None,
+            method: SuspendMethod::default(),
+            wake_at: None,
+            despite_failures: false,
         };
         match current {
             Some(power)
