@@ -187,7 +187,7 @@ mod tests {
         run(&CrdsArgs::default(), &mut printed)?;
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("crds");
-        run(&CrdsArgs { output_dir: Some(path.clone()) }, &mut io::sink())?;
+        run(&CrdsArgs { output_dir: Some(path.clone()), ..CrdsArgs::default() }, &mut io::sink())?;
         let mut written = String::new();
         for file in files()? {
             written += &format!("---\n{}", fs::read_to_string(path.join(file.name))?);
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_cannot_be_made_is_named() {
-        let args = CrdsArgs { output_dir: Some(PathBuf::from("/dev/null/crds")) };
+        let args = CrdsArgs { output_dir: Some(PathBuf::from("/dev/null/crds")), ..CrdsArgs::default() };
         let error = run(&args, &mut io::sink()).expect_err("no directory below a file");
         assert_eq!(error.to_string(), "cannot write /dev/null/crds");
     }
