@@ -10,7 +10,7 @@ TOOLS_CACHE ?= $(or $(MIYAKO_TOOLS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)
 DENY := $(TOOLS_CACHE)/cargo-tools/bin/cargo-deny
 DENY_VERSION := 0.20.2
 
-.PHONY: demo test check bench crds tools packages
+.PHONY: demo test check bench crds tools guest packages
 .DEFAULT_GOAL := test
 
 demo:
@@ -23,6 +23,7 @@ endef
 
 test: packages
 	$(call timed,tools for the control plane,e2e/tools/build)
+	$(call timed,guest of the lab,e2e/tools/guest)
 	$(call timed,checks,$(MAKE) --no-print-directory check)
 	$(call timed,build,$(CARGO) build --locked --workspace --all-targets)
 	$(call timed,unit property and simulation tests,$(CARGO) test --locked --workspace --exclude miyako-e2e)
@@ -46,6 +47,9 @@ crds:
 
 tools:
 	e2e/tools/build
+
+guest:
+	e2e/tools/guest
 
 packages:
 	e2e/tools/apt
