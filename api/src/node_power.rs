@@ -84,6 +84,9 @@ pub struct NodePowerStatus {
     /// What the node's own agent says; nobody else writes it, and the agent writes nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentStatus>,
+    /// What the waker says of the newest order to be awake; nobody else writes it, and the waker writes nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waker: Option<WakerStatus>,
     /// Where it is between awake and asleep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<PowerPhase>,
@@ -217,6 +220,47 @@ pub enum WokenBy {
     Request,
     /// The agent was not there to see.
     Unknown,
+}
+
+/// What the waker did about an order to be awake. Its replicas share the work through this: who takes an order up
+/// writes it here first, and another replica takes it over when nothing was written for long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WakerStatus {
+    /// The order's generation.
+    #[schemars(range(min = 0))]
+    pub generation: i64,
+    /// The replica that carries it out.
+    #[schemars(length(max = 253))]
+    pub by: String,
+    /// When it was taken up, or last worked on.
+    pub at: Time,
+    /// Tries so far, of all drivers.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub attempts: u32,
+    /// The driver of the last try.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub driver: Option<String>,
+    /// How it ended; none while it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<WakeOutcome>,
+    /// What each driver said and what to check, or how it went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+}
+
+/// How a wake ended, as far as the waker can tell: whether the node is usable, the operator sees for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum WakeOutcome {
+    /// A driver says that the machine is on.
+    Awake,
+    /// The request went out, but no driver can tell what came of it (Wake-on-LAN).
+    Sent,
+    /// Every driver failed.
+    Failed,
 }
 
 /// A proof that a node can be woken, or that it can't.
