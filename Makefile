@@ -24,6 +24,7 @@ endef
 test: packages
 	$(call timed,tools for the control plane,e2e/tools/build)
 	$(call timed,guest of the lab,e2e/tools/guest)
+	$(call timed,emulated BMCs,e2e/tools/bmcs/install)
 	$(call timed,checks,$(MAKE) --no-print-directory check)
 	$(call timed,build,$(CARGO) build --locked --workspace --all-targets)
 	$(call timed,unit property and simulation tests,$(CARGO) test --locked --workspace --exclude miyako-e2e)

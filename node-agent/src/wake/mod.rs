@@ -14,6 +14,8 @@ mod carry_out;
 mod credentials;
 mod driver;
 mod error;
+mod http;
+mod redfish;
 mod sequence;
 mod wol;
 
@@ -23,5 +25,7 @@ pub use carry_out::wake;
 pub use credentials::{Credentials, CredentialsError};
 pub use driver::{Driver, PowerState, Reading, WattsReading, protocol_name};
 pub use error::{DriverError, Retry, excerpt};
+pub use http::{Endpoint, EndpointError, Fingerprint, FingerprintError, TlsVersion, Trust};
+pub use redfish::Redfish;
 pub use sequence::{Answer, Belief, Candidate, Patience, Sequence, Step, Tried, WakeFailure, Woken};
 pub use wol::{APART, BROADCAST, MacAddress, MacAddressError, REPEATS, SecureOn, SecureOnError, Wol, magic_packet};
