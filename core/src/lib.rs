@@ -4,6 +4,7 @@
 //! * [`fit`]: what the Kubernetes scheduler would answer about one pod and one node.
 //! * [`plan`]: `(Snapshot, policies, now, seed) → (Plan, Report)`; every decision and its reason.
 //! * [`check`]: the safety rules over any plan, whoever made it.
+//! * [`power`]: how one node goes to sleep and comes back.
 //! * `generate` (a feature): made-up clusters for tests and benchmarks.
 //!
 //! Time and randomness come in as arguments and all maps are ordered, so one seed gives one result.
@@ -14,3 +15,4 @@ pub mod fit;
 pub mod generate;
 pub mod model;
 pub mod plan;
+pub mod power;

@@ -1,0 +1,325 @@
+//! One step of the machine: [`advance`].
+
+use super::state::{Given, State};
+use super::times::{ASKED_AGAIN, ASKED_AT_LEAST_EVERY, ORDER_MARGIN, ORDER_STANDS, Pace, SETTLES, WAKE_ORDER_STANDS};
+use super::{Ask, BmcWord, Desired, Facts, Marks, NodeCondition, PhaseChange, PowerRecord, Purpose, Wish, Write};
+use crate::model::{PowerState, Span, Timestamp};
+
+/// Everything one step looks at.
+struct Look<'a> {
+    record: &'a PowerRecord,
+    facts: &'a Facts,
+    wish: &'a Wish,
+    pace: Pace,
+    now: Timestamp,
+}
+
+/// Where a node is, and the one write that brings it on, if there is any to make now. After the write the answer is
+/// looked at anew.
+#[must_use]
+pub fn advance(record: &PowerRecord, facts: &Facts, wish: &Wish, pace: Pace, now: Timestamp) -> (State, Option<Write>) {
+    let state = State::of(record, facts, now);
+    let look = Look { record, facts, wish, pace, now };
+    let write = match &state {
+        State::Awake => look.awake(),
+        State::Emptying { since, purpose } => look.emptying(*since, purpose.as_ref()),
+        State::Suspending { since, purpose, generation, given } => {
+            look.suspending(*since, purpose.as_ref(), *generation, *given)
+        }
+        State::Suspended { .. } => look.suspended(),
+        State::Waking { since, asleep_since } => look.waking(*since, *asleep_since),
+        State::Quarantined { since } => look.quarantined(*since),
+    };
+    (state, write)
+}
+
+impl Look<'_> {
+    fn awake(&self) -> Option<Write> {
+        if self.record.is_ordered_asleep() {
+            // Nothing that this machine writes leads here. Nobody knows whether the order is obeyed, so it is a wake.
+            return Some(self.wakes("it is ordered to sleep and nobody means it"));
+        }
+        if let Some(write) = self.carry(Marks::None, None) {
+            return Some(write);
+        }
+        if self.record.uid.is_none() {
+            return (self.facts.managed || matches!(self.wish, Wish::Asleep { .. })).then_some(Write::Create);
+        }
+        let empty = self.facts.usable && self.facts.blocker.is_none();
+        if let Some(request) = &self.record.request {
+            let spent = self.record.purpose.as_ref() == Some(&request.purpose());
+            let answer = match (request.ask, &self.facts.blocker) {
+                (Ask::Wake, _) => Some("it is awake".to_owned()),
+                _ if spent => Some(self.record.message.clone().unwrap_or_else(|| "it is awake again".to_owned())),
+                (_, Some(blocker)) => Some(format!("it can't sleep: {blocker}")),
+                _ if !self.facts.usable => Some("it can't sleep: it is not usable itself".to_owned()),
+                _ => None,
+            };
+            if let Some(message) = answer {
+                return Some(Write::Answer { message });
+            }
+        }
+        match self.wish {
+            Wish::Asleep { purpose } if empty && self.record.purpose.as_ref() != Some(purpose) => {
+                let mut change = self.change(PowerState::Emptying, "nothing on it; seeing whether it stays so");
+                change.purpose = Some(purpose.clone());
+                (change.suspend_generation, change.asleep_since) = (None, None);
+                Some(Write::Phase(Box::new(change)))
+            }
+            _ if empty != self.record.empty_since.is_some() => Some(Write::Empty(empty.then_some(self.now))),
+            _ => None,
+        }
+    }
+
+    fn emptying(&self, since: Timestamp, purpose: Option<&Purpose>) -> Option<Write> {
+        if self.record.is_ordered_asleep() {
+            return Some(self.wakes("it is ordered to sleep too early"));
+        }
+        if let Some(why) = self.should_not_sleep(purpose) {
+            return Some(self.aborts(&why));
+        }
+        if let Some(write) = self.carry(Marks::Emptying, None) {
+            return Some(write);
+        }
+        if self.now.since(since) < SETTLES {
+            return None;
+        }
+        let mut change = self.change(PowerState::Suspending, "nothing came; no new pods from now on");
+        change.suspend_generation = Some(self.record.generation() + 1);
+        change.boot_id.clone_from(&self.facts.boot_id);
+        Some(Write::Phase(Box::new(change)))
+    }
+
+    fn suspending(&self, since: Timestamp, purpose: Option<&Purpose>, generation: i64, given: Given) -> Option<Write> {
+        match given {
+            Given::NotYet => {
+                if let Some(why) = self.should_not_sleep(purpose) {
+                    return Some(self.aborts(&why));
+                }
+                if let Some(write) = self.carry(Marks::Asleep, Some(NodeCondition::Suspending)) {
+                    return Some(write);
+                }
+                let marked = self.facts.condition.map_or(self.now, |(_, since)| since);
+                let reason = purpose.map_or_else(String::new, ToString::to_string);
+                let order = Write::Order { desired: Desired::Suspended, generation, stands: ORDER_STANDS, reason };
+                (self.now.since(marked) >= SETTLES).then_some(order)
+            }
+            Given::Ordered(issued) => {
+                if let Some(why) = self.should_not_sleep(purpose) {
+                    return Some(self.order_awake(&why));
+                }
+                (self.now.since(issued) >= ORDER_STANDS + ORDER_MARGIN)
+                    .then(|| self.order_awake("its agent did not answer the order in time"))
+            }
+            Given::Acknowledged(issued) => self.falling_asleep(since, issued),
+            Given::TakenBack => Some(self.wakes(self.ordered_why())),
+        }
+    }
+
+    /// The agent said that it is about to write `mem`.
+    fn falling_asleep(&self, since: Timestamp, issued: Option<Timestamp>) -> Option<Write> {
+        let agent = &self.record.agent;
+        if let Wish::Awake { reason } = self.wish {
+            return Some(self.order_awake(reason));
+        }
+        if self.facts.work {
+            return Some(self.order_awake("a pod or VM came to it"));
+        }
+        if let Some(refusal) = &agent.refusal {
+            return Some(self.order_awake(&format!("its agent refused: {refusal}")));
+        }
+        if self.booted() || agent.resumed.zip(issued).is_some_and(|(resumed, issued)| resumed > issued) {
+            return Some(self.order_awake("it is back already"));
+        }
+        if !self.facts.ready {
+            let mut change = self.change(PowerState::Suspended, "asleep");
+            change.asleep_since = Some(self.now);
+            return Some(Write::Phase(Box::new(change)));
+        }
+        (self.now.since(since) >= self.pace.sleeps_within())
+            .then(|| self.order_awake("its agent took the order and it did not fall asleep"))
+    }
+
+    fn suspended(&self) -> Option<Write> {
+        if self.record.uid.is_none() {
+            return Some(Write::Create);
+        }
+        if !self.record.noted {
+            let mut change = self.change(PowerState::Suspended, "asleep, as its marks say; its NodePower was lost");
+            change.asleep_since = Some(self.now);
+            return Some(Write::Phase(Box::new(change)));
+        }
+        let why = match self.wish {
+            Wish::Awake { reason } => Some(reason.as_str()),
+            _ if self.facts.work => Some("a pod or VM is on it"),
+            _ if self.facts.ready || self.facts.bmc == Some(BmcWord::On) => Some("it woke by itself"),
+            _ => None,
+        };
+        if !self.record.is_ordered_asleep() {
+            return Some(self.wakes(self.ordered_why()));
+        }
+        if let Some(why) = why {
+            return Some(self.order_awake(why));
+        }
+        if let Some(write) = self.carry(Marks::Asleep, Some(NodeCondition::Suspended)) {
+            return Some(write);
+        }
+        let request = self.record.request.as_ref().filter(|request| request.ask == Ask::Suspend);
+        request.map(|_| Write::Answer { message: "it is asleep".to_owned() })
+    }
+
+    fn waking(&self, since: Timestamp, asleep_since: Option<Timestamp>) -> Option<Write> {
+        if self.record.is_ordered_asleep() {
+            return Some(self.order_awake(self.record.message.as_deref().unwrap_or("it is to be awake")));
+        }
+        if asleep_since.is_none() && !self.facts.ready {
+            // It fell asleep after all, or is falling: from now on being ready is a proof that it is back.
+            let mut change = self.change(PowerState::Waking, self.record.message.as_deref().unwrap_or_default());
+            (change.since, change.asleep_since) = (since, Some(self.now));
+            return Some(Write::Phase(Box::new(change)));
+        }
+        if self.facts.usable && self.is_back(since, asleep_since) {
+            return Some(self.carry(Marks::None, None).unwrap_or_else(|| self.is_awake(since, asleep_since)));
+        }
+        if !self.facts.usable && self.now.since(since) >= self.pace.wakes_within() {
+            let missing = self.facts.missing.as_deref().unwrap_or("it is not usable");
+            let message = format!("it was asked to wake at {since} and did not come back: {missing}");
+            let mut change = self.change(PowerState::Quarantined, &message);
+            change.woke = Some(false);
+            return Some(Write::Phase(Box::new(change)));
+        }
+        let issued = self.record.order.as_ref().map(|order| order.issued);
+        if !self.facts.ready && issued.is_none_or(|issued| self.now.since(issued) >= WAKE_ORDER_STANDS) {
+            return Some(self.order_awake(self.record.message.as_deref().unwrap_or("it is to be awake")));
+        }
+        self.carry(Marks::Asleep, Some(NodeCondition::Waking))
+    }
+
+    /// Whether a node that answers is really back, and will not obey an old order any more.
+    fn is_back(&self, since: Timestamp, asleep_since: Option<Timestamp>) -> bool {
+        if asleep_since.is_some() {
+            // It was not ready, and is.
+            return true;
+        }
+        let Some(generation) = self.record.suspend_generation else { return true };
+        if !self.record.acknowledged(generation) {
+            return self.now.since(since) >= ORDER_STANDS + ORDER_MARGIN;
+        }
+        // It may be falling asleep while its lease still holds: it must say something, or hold the lease for long.
+        self.record.acknowledged(self.record.generation())
+            || self.booted()
+            || self.now.since(since) >= self.pace.sleeps_within()
+    }
+
+    fn is_awake(&self, since: Timestamp, asleep_since: Option<Timestamp>) -> Write {
+        let took = self.now.since(since).as_secs();
+        let message = match asleep_since {
+            Some(_) if self.booted() => format!("awake by a cold boot, {took} s after it was asked"),
+            Some(_) => format!("awake {took} s after it was asked"),
+            None => self.record.message.clone().unwrap_or_else(|| "awake".to_owned()),
+        };
+        let mut change = self.change(PowerState::Awake, &message);
+        // Only a node that went to sleep by an order of ours and came back has proved anything.
+        change.woke = asleep_since.filter(|_| self.record.suspend_generation.is_some()).map(|_| true);
+        change.last_sleep = asleep_since.map(|asleep| since.since(asleep)).or(change.last_sleep);
+        change.asleep_since = None;
+        Write::Phase(Box::new(change))
+    }
+
+    fn quarantined(&self, since: Timestamp) -> Option<Write> {
+        if self.record.is_ordered_asleep() {
+            return Some(self.order_awake("it failed to wake"));
+        }
+        if self.facts.usable {
+            return Some(self.carry(Marks::None, None).unwrap_or_else(|| {
+                let mut change = self.change(PowerState::Awake, "seen healthy again");
+                change.asleep_since = None;
+                Write::Phase(Box::new(change))
+            }));
+        }
+        if let Some(write) = self.carry(Marks::Quarantined, Some(NodeCondition::Quarantined)) {
+            return Some(write);
+        }
+        if self.record.request.is_some() {
+            return Some(Write::Answer { message: "it failed to wake, and is asked again and again".to_owned() });
+        }
+        let issued = self.record.order.as_ref().map_or(since, |order| order.issued);
+        let patience = match self.wish {
+            Wish::Awake { .. } => ASKED_AGAIN,
+            // As long again as it has been asked in vain: the pauses double.
+            _ => issued.since(since).clamp(ASKED_AGAIN, ASKED_AT_LEAST_EVERY),
+        };
+        (self.now.since(issued) >= patience).then(|| self.order_awake("it failed to wake before"))
+    }
+
+    /// Why the node must not be suspended for this purpose, if there is a reason.
+    fn should_not_sleep(&self, purpose: Option<&Purpose>) -> Option<String> {
+        match self.wish {
+            Wish::Awake { reason } => return Some(reason.clone()),
+            wish if !wish.is_asleep_for(purpose) => return Some("it is not to sleep any more".to_owned()),
+            _ => {}
+        }
+        if let Some(blocker) = &self.facts.blocker {
+            return Some(blocker.clone());
+        }
+        (!self.facts.ready).then(|| "it is not ready".to_owned())
+    }
+
+    /// Makes the Node carry these marks and this condition: the marks first when they are put on and taken off, so
+    /// that the condition's time says since when the marks are there.
+    fn carry(&self, marks: Marks, condition: Option<NodeCondition>) -> Option<Write> {
+        if self.facts.marks != Some(marks) {
+            return Some(Write::Mark(marks));
+        }
+        (self.facts.condition.map(|(condition, _)| condition) != condition).then_some(Write::Condition(condition))
+    }
+
+    /// Why the order that stands was given.
+    fn ordered_why(&self) -> &str {
+        self.record.order.as_ref().map_or("it is to be awake", |order| order.reason.as_str())
+    }
+
+    /// Another boot than the one that was ordered to sleep.
+    fn booted(&self) -> bool {
+        self.record.boot_id.as_ref().zip(self.facts.boot_id.as_ref()).is_some_and(|(before, now)| before != now)
+    }
+
+    fn order_awake(&self, why: &str) -> Write {
+        Write::Order {
+            desired: Desired::Awake,
+            generation: self.record.generation() + 1,
+            stands: WAKE_ORDER_STANDS,
+            reason: why.to_owned(),
+        }
+    }
+
+    fn aborts(&self, why: &str) -> Write {
+        let mut change = self.change(PowerState::Awake, &format!("not suspended: {why}"));
+        change.suspend_generation = None;
+        Write::Phase(Box::new(change))
+    }
+
+    fn wakes(&self, why: &str) -> Write {
+        let mut change = self.change(PowerState::Waking, why);
+        if self.record.is_ordered_asleep() {
+            change.suspend_generation = Some(self.record.generation());
+        }
+        Write::Phase(Box::new(change))
+    }
+
+    fn change(&self, phase: PowerState, message: &str) -> PhaseChange {
+        let record = self.record;
+        let last_sleep: Option<Span> = record.last_sleep;
+        PhaseChange {
+            phase,
+            since: self.now,
+            purpose: record.purpose.clone(),
+            suspend_generation: record.suspend_generation,
+            asleep_since: record.asleep_since,
+            boot_id: record.boot_id.clone(),
+            last_sleep,
+            woke: None,
+            message: message.to_owned(),
+        }
+    }
+}

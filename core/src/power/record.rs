@@ -1,0 +1,161 @@
+//! What a NodePower records.
+
+use crate::model::{PowerState, Span, Timestamp, Uid};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What a node is ordered to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Desired {
+    /// Awake.
+    Awake,
+    /// Suspended.
+    Suspended,
+}
+
+/// The order in a NodePower's spec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// What the node is to be.
+    pub desired: Desired,
+    /// Grows with every order.
+    pub generation: i64,
+    /// When it was given.
+    pub issued: Timestamp,
+    /// When it is void unless acknowledged.
+    pub expires: Timestamp,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// What the node's own agent wrote.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentWord {
+    /// The newest order it has seen and will not carry out again.
+    pub acknowledged: Option<i64>,
+    /// The kernel's boot id.
+    pub boot_id: Option<String>,
+    /// When it last came back from sleep.
+    pub resumed: Option<Timestamp>,
+    /// Why it refused the order it acknowledged, if it did.
+    pub refusal: Option<String>,
+}
+
+/// What a node is suspended for: a ConsolidationPlan or a person's request. Nothing is suspended twice for the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Purpose(pub String);
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a person asks of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Ask {
+    /// Wake it.
+    Wake,
+    /// Suspend it, as far as rule 3 allows.
+    Suspend,
+    /// Suspend it and wake it again, to see that it wakes.
+    WakeTest,
+}
+
+impl Ask {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Wake, Self::Suspend, Self::WakeTest];
+
+    /// The word that stands for it in the annotation.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Wake => "wake",
+            Self::Suspend => "suspend",
+            Self::WakeTest => "wake-test",
+        }
+    }
+}
+
+/// A person's request, from the annotation `miyako.dev/request` of the NodePower.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// What is asked for.
+    pub ask: Ask,
+    /// The annotation's whole value: who asked, and when. It makes requests differ.
+    pub text: String,
+}
+
+impl Request {
+    /// Reads `WORD WHO WHEN…`; none if the word is unknown.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let word = text.split_whitespace().next()?;
+        let ask = Ask::ALL.into_iter().find(|ask| ask.word() == word)?;
+        Some(Self { ask, text: text.trim().to_owned() })
+    }
+
+    /// What a suspend that it asks for is for.
+    #[must_use]
+    pub fn purpose(&self) -> Purpose {
+        Purpose(format!("request {}", self.text))
+    }
+}
+
+/// A NodePower, as far as the state machine looks at it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PowerRecord {
+    /// Its uid; none if there is no NodePower.
+    pub uid: Option<Uid>,
+    /// Its resource version: writes are made for exactly this one.
+    pub version: String,
+    /// The order in its spec.
+    pub order: Option<Order>,
+    /// What the node's agent says.
+    pub agent: AgentWord,
+    /// The recorded phase; Awake if none is.
+    pub phase: PowerState,
+    /// A phase is recorded.
+    pub noted: bool,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// What the newest suspend is, or was, for.
+    pub purpose: Option<Purpose>,
+    /// The generation of the newest order to suspend: noted before it is given.
+    pub suspend_generation: Option<i64>,
+    /// Since when it sleeps, or slept before the wake that is under way.
+    pub asleep_since: Option<Timestamp>,
+    /// Since when nothing keeps it awake but rule 4 and time.
+    pub empty_since: Option<Timestamp>,
+    /// The boot id when it was last ordered to suspend.
+    pub boot_id: Option<String>,
+    /// How long it last slept.
+    pub last_sleep: Option<Span>,
+    /// When it last proved that it can be woken.
+    pub wake_tested: Option<Timestamp>,
+    /// What a person asks for.
+    pub request: Option<Request>,
+    /// What the phase is about, for people.
+    pub message: Option<String>,
+}
+
+impl PowerRecord {
+    /// The generation of the newest order, 0 if there was none.
+    #[must_use]
+    pub fn generation(&self) -> i64 {
+        self.order.as_ref().map_or(0, |order| order.generation)
+    }
+
+    /// The agent has acknowledged an order of this generation, or a later one.
+    #[must_use]
+    pub fn acknowledged(&self, generation: i64) -> bool {
+        self.agent.acknowledged.is_some_and(|newest| newest >= generation)
+    }
+
+    /// The node is ordered to be suspended.
+    #[must_use]
+    pub fn is_ordered_asleep(&self) -> bool {
+        self.order.as_ref().is_some_and(|order| order.desired == Desired::Suspended)
+    }
+}

@@ -1,0 +1,67 @@
+//! How long the parts of the sequence may take.
+
+use crate::model::Span;
+
+/// An order to suspend is void after this time unless it is acknowledged (`DESIGN.md` §6): an agent that comes back
+/// to life must not find one that nobody means any more.
+pub const ORDER_STANDS: Span = Span::from_secs(10);
+
+/// By so much an agent's clock and ours may differ, and its acknowledgement may be late.
+pub(super) const ORDER_MARGIN: Span = Span::from_secs(5);
+
+/// An order to wake is given anew after this time.
+pub const WAKE_ORDER_STANDS: Span = Span::from_secs(120);
+
+/// So long a taint must have been seen by the scheduler before the node is taken for left alone: a pod whose binding
+/// was under way shows up within it.
+pub(super) const SETTLES: Span = Span::from_secs(2);
+
+/// A node that sleeps is not ready within this time: its lease lapses after 40 s, and the node controller's grace is
+/// 50 s (`KUBEVIRT.md`, "Kubernetes around a sleeping node"), looked at every 5 s.
+const LEASE_LAPSES: Span = Span::from_secs(100);
+
+/// From power to usable, besides the class's resume time: kubelet's first status, virt-handler's heartbeat (at most
+/// 132 s apart), the drivers' retries.
+const COMES_BACK: Span = Span::from_secs(240);
+
+/// A node that failed to wake is asked again after this time, then after twice that, and so on …
+pub(super) const ASKED_AGAIN: Span = Span::from_secs(300);
+
+/// … up to this.
+pub(super) const ASKED_AT_LEAST_EVERY: Span = Span::from_secs(3600);
+
+/// How fast the nodes of a class are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// From the order to asleep.
+    pub suspend: Span,
+    /// From the request to usable.
+    pub resume: Span,
+}
+
+impl Default for Pace {
+    /// Energy-efficient consolidation, §III: "approximately 5 seconds" each way.
+    fn default() -> Self {
+        Self { suspend: Span::from_secs(5), resume: Span::from_secs(5) }
+    }
+}
+
+impl Pace {
+    /// A node that acknowledged its order and is still ready after this time does not sleep.
+    #[must_use]
+    pub fn sleeps_within(self) -> Span {
+        self.suspend.saturating_mul(2).saturating_add(LEASE_LAPSES)
+    }
+
+    /// A node that was asked to wake and is not usable after this time failed to.
+    #[must_use]
+    pub fn wakes_within(self) -> Span {
+        self.resume.saturating_mul(2).saturating_add(COMES_BACK)
+    }
+
+    /// A node that is being woken is counted on for this time; after that others are looked for.
+    #[must_use]
+    pub fn counted_on(self) -> Span {
+        self.resume.saturating_mul(3).saturating_add(Span::from_secs(15))
+    }
+}
