@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -58,6 +59,18 @@ impl Program {
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment.insert(name.as_ref().to_owned(), value.as_ref().to_owned());
+        self
+    }
+
+    /// Runs it through another command line, which ends by executing what follows it: `nsenter … --` and the like.
+    #[must_use]
+    pub fn behind(mut self, prefix: impl IntoIterator<Item = OsString>) -> Self {
+        let mut words = prefix.into_iter();
+        if let Some(first) = words.next() {
+            let own = std::mem::replace(&mut self.path, first.into());
+            let arguments = words.chain([own.into_os_string()]).chain(std::mem::take(&mut self.arguments));
+            self.arguments = arguments.collect();
+        }
         self
     }
 
@@ -253,15 +266,27 @@ pub fn tail(path: &Path, lines: usize) -> String {
 /// # Errors
 /// When `/proc` can't be read.
 pub fn survivors(folder: &Path) -> io::Result<Vec<(u32, String)>> {
-    let mut mark = OsString::from(format!("{MARK}="));
-    mark.push(folder);
+    marked(|place| place == folder)
+}
+
+/// The same for every folder below this one too.
+///
+/// # Errors
+/// When `/proc` can't be read.
+pub fn survivors_below(folder: &Path) -> io::Result<Vec<(u32, String)>> {
+    marked(|place| place.starts_with(folder))
+}
+
+fn marked(belongs: impl Fn(&Path) -> bool) -> io::Result<Vec<(u32, String)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         // A process may end while we look, and others' are not ours to read.
         let Ok(environment) = std::fs::read(entry.path().join("environ")) else { continue };
-        if environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_encoded_bytes()) {
+        let mut entries = environment.split(|byte| *byte == 0).filter_map(|entry| entry.strip_prefix(MARK.as_bytes()));
+        let folder = entries.find_map(|rest| rest.strip_prefix(b"=")).map(OsStr::from_bytes);
+        if folder.is_some_and(|folder| belongs(Path::new(folder))) {
             let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             found.push((pid, String::from_utf8_lossy(&command).replace('\0', " ")));
         }
