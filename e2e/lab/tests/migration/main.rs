@@ -2,4 +2,6 @@
 
 mod failures;
 mod hops;
+mod leftovers;
+mod link;
 mod stand;
