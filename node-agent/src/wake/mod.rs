@@ -9,6 +9,7 @@
 //! can't be replaced.
 
 mod address;
+mod amt;
 mod careful;
 mod carry_out;
 mod credentials;
@@ -20,6 +21,7 @@ mod sequence;
 mod wol;
 
 pub use address::{Template, TemplateError};
+pub use amt::Amt;
 pub use careful::{CALL_DEADLINE, Careful, HOLD_OFF};
 pub use carry_out::wake;
 pub use credentials::{Credentials, CredentialsError};

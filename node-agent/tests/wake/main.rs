@@ -1,6 +1,7 @@
 //! The wake drivers against BMCs: emulators that others wrote where there are some, and scripted ones for what no
 //! emulator plays.
 
+mod amt;
 mod peers;
 mod redfish;
 mod sequence;

@@ -1,9 +1,11 @@
 //! The other side of the drivers.
 
+mod amt;
 mod certificates;
 mod process;
 mod scripted;
 
+pub(crate) use amt::Amt;
 pub(crate) use certificates::{Authority, Certified};
 pub(crate) use process::{Process, bmcs, free_port};
 pub(crate) use scripted::{Received, Scripted, answer};

@@ -31,7 +31,16 @@ impl Scripted {
         tls: Option<Arc<rustls::ServerConfig>>,
         answer: impl Fn(&Received) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0", tls, answer).await
+    }
+
+    /// The same at an address of the test's choice.
+    pub(crate) async fn start_at(
+        address: &str,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        answer: impl Fn(&Received) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let answer = Arc::new(answer);
         let task = tokio::spawn(async move {
