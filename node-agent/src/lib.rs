@@ -3,6 +3,7 @@
 //! * [`load`]: what is read and how often; the figures' source stands behind a trait.
 //! * [`stream`]: the way to the operator: dialling, identity, bounded buffers, reconnecting.
 //! * [`wake`]: how nodes are woken through their BMC or network card.
+//! * [`waker`]: who wakes them: claims orders and carries them out.
 //! * [`generator`]: an agent for test stands that speaks for many nodes with invented figures.
 //!
 //! The agent never links the operator (`DESIGN.md` §2); what both say to each other is `miyako_api::wire`.
@@ -11,3 +12,4 @@ pub mod generator;
 pub mod load;
 pub mod stream;
 pub mod wake;
+pub mod waker;

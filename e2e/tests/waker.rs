@@ -1,0 +1,225 @@
+//! The waker's replicas on the simulated API server, with drivers that answer as told: who wakes a node, and what is
+//! said of it.
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use kube::api::{Api, Patch, PatchParams};
+use miyako::sim::world::{World, WorldSettings};
+use miyako_agent::stream::WallClock;
+use miyako_agent::wake::{Credentials, Driver, DriverError, PowerState, Reading};
+use miyako_agent::waker::{MakeDriver, Waker};
+use miyako_api::NodePower;
+use miyako_api::node_power::{WakeOutcome, WakerStatus};
+use miyako_api::node_power_class::WakeProtocol;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// Machines behind BMCs.
+#[derive(Clone, Default)]
+struct Machines {
+    /// Requests to wake, by address, and who was logged in.
+    requests: Arc<Mutex<Vec<(String, String)>>>,
+    /// What goes wrong, by address.
+    broken: Arc<Mutex<BTreeMap<String, DriverError>>>,
+    /// How long a BMC takes to answer.
+    slowness: Duration,
+}
+
+struct Machine {
+    machines: Machines,
+    protocol: WakeProtocol,
+    address: String,
+    user: String,
+}
+
+impl MakeDriver for Machines {
+    fn make(
+        &self,
+        protocol: WakeProtocol,
+        address: &str,
+        credentials: Option<Credentials>,
+    ) -> Result<Box<dyn Driver>, String> {
+        let user = credentials.map_or_else(String::new, |credentials| credentials.username().to_owned());
+        Ok(Box::new(Machine { machines: self.clone(), protocol, address: address.to_owned(), user }))
+    }
+}
+
+impl Machine {
+    fn answer<T: Send + 'static>(
+        &self,
+        answer: impl FnOnce() -> T + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, DriverError>> {
+        async move {
+            tokio::time::sleep(self.machines.slowness).await;
+            match self.machines.broken.lock().unwrap().get(&self.address) {
+                Some(error) => Err(error.clone()),
+                None => Ok(answer()),
+            }
+        }
+        .boxed()
+    }
+
+    fn is_on(&self) -> bool {
+        self.machines.requests.lock().unwrap().iter().any(|(address, _)| *address == self.address)
+    }
+}
+
+impl Driver for Machine {
+    fn protocol(&self) -> WakeProtocol {
+        self.protocol
+    }
+
+    fn address(&self) -> &str {
+        &self.address
+    }
+
+    fn read(&self) -> BoxFuture<'_, Result<Reading, DriverError>> {
+        let state = if self.is_on() { PowerState::On } else { PowerState::Sleeping };
+        self.answer(move || Reading::sure(state, "told so"))
+    }
+
+    fn wake(&self) -> BoxFuture<'_, Result<(), DriverError>> {
+        let (requests, address, user) = (Arc::clone(&self.machines.requests), self.address.clone(), self.user.clone());
+        self.answer(move || requests.lock().unwrap().push((address, user)))
+    }
+
+    fn power_on(&self) -> BoxFuture<'_, Result<(), DriverError>> {
+        self.wake()
+    }
+}
+
+struct Stage {
+    world: World,
+    machines: Machines,
+}
+
+impl Stage {
+    /// A sleeping node whose class names two drivers, and an order to wake it.
+    async fn with(machines: Machines) -> Self {
+        let world = World::start(WorldSettings::default()).await.unwrap();
+        for crd in miyako_api::crds() {
+            world.server.add_crd(&serde_json::to_value(crd).unwrap()).unwrap();
+        }
+        let secret_ref = json!({"namespace": "bmc", "name": "amt"});
+        let wake = json!([
+            {"driver": "amt", "address": "{node}.amt", "secretRef": secret_ref},
+            {"driver": "ipmi", "address": "{node}.ipmi", "secretRef": secret_ref},
+        ]);
+        let objects = [
+            json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {"pool": "shared"}}}),
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "bmc"}}),
+            json!({
+                "apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "bmc", "name": "amt"},
+                "data": {"username": "YWRtaW4=", "password": "c2VjcmV0"},
+            }),
+            json!({
+                "apiVersion": "miyako.dev/v1alpha1", "kind": "NodePowerClass", "metadata": {"name": "shared"},
+                "spec": {"role": "Shared", "nodeSelector": {"matchLabels": {"pool": "shared"}}, "wake": wake},
+            }),
+            json!({
+                "apiVersion": "miyako.dev/v1alpha1", "kind": "NodePower", "metadata": {"name": "n1"},
+                "spec": {
+                    "desired": "Awake", "generation": 3, "reason": "load returned",
+                    "issuedAt": "2026-01-05T00:00:00Z", "expiresAt": "2026-01-05T01:00:00Z",
+                },
+                "status": {"phase": "Waking"},
+            }),
+        ];
+        for object in objects {
+            world.server.create("admin", object).unwrap();
+        }
+        Self { world, machines }
+    }
+
+    fn replica(&self, name: &str) -> JoinHandle<()> {
+        let now = self.world.now.clone();
+        let clock: WallClock = Arc::new(move || now().as_millisecond());
+        let client = self.world.server.client(name);
+        tokio::spawn(Waker::new(client, name.into(), clock, Arc::new(self.machines.clone()), 1).run())
+    }
+
+    async fn said(&self) -> Option<WakerStatus> {
+        let power = Api::<NodePower>::all(self.world.admin.clone()).get("n1").await.unwrap();
+        power.status.and_then(|status| status.waker)
+    }
+
+    async fn outcome(&self) -> WakerStatus {
+        loop {
+            if let Some(said) = self.said().await.filter(|said| said.outcome.is_some()) {
+                return said;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn requests(&self) -> Vec<(String, String)> {
+        self.machines.requests.lock().unwrap().clone()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_two_replicas_wakes_the_node_with_its_own_credentials() {
+    let stage = Stage::with(Machines { slowness: Duration::from_secs(2), ..Machines::default() }).await;
+    let (_a, _b) = (stage.replica("waker-a"), stage.replica("waker-b"));
+    let said = stage.outcome().await;
+    assert_eq!((said.generation, said.outcome), (3, Some(WakeOutcome::Awake)));
+    assert_eq!(said.driver.as_deref(), Some("amt"));
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(stage.requests(), [("n1.amt".to_owned(), "admin".to_owned())], "once, and not again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_driver_is_asked_where_the_first_fails() {
+    let stage = Stage::with(Machines::default()).await;
+    let refused = DriverError::NotSupported("a test".into());
+    stage.machines.broken.lock().unwrap().insert("n1.amt".into(), refused);
+    let _replica = stage.replica("waker-a");
+    let said = stage.outcome().await;
+    assert_eq!((said.outcome, said.driver.as_deref()), (Some(WakeOutcome::Awake), Some("ipmi")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_told_with_what_each_driver_said() {
+    let stage = Stage::with(Machines::default()).await;
+    for address in ["n1.amt", "n1.ipmi"] {
+        let error = DriverError::NotSupported(format!("{address} is on fire"));
+        stage.machines.broken.lock().unwrap().insert(address.into(), error);
+    }
+    let _replica = stage.replica("waker-a");
+    let said = stage.outcome().await;
+    let message = said.message.unwrap();
+    assert_eq!(said.outcome, Some(WakeOutcome::Failed));
+    assert!(message.contains("n1.amt is on fire") && message.contains("n1.ipmi is on fire"), "{message}");
+    assert!(!message.contains("secret"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_other_replica_takes_over_when_the_first_dies_at_work() {
+    let slow = Machines { slowness: Duration::from_secs(14), ..Machines::default() };
+    let stage = Stage::with(slow).await;
+    let first = stage.replica("waker-a");
+    while stage.said().await.is_none() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let _second = stage.replica("waker-b");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(stage.said().await.unwrap().by, "waker-a", "a living claim is respected");
+    first.abort();
+    let said = stage.outcome().await;
+    assert_eq!((said.by.as_str(), said.outcome), ("waker-b", Some(WakeOutcome::Awake)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_order_to_sleep_is_not_answered() {
+    let stage = Stage::with(Machines::default()).await;
+    let powers: Api<NodePower> = Api::all(stage.world.admin.clone());
+    let asleep = Patch::Merge(json!({"spec": {"desired": "Suspended", "generation": 4}}));
+    powers.patch("n1", &PatchParams::default(), &asleep).await.unwrap();
+    let _replica = stage.replica("waker-a");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(stage.said().await, None);
+    assert!(stage.requests().is_empty());
+}

@@ -1,0 +1,228 @@
+//! One order to wake one node: claimed, carried out, answered.
+
+use super::{Judgement, MakeDriver, judge, ways};
+use crate::{
+    stream::WallClock,
+    wake::{Belief, Credentials, Driver, Patience, Woken, protocol_name, wake},
+};
+use k8s_openapi::{
+    api::core::v1::{Node, Secret, SecretReference},
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ListParams, Patch, PatchParams},
+};
+use miyako_api::{
+    NodePower, NodePowerClass,
+    node_power::{WakeOutcome, WakerStatus},
+};
+use serde_json::json;
+use std::{sync::Arc, time::Duration};
+
+/// How often a claim is renewed.
+const RENEWAL: Duration = Duration::from_secs(10);
+
+/// How often a write is tried again that others got in the way of.
+const TRIES: usize = 5;
+
+/// The longest message, as the schema has it.
+const LONGEST_MESSAGE: usize = 1024;
+
+/// What an errand needs.
+#[derive(Clone)]
+pub(super) struct Errand {
+    pub(super) client: Client,
+    pub(super) me: String,
+    pub(super) clock: WallClock,
+    pub(super) make: Arc<dyn MakeDriver>,
+    pub(super) seed: u64,
+    pub(super) node: String,
+}
+
+/// Somebody else has the order now, or it is no more.
+struct Lost;
+
+impl Errand {
+    /// Takes the order up, wakes the node and tells what came of it. Nothing is lost when it ends anywhere in between:
+    /// the claim lapses and the other replica takes the order up.
+    pub(super) async fn run(self) {
+        let generation = match self.claim().await {
+            Ok(Some(generation)) => generation,
+            Ok(None) => return,
+            Err(error) => return tracing::warn!(node = self.node, %error, "could not take up an order to wake"),
+        };
+        tracing::info!(node = self.node, generation, "waking");
+        let carried_out = async {
+            match self.drivers().await {
+                Ok(drivers) => match wake(&drivers, Belief::Asleep, Patience::default(), self.seed).await {
+                    Ok(woken) => End::woken(&woken),
+                    Err(failure) => End::failed(failure.to_string()),
+                },
+                Err(problem) => End::failed(problem),
+            }
+        };
+        let end = tokio::select! {
+            biased;
+            end = carried_out => end,
+            Lost = self.keep_claim(generation) => return tracing::info!(node = self.node, "the order is no longer ours"),
+        };
+        if end.outcome == WakeOutcome::Failed {
+            tracing::error!(node = self.node, message = end.message, "could not wake");
+        } else {
+            tracing::info!(node = self.node, message = end.message, "woken");
+        }
+        if let Err(Lost) = self.tell(generation, Some(&end)).await {
+            tracing::info!(node = self.node, "somebody else answered the order");
+        }
+    }
+
+    fn powers(&self) -> Api<NodePower> {
+        Api::all(self.client.clone())
+    }
+
+    fn now(&self) -> Time {
+        Time(Timestamp::from_millisecond((self.clock)()).unwrap_or_default())
+    }
+
+    /// Writes our claim, if the order as it is now is still ours to take. Of two replicas that try at once the version
+    /// lets one win.
+    async fn claim(&self) -> kube::Result<Option<i64>> {
+        let Some(power) = self.powers().get_opt(&self.node).await? else { return Ok(None) };
+        let Judgement::TakeUp { generation } = judge(&power, &self.me, (self.clock)()) else { return Ok(None) };
+        match self.write(&power, self.status(generation, None)).await {
+            Ok(()) => Ok(Some(generation)),
+            Err(kube::Error::Api(status)) if status.is_conflict() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn status(&self, generation: i64, end: Option<&End>) -> WakerStatus {
+        let mut status = WakerStatus {
+            generation,
+            by: self.me.clone(),
+            at: self.now(),
+            attempts: 0,
+            driver: None,
+            outcome: None,
+            message: None,
+        };
+        if let Some(end) = end {
+            status.outcome = Some(end.outcome);
+            status.driver = end.driver.map(str::to_owned);
+            status.attempts = end.attempts;
+            status.message = Some(end.message.chars().take(LONGEST_MESSAGE).collect());
+        }
+        status
+    }
+
+    async fn write(&self, read: &NodePower, status: WakerStatus) -> kube::Result<()> {
+        let patch = json!({
+            "metadata": {"uid": read.uid(), "resourceVersion": read.resource_version()},
+            "status": {"waker": status},
+        });
+        self.powers().patch_status(&self.node, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+    }
+
+    /// Renews the claim for ever; ends when it is lost.
+    async fn keep_claim(&self, generation: i64) -> Lost {
+        loop {
+            tokio::time::sleep(RENEWAL).await;
+            if let Err(lost) = self.tell(generation, None).await {
+                return lost;
+            }
+        }
+    }
+
+    /// Writes our status as long as the claim is ours. While the API server does not answer we go on: the node is
+    /// better awake.
+    async fn tell(&self, generation: i64, end: Option<&End>) -> Result<(), Lost> {
+        for _ in 0..TRIES {
+            let written = match self.powers().get_opt(&self.node).await {
+                Ok(Some(power)) => {
+                    let waker = power.status.as_ref().and_then(|status| status.waker.as_ref());
+                    if waker.is_none_or(|waker| waker.by != self.me || waker.generation != generation) {
+                        return Err(Lost);
+                    }
+                    self.write(&power, self.status(generation, end)).await
+                }
+                Ok(None) => return Err(Lost),
+                Err(error) => Err(error),
+            };
+            match written {
+                Ok(()) => return Ok(()),
+                Err(kube::Error::Api(status)) if status.is_conflict() => {}
+                Err(error) => {
+                    tracing::warn!(node = self.node, %error, "could not tell how the wake goes");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The drivers of the node's class, read afresh: addresses and passwords change.
+    async fn drivers(&self) -> Result<Vec<Box<dyn Driver>>, String> {
+        let node = Api::<Node>::all(self.client.clone()).get(&self.node).await;
+        let node = node.map_err(|error| format!("cannot read node {}: {error}", self.node))?;
+        let classes = Api::<NodePowerClass>::all(self.client.clone()).list(&ListParams::default()).await;
+        let classes = classes.map_err(|error| format!("cannot list NodePowerClasses: {error}"))?;
+        let ways = ways(&node, &classes.items).map_err(|no_way| no_way.to_string())?;
+        let (mut drivers, mut problems) = (Vec::new(), Vec::new());
+        for way in ways {
+            let made = match self.credentials(way.secret.as_ref()).await {
+                Ok(credentials) => self.make.make(way.protocol, &way.address, credentials),
+                Err(problem) => Err(problem),
+            };
+            match made {
+                Ok(driver) => drivers.push(driver),
+                Err(problem) => problems.push(format!("{} at {}: {problem}", protocol_name(way.protocol), way.address)),
+            }
+        }
+        // One driver that can't be used must not keep the others from waking the node.
+        for problem in &problems {
+            tracing::error!(node = self.node, problem, "a wake driver cannot be used");
+        }
+        if drivers.is_empty() { Err(problems.join("; ")) } else { Ok(drivers) }
+    }
+
+    async fn credentials(&self, reference: Option<&SecretReference>) -> Result<Option<Credentials>, String> {
+        let Some(reference) = reference else { return Ok(None) };
+        let (Some(namespace), Some(name)) = (&reference.namespace, &reference.name) else {
+            return Err("secretRef needs a namespace and a name".into());
+        };
+        let secret = Api::<Secret>::namespaced(self.client.clone(), namespace).get(name).await;
+        let secret = secret.map_err(|error| format!("cannot read Secret {namespace}/{name}: {error}"))?;
+        let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
+        let credentials = Credentials::from_secret(&data);
+        credentials.map(Some).map_err(|problem| format!("Secret {namespace}/{name}: {problem}"))
+    }
+}
+
+/// How it ended, as it is told.
+struct End {
+    outcome: WakeOutcome,
+    driver: Option<&'static str>,
+    attempts: u32,
+    message: String,
+}
+
+impl End {
+    fn woken(woken: &Woken) -> Self {
+        let driver = woken.by.map(protocol_name);
+        Self {
+            outcome: if woken.verified { WakeOutcome::Awake } else { WakeOutcome::Sent },
+            driver,
+            attempts: woken.requests,
+            message: match driver {
+                Some(driver) => format!("{driver}: {}", woken.evidence),
+                None => format!("it was on already: {}", woken.evidence),
+            },
+        }
+    }
+
+    fn failed(message: String) -> Self {
+        Self { outcome: WakeOutcome::Failed, driver: None, attempts: 0, message }
+    }
+}

@@ -1,0 +1,37 @@
+//! The agent in its waker role: carries out orders to be awake for nodes that can't hear them.
+//!
+//! ```text
+//!  NodePower ──▶ judge ──▶ claim (status.waker) ──▶ Errand ──▶ drivers of the node's class ──▶ outcome (status.waker)
+//! ```
+//!
+//! Two replicas run on nodes that never sleep, with a ServiceAccount of their own that alone may read BMC Secrets. They
+//! share the work through `status.waker`: whoever takes an order up writes it there first, with the version it has
+//! read, so that one of two wins. A claim that nobody renewed for [`CLAIM_LAPSES`] is taken over: asking a BMC twice to
+//! turn a machine on does no harm, and nothing here can do anything else.
+
+mod claim;
+mod errand;
+mod role;
+mod ways;
+
+pub use claim::{CLAIM_LAPSES, Judgement, judge};
+pub use role::Waker;
+pub use ways::{NoWay, Way, ways};
+
+use crate::wake::{Credentials, Driver};
+use miyako_api::node_power_class::WakeProtocol;
+
+/// Makes drivers: the network's in a cluster, others in tests.
+pub trait MakeDriver: Send + Sync + 'static {
+    /// The driver for one machine.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the address or the credentials, in words for the class's owner.
+    fn make(
+        &self,
+        protocol: WakeProtocol,
+        address: &str,
+        credentials: Option<Credentials>,
+    ) -> Result<Box<dyn Driver>, String>;
+}

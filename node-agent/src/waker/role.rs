@@ -1,0 +1,127 @@
+//! The loop of one replica.
+
+use super::{Judgement, MakeDriver, errand::Errand, judge};
+use crate::stream::WallClock;
+use futures::StreamExt as _;
+use kube::{
+    Api, Client, ResourceExt as _,
+    runtime::{WatchStreamExt as _, watcher},
+};
+use miyako_api::NodePower;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::task::JoinSet;
+
+/// How often claims are looked at that may have lapsed.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Nodes that one replica wakes at once; the rest wait for the next look. The operator staggers its orders; this is for
+/// the day when everything is to wake.
+const AT_ONCE: usize = 64;
+
+/// One replica of the waker.
+pub struct Waker {
+    client: Client,
+    me: String,
+    clock: WallClock,
+    make: Arc<dyn MakeDriver>,
+    seed: u64,
+    /// What the API server shows.
+    powers: BTreeMap<String, NodePower>,
+    /// What it shows after a new list, until that is complete.
+    listed: BTreeMap<String, NodePower>,
+    errands: JoinSet<String>,
+    /// The nodes of the errands.
+    busy: BTreeSet<String>,
+}
+
+impl Waker {
+    /// A replica that is called `me`, which must differ from the others' names.
+    #[must_use]
+    pub fn new(client: Client, me: String, clock: WallClock, make: Arc<dyn MakeDriver>, seed: u64) -> Self {
+        Self {
+            client,
+            me,
+            clock,
+            make,
+            seed,
+            powers: BTreeMap::new(),
+            listed: BTreeMap::new(),
+            errands: JoinSet::new(),
+            busy: BTreeSet::new(),
+        }
+    }
+
+    /// Carries orders out until it is dropped.
+    pub async fn run(mut self) {
+        let powers: Api<NodePower> = Api::all(self.client.clone());
+        let changes = watcher(powers, watcher::Config::default()).default_backoff();
+        let mut changes = std::pin::pin!(changes);
+        loop {
+            tokio::select! {
+                biased;
+                Some(ended) = self.errands.join_next() => self.note_end(ended),
+                change = changes.next() => match change {
+                    Some(Ok(change)) => self.note(change),
+                    Some(Err(error)) => tracing::warn!(%error, "the watch of NodePowers broke; it begins again"),
+                    None => return,
+                },
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            self.look();
+        }
+    }
+
+    fn note(&mut self, change: watcher::Event<NodePower>) {
+        match change {
+            watcher::Event::Apply(power) => drop(self.powers.insert(power.name_any(), power)),
+            watcher::Event::Delete(power) => drop(self.powers.remove(&power.name_any())),
+            watcher::Event::Init => self.listed.clear(),
+            watcher::Event::InitApply(power) => drop(self.listed.insert(power.name_any(), power)),
+            watcher::Event::InitDone => self.powers = std::mem::take(&mut self.listed),
+        }
+    }
+
+    fn note_end(&mut self, ended: Result<String, tokio::task::JoinError>) {
+        match ended {
+            Ok(node) => drop(self.busy.remove(&node)),
+            // Which node it was is lost with it: all are looked at again, and the claims tell what goes on.
+            Err(error) => {
+                tracing::error!(%error, "an errand broke off");
+                if self.errands.is_empty() {
+                    self.busy.clear();
+                }
+            }
+        }
+    }
+
+    /// Begins an errand for every order that is ours to carry out.
+    fn look(&mut self) {
+        let now = (self.clock)();
+        for (node, power) in &self.powers {
+            if self.errands.len() >= AT_ONCE {
+                return;
+            }
+            let Judgement::TakeUp { generation } = judge(power, &self.me, now) else { continue };
+            if !self.busy.insert(node.clone()) {
+                continue;
+            }
+            let errand = Errand {
+                client: self.client.clone(),
+                me: self.me.clone(),
+                clock: self.clock.clone(),
+                make: self.make.clone(),
+                seed: self.seed.wrapping_add(generation.unsigned_abs()),
+                node: node.clone(),
+            };
+            let node = node.clone();
+            self.errands.spawn(async move {
+                errand.run().await;
+                node
+            });
+        }
+    }
+}

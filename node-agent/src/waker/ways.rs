@@ -1,0 +1,127 @@
+//! The ways to wake one node, from the classes and the node's name and labels, as a pure function.
+
+use crate::wake::{Template, TemplateError, protocol_name};
+use k8s_openapi::api::core::v1::{Node, SecretReference};
+use kube::{
+    ResourceExt as _,
+    core::{Selector, SelectorExt as _},
+};
+use miyako_api::{NodePowerClass, node_power_class::WakeProtocol};
+
+/// One way to wake a node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Way {
+    /// The protocol.
+    pub protocol: WakeProtocol,
+    /// Where this node's BMC or network card is.
+    pub address: String,
+    /// The Secret with the user name and password; none for Wake-on-LAN.
+    pub secret: Option<SecretReference>,
+}
+
+/// Why there is no way to wake a node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoWay {
+    /// No class selects it.
+    #[error("no NodePowerClass selects node {0}: write one whose nodeSelector matches its labels")]
+    NoClass(String),
+    /// Several classes select it.
+    #[error("the NodePowerClasses {} all select node {node}: narrow their nodeSelectors to one", .classes.join(", "))]
+    SeveralClasses {
+        /// The node.
+        node: String,
+        /// The classes.
+        classes: Vec<String>,
+    },
+    /// Its class has no drivers.
+    #[error("NodePowerClass {0} names no wake driver: add one under spec.wake")]
+    NoDriver(String),
+    /// An address can't be made.
+    #[error("NodePowerClass {class}, spec.wake of driver {driver}: {source}")]
+    Address {
+        /// The class.
+        class: String,
+        /// The driver.
+        driver: &'static str,
+        /// What is wrong.
+        source: TemplateError,
+    },
+}
+
+/// The ways to wake `node`, in the order of its class.
+///
+/// # Errors
+///
+/// When no class or several select the node, when its class names no driver, or an address can't be made.
+pub fn ways(node: &Node, classes: &[NodePowerClass]) -> Result<Vec<Way>, NoWay> {
+    let name = node.name_any();
+    let mut selecting: Vec<&NodePowerClass> = classes
+        .iter()
+        // A selector that can't be read selects nothing; the operator says so in the class's conditions.
+        .filter(|class| {
+            Selector::try_from(class.spec.node_selector.clone()).is_ok_and(|selector| selector.matches(node.labels()))
+        })
+        .collect();
+    selecting.sort_by_key(|class| class.name_any());
+    let class = match selecting.as_slice() {
+        [] => return Err(NoWay::NoClass(name)),
+        [class] => class,
+        several => {
+            let classes = several.iter().map(|class| class.name_any()).collect();
+            return Err(NoWay::SeveralClasses { node: name, classes });
+        }
+    };
+    if class.spec.wake.is_empty() {
+        return Err(NoWay::NoDriver(class.name_any()));
+    }
+    let way = |driver: &miyako_api::node_power_class::WakeDriver| {
+        let address = Template::parse(&driver.address).and_then(|template| template.expand(&name, node.labels()));
+        let bad = |source| NoWay::Address { class: class.name_any(), driver: protocol_name(driver.driver), source };
+        Ok(Way { protocol: driver.driver, address: address.map_err(bad)?, secret: driver.secret_ref.clone() })
+    };
+    class.spec.wake.iter().map(way).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn node() -> Node {
+        let labels = json!({"pool": "shared", "example.org/mac": "52:54:00:12:34:56"});
+        serde_json::from_value(json!({"metadata": {"name": "n1", "labels": labels}})).unwrap()
+    }
+
+    fn class(name: &str, pool: &str, wake: serde_json::Value) -> NodePowerClass {
+        let selector = json!({"matchLabels": {"pool": pool}});
+        let spec = json!({"role": "Shared", "nodeSelector": selector, "wake": wake});
+        NodePowerClass::new(name, serde_json::from_value(spec).unwrap())
+    }
+
+    fn amt_and_wol() -> serde_json::Value {
+        json!([
+            {"driver": "amt", "address": "{node}.amt.example.org", "secretRef": {"name": "amt", "namespace": "miyako"}},
+            {"driver": "wol", "address": "{label:example.org/mac}"},
+        ])
+    }
+
+    #[test]
+    fn a_nodes_class_tells_its_ways_in_order() {
+        let classes = [class("other", "dedicated", json!([])), class("shared", "shared", amt_and_wol())];
+        let found = ways(&node(), &classes).unwrap();
+        let seen: Vec<_> = found.iter().map(|way| (way.protocol, way.address.as_str())).collect();
+        assert_eq!(seen, [(WakeProtocol::Amt, "n1.amt.example.org"), (WakeProtocol::Wol, "52:54:00:12:34:56")]);
+        assert_eq!(found[0].secret.as_ref().unwrap().name.as_deref(), Some("amt"));
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_what_to_do() {
+        let said = |classes: &[NodePowerClass]| ways(&node(), classes).unwrap_err().to_string();
+        assert!(said(&[]).starts_with("no NodePowerClass selects node n1: write one"));
+        let twice = [class("b", "shared", amt_and_wol()), class("a", "shared", amt_and_wol())];
+        assert!(said(&twice).starts_with("the NodePowerClasses a, b all select node n1"));
+        assert!(said(&[class("a", "shared", json!([]))]).contains("a names no wake driver"));
+        let unlabelled = json!([{"driver": "wol", "address": "{label:mac}"}]);
+        assert!(said(&[class("a", "shared", unlabelled)]).contains("node n1 has no label mac"));
+    }
+}
