@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 pub const MARK: &str = "MIYAKO_STAND";
 
 /// What to run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     name: String,
     path: PathBuf,

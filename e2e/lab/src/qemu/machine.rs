@@ -1,10 +1,9 @@
 //! A running QEMU.
 
-use super::process::Process;
 use super::qmp::{Qmp, QmpError};
 use super::spec::{BadSpec, Spec};
+use crate::child::Child;
 use serde_json::json;
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::process::ExitStatus;
@@ -14,21 +13,32 @@ use tokio::time::{Instant, sleep};
 /// How long QEMU may take until it listens. It takes a tenth of a second; the node may be slowed down.
 const LISTENS_WITHIN: Duration = Duration::from_secs(60);
 
+/// How many lines of QEMU's own an error repeats.
+const LAST_WORDS: usize = 10;
+
 /// Why a QEMU did not come up.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     /// The spec can't work.
     #[error(transparent)]
     Spec(#[from] BadSpec),
-    /// Its folder, or the program itself.
-    #[error("starting QEMU for {name}: {source} (is the package qemu-system-x86 installed?)")]
-    Start {
+    /// Its folder.
+    #[error("the folder of {name}: {source}")]
+    Folder {
         /// The VM.
         name: String,
         /// What went wrong.
         source: io::Error,
     },
-    /// It ended, for example because its arguments are wrong.
+    /// The program in front of QEMU.
+    #[error("starting QEMU for {name}: {reason}")]
+    Start {
+        /// The VM.
+        name: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// It ended, for example because it is not installed (e2e/tools/apt does that), or its arguments are wrong.
     #[error("QEMU of {name} ended at once ({status}): {log}")]
     Ended {
         /// The VM.
@@ -60,7 +70,7 @@ pub enum LaunchError {
 #[derive(Debug)]
 pub struct Machine {
     spec: Spec,
-    process: Process,
+    process: Child,
     qmp: Qmp,
 }
 
@@ -70,17 +80,16 @@ impl Machine {
     /// # Errors
     /// When it does not come up.
     pub async fn launch(spec: Spec) -> Result<Self, LaunchError> {
-        let mut command = spec.command()?;
+        let program = spec.program()?;
         let name = || spec.name.clone();
-        let start = |source| LaunchError::Start { name: spec.name.clone(), source };
-        std::fs::create_dir_all(&spec.folder).map_err(start)?;
+        let folder = |source| LaunchError::Folder { name: spec.name.clone(), source };
+        std::fs::create_dir_all(&spec.folder).map_err(folder)?;
         for socket in [spec.qmp_socket(), spec.guest_socket()] {
             // An earlier QEMU's, perhaps killed.
-            remove(&socket).map_err(start)?;
+            remove(&socket).map_err(folder)?;
         }
-        let log = File::create(spec.log()).map_err(start)?;
-        command.stdout(log.try_clone().map_err(start)?).stderr(log);
-        let process = Process::start(command).map_err(start)?;
+        let process = program.start(&spec.folder);
+        let process = process.map_err(|error| LaunchError::Start { name: name(), reason: format!("{error:#}") })?;
         let begin = Instant::now();
         loop {
             match Qmp::connect(&spec.qmp_socket()).await {
@@ -89,8 +98,8 @@ impl Machine {
                 Ok(Err(QmpError::Gone)) | Err(_) => {}
                 Ok(Err(source)) => return Err(LaunchError::Qmp { name: name(), source }),
             }
-            let log = || last_words(&spec.log());
-            if let Some(status) = process.ended() {
+            let log = || process.tail(LAST_WORDS);
+            if let Ok(Some(status)) = process.ended() {
                 return Err(LaunchError::Ended { name: name(), status, log: log() });
             }
             if begin.elapsed() > LISTENS_WITHIN {
@@ -108,8 +117,21 @@ impl Machine {
 
     /// Its process: the id, whether it ended, and ways to freeze or kill it.
     #[must_use]
-    pub fn process(&self) -> &Process {
+    pub fn process(&self) -> &Child {
         &self.process
+    }
+
+    /// Waits until the process has ended, by itself or killed.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub async fn ended(&self) -> io::Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.process.ended()? {
+                return Ok(status);
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Its control connection.
@@ -141,12 +163,6 @@ impl Machine {
     pub async fn resume(&self) -> Result<(), QmpError> {
         self.qmp.execute("cont", json!({})).await.map(drop)
     }
-
-    /// The last lines that QEMU itself printed.
-    #[must_use]
-    pub fn last_words(&self) -> String {
-        last_words(&self.spec.log())
-    }
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -154,14 +170,4 @@ fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// The last lines of a log, or why there are none.
-fn last_words(path: &Path) -> String {
-    let text = match std::fs::read(path) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) => return format!("(no log: {error})"),
-    };
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(10)..].join("\n")
 }

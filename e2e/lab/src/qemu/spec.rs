@@ -1,11 +1,10 @@
 //! What a QEMU of the lab is made of.
 
-use super::process::mortal;
+use crate::child::Program;
 use crate::guest::Image;
 use miyako_guest::boot::Boot;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// The longest path of a unix socket that Linux takes, without the closing zero.
 const LONGEST_SOCKET_PATH: usize = 107;
@@ -23,7 +22,8 @@ pub struct Spec {
     pub memory_mib: u32,
     /// Virtual CPUs, each emulated by a thread.
     pub vcpus: u32,
-    /// Where its sockets and logs are. Made if missing; never shared by two.
+    /// Where its sockets and logs are, an absolute path, the same inside and outside of its namespaces. Made if missing;
+    /// never shared by two.
     pub folder: PathBuf,
     /// Kernel and initramfs.
     pub image: Image,
@@ -31,11 +31,9 @@ pub struct Spec {
     pub boot: Boot,
     /// Whether it waits for a migration instead of booting.
     pub incoming: bool,
-    /// What is run in front of QEMU, with its arguments, to enter namespaces and cgroups (`ip netns exec …`). It must end
-    /// in executing what follows, or be its parent.
+    /// What is run in front of QEMU to enter namespaces and cgroups, such as a launcher's prefix; it must end by executing
+    /// what follows.
     pub prefix: Vec<OsString>,
-    /// Environment variables. Nothing of our own environment is passed on but `PATH`.
-    pub environment: Vec<(OsString, OsString)>,
 }
 
 /// A spec that QEMU could not be started from.
@@ -46,6 +44,14 @@ pub enum BadSpec {
     LongSocketPath {
         /// Which.
         path: PathBuf,
+    },
+    /// QEMU is started in its folder, where a relative path would lead elsewhere.
+    #[error("the folder {} of {name} is not an absolute path", folder.display())]
+    RelativeFolder {
+        /// The VM.
+        name: String,
+        /// Its folder.
+        folder: PathBuf,
     },
     /// The kernel would kill the benchmark while it fills its memory.
     #[error(
@@ -73,7 +79,6 @@ impl Spec {
             boot,
             incoming: false,
             prefix: Vec::new(),
-            environment: Vec::new(),
         }
     }
 
@@ -101,17 +106,14 @@ impl Spec {
         self.folder.join("console.log")
     }
 
-    /// What QEMU itself prints.
-    #[must_use]
-    pub fn log(&self) -> PathBuf {
-        self.folder.join("qemu.log")
-    }
-
-    /// The command that starts it. It dies with the thread that does so.
+    /// The program to start.
     ///
     /// # Errors
     /// When QEMU or the guest could not work with this.
-    pub fn command(&self) -> Result<Command, BadSpec> {
+    pub fn program(&self) -> Result<Program, BadSpec> {
+        if !self.folder.is_absolute() {
+            return Err(BadSpec::RelativeFolder { name: self.name.clone(), folder: self.folder.clone() });
+        }
         for path in [self.qmp_socket(), self.guest_socket()] {
             check_socket(&path)?;
         }
@@ -119,29 +121,49 @@ impl Spec {
         if u64::from(pages) / 256 + u64::from(KERNEL_MIB) > u64::from(memory_mib) + 1 {
             return Err(BadSpec::LittleMemory { memory_mib, pages, needed: KERNEL_MIB });
         }
-        let mut command = mortal(&self.prefix, "qemu-system-x86_64");
-        command.args(["-name", &self.name]);
-        // KVM is rarely usable inside another machine. A translation buffer of 64 MiB holds this guest's code many times.
-        command.args(["-machine", MACHINE, "-accel", "tcg,thread=multi,tb-size=64"]);
-        command.args(["-m", &memory_mib.to_string(), "-smp", &self.vcpus.to_string()]);
-        command.args(["-nodefaults", "-nographic", "-no-user-config"]);
-        // A guest that breaks reboots (panic=-1), which ends QEMU.
-        command.arg("-no-reboot");
-        command.arg("-chardev").arg(file("console", &self.console()));
-        command.arg("-chardev").arg(socket("guest", &self.guest_socket()));
-        command.arg("-chardev").arg(socket("qmp", &self.qmp_socket()));
-        // The kernel's console is the first serial port, the guest's channel the second.
-        command.args(["-serial", "chardev:console", "-serial", "chardev:guest", "-mon", "chardev=qmp,mode=control"]);
-        command.arg("-kernel").arg(&self.image.kernel).arg("-initrd").arg(&self.image.initramfs);
-        command.args(["-append", &format!("{KERNEL_ARGUMENTS} {}", self.boot.line())]);
-        if self.incoming {
-            // It runs when it is told to: by then the source can't run on any more.
-            command.args(["-incoming", "defer", "-S"]);
-        }
-        command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH"));
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null());
-        Ok(command)
+        let kernel_arguments = format!("{KERNEL_ARGUMENTS} {}", self.boot.line());
+        let arguments: &[&OsStr] = &[
+            "-name".as_ref(),
+            self.name.as_ref(),
+            "-machine".as_ref(),
+            MACHINE.as_ref(),
+            // KVM is rarely usable inside another machine. A translation buffer of 64 MiB holds this guest's code many
+            // times.
+            "-accel".as_ref(),
+            "tcg,thread=multi,tb-size=64".as_ref(),
+            "-m".as_ref(),
+            &OsString::from(memory_mib.to_string()),
+            "-smp".as_ref(),
+            &OsString::from(self.vcpus.to_string()),
+            "-nodefaults".as_ref(),
+            "-nographic".as_ref(),
+            "-no-user-config".as_ref(),
+            // A guest that breaks reboots (panic=-1), which ends QEMU.
+            "-no-reboot".as_ref(),
+            // The kernel's console is the first serial port, the guest's channel the second.
+            "-chardev".as_ref(),
+            &file("console", &self.console()),
+            "-serial".as_ref(),
+            "chardev:console".as_ref(),
+            "-chardev".as_ref(),
+            &socket("guest", &self.guest_socket()),
+            "-serial".as_ref(),
+            "chardev:guest".as_ref(),
+            "-chardev".as_ref(),
+            &socket("qmp", &self.qmp_socket()),
+            "-mon".as_ref(),
+            "chardev=qmp,mode=control".as_ref(),
+            "-kernel".as_ref(),
+            self.image.kernel.as_ref(),
+            "-initrd".as_ref(),
+            self.image.initramfs.as_ref(),
+            "-append".as_ref(),
+            kernel_arguments.as_ref(),
+        ];
+        // A target runs when it is told to: by then the source can't run on any more.
+        let incoming: &[&str] = if self.incoming { &["-incoming", "defer", "-S"] } else { &[] };
+        let program = arguments.iter().fold(Program::new("qemu", "qemu-system-x86_64"), Program::arg);
+        Ok(incoming.iter().fold(program, Program::arg).behind(self.prefix.iter().cloned()))
     }
 }
 
@@ -184,45 +206,27 @@ mod tests {
         Spec::new("vm0", folder, image, Boot { pages, ..Boot::default() })
     }
 
-    fn arguments(spec: &Spec) -> Vec<String> {
-        let command = spec.command().unwrap();
-        command.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect()
-    }
-
     #[test]
     fn a_target_waits_and_is_otherwise_the_same() {
         let source = spec("/lab/vm0", 65536);
-        let target = source.target("/lab/vm0");
-        let mut expected = arguments(&source);
-        expected.extend(["-incoming", "defer", "-S"].map(str::to_owned));
-        assert_eq!(arguments(&target), expected);
-    }
-
-    #[test]
-    fn the_program_dies_with_us_before_and_behind_a_prefix() {
-        let plain = arguments(&spec("/lab/vm0", 1));
-        assert_eq!(plain[..4], ["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]);
-        let mut inside = spec("/lab/vm0", 1);
-        inside.prefix = ["ip", "netns", "exec", "node-a"].map(OsString::from).to_vec();
-        let expected = "--pdeathsig KILL -- ip netns exec node-a setpriv --pdeathsig KILL -- qemu-system-x86_64";
-        assert!(arguments(&inside).join(" ").starts_with(expected));
+        let expected = ["-incoming", "defer", "-S"].iter().fold(source.program().unwrap(), Program::arg);
+        assert_eq!(source.target("/lab/vm0").program().unwrap(), expected);
     }
 
     #[test]
     fn what_can_not_work_is_refused_with_the_reason() {
-        let long = spec(&format!("/{}", "x".repeat(120)), 1).command().unwrap_err().to_string();
+        let long = spec(&format!("/{}", "x".repeat(120)), 1).program().unwrap_err().to_string();
         assert!(long.ends_with("choose a shorter folder"), "{long}");
+        let relative = spec("lab/vm0", 1).program().unwrap_err().to_string();
+        assert_eq!(relative, "the folder lab/vm0 of vm0 is not an absolute path");
         let mut little = spec("/lab/vm0", 65536);
         little.memory_mib = 256;
-        assert!(matches!(little.command(), Err(BadSpec::LittleMemory { .. })));
+        assert!(matches!(little.program(), Err(BadSpec::LittleMemory { .. })));
     }
 
     #[test]
     fn a_comma_in_a_path_stays_in_the_path() {
-        let arguments = arguments(&spec("/lab/a,b", 1));
-        assert!(
-            arguments.contains(&"socket,id=qmp,path=/lab/a,,b/qmp.sock,server=on,wait=off".to_owned()),
-            "{arguments:?}"
-        );
+        let option = socket("qmp", Path::new("/lab/a,b/qmp.sock"));
+        assert_eq!(option, "socket,id=qmp,path=/lab/a,,b/qmp.sock,server=on,wait=off");
     }
 }

@@ -53,7 +53,7 @@ impl UnderWay {
 #[tokio::test]
 async fn a_target_killed_in_pre_copy_leaves_the_source_running() -> anyhow::Result<()> {
     let vm = UnderWay::begin().await?;
-    vm.target.process().kill();
+    vm.target.process().kill()?;
     vm.stays_at_the_source(Outcome::Failed(Cause::TargetDied)).await
 }
 
@@ -78,7 +78,7 @@ async fn a_link_that_stands_still_in_pre_copy_can_be_given_up() -> anyhow::Resul
 #[tokio::test]
 async fn a_source_killed_in_pre_copy_takes_the_vm_with_it() -> anyhow::Result<()> {
     let vm = UnderWay::begin().await?;
-    vm.source.process().kill();
+    vm.source.process().kill()?;
     assert_eq!(outcome(&vm.migration).await?, Outcome::Lost(Cause::SourceDied));
     assert_eq!(vm.source.is_running().await, Err(QmpError::Gone));
     assert_eq!(vm.migration.switch_to_post_copy().await, Err(QmpError::Gone));
@@ -89,7 +89,7 @@ async fn a_source_killed_in_pre_copy_takes_the_vm_with_it() -> anyhow::Result<()
 async fn a_source_killed_in_post_copy_loses_the_vm() -> anyhow::Result<()> {
     let vm = UnderWay::begin().await?;
     vm.switch().await?;
-    vm.source.process().kill();
+    vm.source.process().kill()?;
     assert_eq!(outcome(&vm.migration).await?, Outcome::Lost(Cause::SourceDied));
     Ok(())
 }
@@ -98,7 +98,7 @@ async fn a_source_killed_in_post_copy_loses_the_vm() -> anyhow::Result<()> {
 async fn a_target_killed_in_post_copy_loses_the_vm() -> anyhow::Result<()> {
     let vm = UnderWay::begin().await?;
     vm.switch().await?;
-    vm.target.process().kill();
+    vm.target.process().kill()?;
     assert_eq!(outcome(&vm.migration).await?, Outcome::Lost(Cause::TargetDied));
     assert!(!vm.source.is_running().await?, "its memory went on without it");
     Ok(())

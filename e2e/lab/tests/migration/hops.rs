@@ -20,8 +20,8 @@ async fn a_guest_boots_obeys_and_counts() -> anyhow::Result<()> {
     assert!(after.operations > before.operations && after.writes > before.writes, "{before:?} {after:?}");
 
     stand.guest.power_off().await?;
-    let end = tokio::time::timeout(PATIENCE, machine.process().wait()).await?;
-    assert!(end.is_some_and(|status| status.success()), "{end:?}: {}", machine.last_words());
+    let end = tokio::time::timeout(PATIENCE, machine.ended()).await??;
+    assert!(end.success(), "{end}: {}", machine.process().tail(10));
     Ok(())
 }
 

@@ -36,7 +36,7 @@ async fn ends(pid: u32) -> anyhow::Result<()> {
     tokio::time::timeout(PATIENCE, gone).await.with_context(|| format!("process {pid} is still there"))
 }
 
-/// The process that has this text in its command line, except for prefixes of it.
+/// The QEMU that works in this folder.
 fn qemu_in(folder: &Path) -> anyhow::Result<u32> {
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
@@ -50,10 +50,10 @@ fn qemu_in(folder: &Path) -> anyhow::Result<u32> {
 
 #[tokio::test]
 async fn a_crash_leaves_nothing_behind() -> anyhow::Result<()> {
-    // A prefix that forks, as `ip netns exec` never does but others may.
-    const FORKING: [&str; 4] = ["sh", "-c", "\"$@\" & wait", "sh"];
+    // As a launcher's prefix does, which enters namespaces and cgroups on the way.
+    const PREFIX: [&str; 4] = ["sh", "-c", "exec \"$@\"", "sh"];
     if let Some(folder) = std::env::var_os(FOLDER) {
-        let _machine = launch(Path::new(&folder), &FORKING).await?;
+        let _machine = launch(Path::new(&folder), &PREFIX).await?;
         eprintln!("launched");
         std::future::pending::<()>().await;
     }

@@ -224,6 +224,10 @@ impl Course {
         }
     }
 
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress
+    }
+
     pub(crate) fn progressed(&mut self, progress: Progress) {
         self.progress = progress;
     }

@@ -19,13 +19,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How often the source is asked how far it is.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
 /// How often the state is looked at although nothing was heard.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How long a source may take to say how much it has sent, once all is over.
+const LAST_FIGURES_WITHIN: Duration = Duration::from_secs(1);
 
 /// The two sockets of the way, as the QEMU at each end sees them. A proxy may lie between.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +124,12 @@ impl Migration {
     #[must_use]
     pub fn times(&self) -> Times {
         lock(&self.course).times.clone()
+    }
+
+    /// How far it is, by what the source said last; the whole of it once it has ended.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        lock(&self.course).progress()
     }
 
     /// Waits until the first round over the memory is under way, or the migration has ended.
@@ -292,6 +301,14 @@ impl Follower {
                 // If this fails the end is gone, and its events say so.
                 if let Err(error) = side.qmp.execute("cont", json!({})).await {
                     tracing::warn!(%error, ?end, "a guest could not be told to run on");
+                }
+            }
+            if matches!(phase, Phase::Ended(_)) && source_lives {
+                // The last figures; a source that has just been frozen must not hold up the end.
+                if let Ok(Ok(answer)) =
+                    timeout(LAST_FIGURES_WITHIN, self.source.qmp.execute("query-migrate", json!({}))).await
+                {
+                    lock(&self.course).progressed(Progress::read(&answer));
                 }
             }
             self.phase.send_if_modified(|old| std::mem::replace(old, phase) != phase);
