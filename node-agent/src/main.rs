@@ -1,11 +1,13 @@
 //! `miyako-agent`: flags and wiring.
 
+mod command;
+
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use futures::FutureExt as _;
 use miyako_agent::{
     generator::{Carry, Generator, Scenario},
-    load::{ProcFiles, sample_for_ever},
+    load::{KernelReader, pods::Launchers, sample_for_ever},
     stream::{Fleet, Replicas, TlsDialer, WallClock, newest},
 };
 use std::{
@@ -32,9 +34,12 @@ struct Flags {
 enum Command {
     /// Measure this node and report to every replica of the operator.
     ///
-    /// Reports the node's own figures from /proc: CPU, memory, network, disks. It does not read VMs' cgroups; their
-    /// figures come from Prometheus (the operator's --prometheus-url).
+    /// Reads CPU, memory, network and disks of the node from /proc, and of each VM from its launcher pod's control
+    /// group and processes. Which pods are launchers the API server says; while it is away, those that are known go
+    /// on.
     Run(Run),
+    /// Print what this node and the VMs on it use.
+    Load(command::load::Load),
     #[allow(clippy::doc_lazy_continuation, reason = "clap prints these lines as they are")]
     /// Speak for many nodes with the figures of a scenario: for test stands.
     ///
@@ -82,9 +87,8 @@ struct Run {
     /// The projected ServiceAccount token with the audience `miyako.dev`.
     #[arg(long, env = "MIYAKO_TOKEN_FILE", default_value = "/var/run/miyako/token/token", value_name = "FILE")]
     token_file: PathBuf,
-    /// Where the node's /proc is mounted.
-    #[arg(long, default_value = "/proc", value_name = "DIR")]
-    proc: PathBuf,
+    #[command(flatten)]
+    sources: command::sources::SourceFlags,
 }
 
 #[derive(Args)]
@@ -99,13 +103,15 @@ struct LoadGenerator {
     seed: u64,
 }
 
-#[tokio::main]
+// One thread: what an agent does takes a thousandth of it, and each thread costs memory on every node.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     let work = match Flags::parse().command {
         Command::Run(flags) => run(flags).boxed(),
+        Command::Load(flags) => command::load::load(flags).boxed(),
         Command::LoadGenerator(flags) => generate(flags).boxed(),
     };
     let mut terminate = signal(SignalKind::terminate())?;
@@ -117,12 +123,15 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn run(flags: Run) -> anyhow::Result<()> {
-    let newest = newest();
+    let (newest, launchers) = (newest(), Launchers::default());
+    let seed = seed_of(&flags.node_name);
     let dialer = TlsDialer { ca_file: flags.operator.ca_file, token_file: flags.token_file };
-    let fleet = Fleet::new(dialer, newest.clone(), wall_clock(), seed_of(&flags.node_name));
-    tracing::info!(node = flags.node_name, "reporting the node's own figures; VMs' cgroups are not read");
-    let sampling = sample_for_ever(ProcFiles::new(flags.proc), flags.node_name, newest, wall_clock());
-    tokio::join!(fleet.follow(Replicas { targets: flags.operator.targets }), sampling);
+    let fleet = Fleet::new(dialer, newest.clone(), wall_clock(), seed);
+    let reader = KernelReader::new(flags.sources.sources(), launchers.clone());
+    let following = flags.sources.follow(&flags.node_name, launchers, seed);
+    tracing::info!(node = flags.node_name, "reporting what the node and its VMs use");
+    let sampling = sample_for_ever(reader, flags.node_name, newest, wall_clock());
+    tokio::join!(fleet.follow(Replicas { targets: flags.operator.targets }), following, sampling);
     Ok(())
 }
 

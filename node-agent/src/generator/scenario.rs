@@ -178,7 +178,8 @@ impl Scenario {
         let share = if wanted > room { room / wanted } else { 1.0 };
         let memory = wants.iter().map(|(vm, _)| vm.memory_bytes).fold(node.system_memory_bytes, u64::saturating_add);
         let usage = |cpu_cores, cpu_wait_cores, memory_bytes| {
-            Some(Usage { cpu_cores, memory_bytes, cpu_wait_cores: Some(cpu_wait_cores), ..Usage::default() })
+            let (memory_bytes, cpu_wait_cores) = (Some(memory_bytes), Some(cpu_wait_cores));
+            Some(Usage { cpu_cores, memory_bytes, cpu_wait_cores, ..Usage::default() })
         };
         NodeSample {
             node: node.name.clone(),

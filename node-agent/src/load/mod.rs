@@ -1,11 +1,27 @@
 //! What is measured, and how often.
 //!
-//! The figures' source stands behind [`LoadReader`]. [`ProcFiles`] reads what the kernel says of the node as a
-//! whole; what each VM uses is in its launcher's cgroup, and a reader of those takes the same place.
+//! ```text
+//!  pods (API server) ── which pod is which VM ──┐
+//!  cgroups, /proc ── counters, once a second ───┴─▶ KernelReader ── usage (pure) ─▶ sampling ─▶ stream
+//! ```
+//!
+//! The figures' source stands behind [`LoadReader`]. Files stay open between readings; what a reading costs is in
+//! `benches/load.rs`.
 
-mod proc_files;
-mod proc_text;
+mod cgroups;
+mod complaints;
+mod files;
+mod interfaces;
+mod kernel_reader;
+mod kernel_text;
+mod launcher_processes;
+mod node;
+pub mod pods;
+pub mod report;
 mod sampling;
+mod usage;
 
-pub use proc_files::ProcFiles;
+pub use files::FileError;
+pub use kernel_reader::{KernelReader, Sources};
+pub use node::Capacity;
 pub use sampling::{LoadReader, Measured, ReadError, sample_for_ever};

@@ -1,18 +1,21 @@
 //! The loop that samples once a second.
 
+use super::{Capacity, FileError};
 use crate::stream::{Newest, WallClock};
 use miyako_api::wire::{
     SAMPLE_INTERVAL,
     load::{NodeSample, Usage, VmSample},
 };
-use std::{io, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// What was read.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
     /// The whole node.
     pub usage: Usage,
+    /// What the node can give.
+    pub capacity: Capacity,
     /// The VMs on it.
     pub vms: Vec<VmSample>,
 }
@@ -21,13 +24,8 @@ pub struct Measured {
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// A file could not be read.
-    #[error("could not read {}: {source}", .path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file does not look as the kernel writes it.
     #[error("{} does not look as expected: {what}", .path.display())]
     Format {
@@ -36,6 +34,9 @@ pub enum ReadError {
         /// What is missing.
         what: &'static str,
     },
+    /// The node is a control group, and there are none.
+    #[error("{} holds no control groups; name their mount with --cgroup", .0.display())]
+    NoGroups(PathBuf),
 }
 
 /// A source of figures about this node.
@@ -61,7 +62,7 @@ pub async fn sample_for_ever(mut reader: impl LoadReader, node: String, newest: 
         match reader.read(begun.elapsed()) {
             Ok(measured) => {
                 last_error = None;
-                if let Some(Measured { usage, vms }) = measured {
+                if let Some(Measured { usage, vms, .. }) = measured {
                     sequence += 1;
                     let now = clock();
                     newest.offer(NodeSample {

@@ -30,10 +30,10 @@ pub struct Figures {
     pub cpu: Cores,
     /// Memory in use, where the source tells.
     pub memory: Option<Bytes>,
-    /// Network, in bytes per second: received and sent together.
-    pub network_bytes_per_second: f64,
-    /// Disks, in bytes per second: read and written together.
-    pub disk_bytes_per_second: f64,
+    /// Network, in bytes per second: received and sent together, where the source tells.
+    pub network_bytes_per_second: Option<f64>,
+    /// Disks, in bytes per second: read and written together, where the source tells.
+    pub disk_bytes_per_second: Option<f64>,
     /// CPU that was wanted and not given, where the source tells.
     pub cpu_wait: Option<Cores>,
 }
@@ -214,23 +214,32 @@ fn millis(span: Span) -> u64 {
 /// Names the figure that cannot be.
 pub fn figures(usage: Option<&wire::Usage>, capacity: Option<Cores>) -> Result<Figures, Refusal> {
     let usage = usage.ok_or(Refusal::NoFigures)?;
-    let rate = |field, value| bounded(field, value, MOST_BYTES_PER_SECOND);
-    if usage.memory_bytes > MOST_MEMORY {
-        let (value, most) = (usage.memory_bytes as f64, MOST_MEMORY as f64);
+    let rate = |field, value: Option<f64>| value.map(|value| bounded(field, value, MOST_BYTES_PER_SECOND)).transpose();
+    if let Some(memory) = usage.memory_bytes.filter(|&memory| memory > MOST_MEMORY) {
+        let (value, most) = (memory as f64, MOST_MEMORY as f64);
         return Err(Refusal::Absurd { field: "memory_bytes", value, most });
     }
     Ok(Figures {
         cpu: cpu("cpu_cores", usage.cpu_cores, capacity)?,
-        memory: Some(Bytes(usage.memory_bytes)),
-        network_bytes_per_second: rate("network_receive_bytes_per_second", usage.network_receive_bytes_per_second)?
-            + rate("network_transmit_bytes_per_second", usage.network_transmit_bytes_per_second)?,
-        disk_bytes_per_second: rate("disk_read_bytes_per_second", usage.disk_read_bytes_per_second)?
-            + rate("disk_write_bytes_per_second", usage.disk_write_bytes_per_second)?,
+        memory: usage.memory_bytes.map(Bytes),
+        network_bytes_per_second: together(
+            rate("network_receive_bytes_per_second", usage.network_receive_bytes_per_second)?,
+            rate("network_transmit_bytes_per_second", usage.network_transmit_bytes_per_second)?,
+        ),
+        disk_bytes_per_second: together(
+            rate("disk_read_bytes_per_second", usage.disk_read_bytes_per_second)?,
+            rate("disk_write_bytes_per_second", usage.disk_write_bytes_per_second)?,
+        ),
         cpu_wait: usage
             .cpu_wait_cores
             .map(|value| bounded("cpu_wait_cores", value, MOST_CORES).and_then(|value| cores("cpu_wait_cores", value)))
             .transpose()?,
     })
+}
+
+/// Both directions, if both were measured.
+fn together(inward: Option<f64>, outward: Option<f64>) -> Option<f64> {
+    Some(inward? + outward?)
 }
 
 /// CPU in use that can be true on a node with `capacity`.

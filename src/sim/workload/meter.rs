@@ -103,7 +103,8 @@ impl Meter {
 }
 
 fn usage(got: f64, wanted: f64, memory: Bytes) -> Usage {
-    Usage { cpu_cores: got, memory_bytes: memory.0, cpu_wait_cores: Some((wanted - got).max(0.0)), ..Usage::default() }
+    let (memory_bytes, cpu_wait_cores) = (Some(memory.0), Some((wanted - got).max(0.0)));
+    Usage { cpu_cores: got, memory_bytes, cpu_wait_cores, ..Usage::default() }
 }
 
 impl Measured {

@@ -18,7 +18,8 @@ fn figure() -> impl Strategy<Value = f64> {
 }
 
 fn any_usage() -> impl Strategy<Value = Option<Usage>> {
-    let figures = (figure(), any::<u64>(), figure(), figure(), figure(), figure(), proptest::option::of(figure()));
+    let maybe = || proptest::option::of(figure());
+    let figures = (figure(), any::<Option<u64>>(), maybe(), maybe(), maybe(), maybe(), maybe());
     proptest::option::of(figures.prop_map(|(cpu, memory, rx, tx, read, write, wait)| Usage {
         cpu_cores: cpu,
         memory_bytes: memory,
@@ -27,6 +28,7 @@ fn any_usage() -> impl Strategy<Value = Option<Usage>> {
         disk_read_bytes_per_second: read,
         disk_write_bytes_per_second: write,
         cpu_wait_cores: wait,
+        ..Usage::default()
     }))
 }
 

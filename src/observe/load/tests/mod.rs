@@ -45,7 +45,7 @@ fn store() -> LoadStore {
 }
 
 fn usage(cpu_cores: f64) -> Option<Usage> {
-    Some(Usage { cpu_cores, memory_bytes: 1 << 30, ..Usage::default() })
+    Some(Usage { cpu_cores, memory_bytes: Some(1 << 30), ..Usage::default() })
 }
 
 /// A sample of node `a` with VM `web`, taken and sent at `moment`.

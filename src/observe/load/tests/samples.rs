@@ -50,8 +50,8 @@ fn figures_that_can_not_be_true_are_refused() {
     assert_eq!(cpu(-0.5), Refusal::Negative { field: "cpu_cores", value: -0.5 });
     assert_eq!(cpu(33.0), Refusal::Absurd { field: "cpu_cores", value: 33.0, most: 32.0 });
     assert_eq!(refusal(|sample| sample.usage = None), Refusal::NoFigures);
-    assert_eq!(refusal(|sample| sample.usage.as_mut().unwrap().memory_bytes = u64::MAX).reason(), "Absurd");
-    let network = refusal(|sample| sample.usage.as_mut().unwrap().network_receive_bytes_per_second = f64::NAN);
+    assert_eq!(refusal(|sample| sample.usage.as_mut().unwrap().memory_bytes = Some(u64::MAX)).reason(), "Absurd");
+    let network = refusal(|sample| sample.usage.as_mut().unwrap().network_receive_bytes_per_second = Some(f64::NAN));
     assert_eq!(network, Refusal::NotFinite { field: "network_receive_bytes_per_second" });
 }
 

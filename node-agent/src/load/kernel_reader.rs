@@ -1,0 +1,245 @@
+//! Reads the node and its VMs from the kernel.
+
+use super::{
+    Capacity, LoadReader, Measured, ReadError,
+    cgroups::{Group, Hierarchies, PodUid, pod_groups},
+    complaints::Complaints,
+    files::Buffer,
+    kernel_text::cgroup::virtual_majors,
+    launcher_processes::LauncherProcesses,
+    node::Node,
+    pods::{Launcher, Launchers, VmIdentity},
+    usage::{Counters, usage},
+};
+use miyako_api::wire::load::{Usage, VmSample};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// How often pods without a control group are looked for at first: a launcher's group is there within moments.
+const SEARCH_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often at last: a pod whose containers can't start stays without one.
+const SEARCH_AGAIN_AT_MOST: Duration = Duration::from_secs(16);
+
+/// What complaints are about that concern no single pod.
+const OF_ALL: &str = "control groups";
+
+/// Where the kernel's figures are, and whose they are.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// Where `/proc` is.
+    pub proc: PathBuf,
+    /// Where the control groups are mounted: `/sys/fs/cgroup`.
+    pub cgroup: PathBuf,
+    /// The control group that stands for the node, as a path from the mount; none for the whole machine.
+    pub node_cgroup: Option<PathBuf>,
+    /// The node's interfaces; those that look physical if none are named.
+    pub interfaces: Vec<String>,
+}
+
+/// Reads CPU, memory, network and disk of the node and of each VM on it.
+#[derive(Debug)]
+pub struct KernelReader {
+    sources: Sources,
+    launchers: Launchers,
+    trees: Option<Hierarchies>,
+    virtual_majors: Vec<u32>,
+    node: Option<Node>,
+    node_before: Option<(Duration, Counters)>,
+    vms: BTreeMap<PodUid, Vm>,
+    search: Search,
+    buffer: Buffer,
+    complaints: Complaints,
+}
+
+/// When pods without a control group are looked for.
+#[derive(Debug, Default)]
+struct Search {
+    next: Duration,
+    pause: Duration,
+    missing: Vec<PodUid>,
+}
+
+/// A launcher whose group was found.
+#[derive(Debug)]
+struct Vm {
+    launcher: Launcher,
+    group: Group,
+    directory: PathBuf,
+    processes: LauncherProcesses,
+    before: Option<(Duration, Counters)>,
+}
+
+impl KernelReader {
+    /// Reads from `sources` what the `launchers` of this node use.
+    #[must_use]
+    pub fn new(sources: Sources, launchers: Launchers) -> Self {
+        let trees = Hierarchies::below(&sources.cgroup);
+        let devices = fs::read_to_string(sources.proc.join("devices")).unwrap_or_default();
+        let mut complaints = Complaints::default();
+        if trees.is_none() {
+            complaints.say(
+                OF_ALL,
+                format!(
+                    "{} holds no control groups, so no VM is seen; mount the node's /sys/fs/cgroup and name it with --cgroup",
+                    sources.cgroup.display()
+                ),
+            );
+        }
+        Self {
+            sources,
+            launchers,
+            trees,
+            virtual_majors: virtual_majors(&devices),
+            node: None,
+            node_before: None,
+            vms: BTreeMap::new(),
+            search: Search::default(),
+            buffer: Buffer::default(),
+            complaints,
+        }
+    }
+
+    fn read_node(&mut self, now: Duration) -> Result<(Option<Usage>, Capacity, u32), ReadError> {
+        if self.node.is_none() {
+            let group = self.sources.node_cgroup.as_deref();
+            let group = match (group, &self.trees) {
+                (Some(group), Some(trees)) => Some((trees, group)),
+                (Some(_), None) => return Err(ReadError::NoGroups(self.sources.cgroup.clone())),
+                (None, _) => None,
+            };
+            self.node = Some(Node::open(&self.sources.proc, group, self.sources.interfaces.clone())?);
+        }
+        let Some(node) = &self.node else { return Err(ReadError::NoGroups(self.sources.cgroup.clone())) };
+        let majors = &self.virtual_majors;
+        let read = node.read(&mut self.buffer, |major| !majors.contains(&major));
+        let (counters, capacity, cpus) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                // What was open may be of a group that is gone.
+                (self.node, self.node_before) = (None, None);
+                return Err(error);
+            }
+        };
+        let before = self.node_before.replace((now, counters));
+        let used = before
+            .zip(self.node_before.as_ref())
+            .and_then(|((then, before), (_, after))| usage(&before, after, now.saturating_sub(then), cpus));
+        Ok((used, capacity, cpus))
+    }
+
+    /// Finds the groups of launchers that are new, and lets go of those that are no more.
+    fn follow_launchers(&mut self, now: Duration) {
+        let Some(trees) = &self.trees else { return };
+        let launchers = self.launchers.now();
+        self.vms.retain(|pod, vm| launchers.get(pod) == Some(&vm.launcher));
+        self.complaints.keep(|subject| subject == OF_ALL || launchers.contains_key(subject));
+        let missing: Vec<_> = launchers.keys().filter(|pod| !self.vms.contains_key(*pod)).cloned().collect();
+        if missing != self.search.missing {
+            self.search = Search { next: now, pause: SEARCH_AGAIN, missing };
+        }
+        if self.search.missing.is_empty() || now < self.search.next {
+            return;
+        }
+        self.search.next = now + self.search.pause;
+        self.search.pause = (self.search.pause * 2).min(SEARCH_AGAIN_AT_MOST);
+        let node_group = self.sources.node_cgroup.as_deref().unwrap_or(Path::new(""));
+        let root = trees.processes_of(node_group);
+        let found = match pod_groups(&root) {
+            Ok(found) => found,
+            Err(error) => {
+                self.complaints.say(OF_ALL, format!("could not list {}: {error}", root.display()));
+                return;
+            }
+        };
+        self.complaints.settle(OF_ALL);
+        for pod in &self.search.missing {
+            let (Some(below), Some(launcher)) = (found.get(pod), launchers.get(pod)) else { continue };
+            let path = node_group.join(below);
+            match Group::open(trees, &path) {
+                Ok(group) => {
+                    self.complaints.settle(pod);
+                    let vm = Vm {
+                        launcher: launcher.clone(),
+                        group,
+                        directory: trees.processes_of(&path),
+                        processes: LauncherProcesses::default(),
+                        before: None,
+                    };
+                    tracing::debug!(vm = %launcher.vm, group = %path.display(), "found a launcher's control group");
+                    self.vms.insert(pod.clone(), vm);
+                }
+                Err(error) if error.vanished() => {}
+                Err(error) => self.complaints.say(pod, format!("can't measure VM {}: {error}", launcher.vm)),
+            }
+        }
+    }
+
+    fn read_vms(&mut self, now: Duration, cpus: u32) -> Vec<VmSample> {
+        let node_network = self.node.as_ref().and_then(Node::network_identity);
+        let Self { sources, vms, buffer, complaints, virtual_majors, .. } = self;
+        // The newest launcher of each VM: an older one is what a migration left behind.
+        let mut samples: BTreeMap<VmIdentity, (i64, Usage)> = BTreeMap::new();
+        vms.retain(|pod, vm| {
+            vm.processes.look(now, &sources.proc, &vm.directory, node_network);
+            match vm.read(buffer, virtual_majors) {
+                Ok(counters) => {
+                    complaints.settle(pod);
+                    let before = vm.before.replace((now, counters));
+                    let used = before
+                        .zip(vm.before.as_ref())
+                        .and_then(|((then, before), (_, after))| usage(&before, after, now.saturating_sub(then), cpus));
+                    let created = vm.launcher.created;
+                    if let Some(used) = used
+                        && samples.get(&vm.launcher.vm).is_none_or(|(other, _)| *other <= created)
+                    {
+                        samples.insert(vm.launcher.vm.clone(), (created, used));
+                    }
+                    true
+                }
+                // Its group is gone. If the pod stays, the next search finds its new one.
+                Err(ReadError::File(error)) if error.vanished() => false,
+                Err(error) => {
+                    complaints.say(pod, format!("can't measure VM {}: {error}", vm.launcher.vm));
+                    vm.before = None;
+                    true
+                }
+            }
+        });
+        let sample = |(vm, (_, usage)): (VmIdentity, (i64, Usage))| VmSample {
+            namespace: vm.namespace,
+            name: vm.name,
+            uid: vm.uid,
+            usage: Some(usage),
+        };
+        samples.into_iter().map(sample).collect()
+    }
+}
+
+impl Vm {
+    fn read(&mut self, buffer: &mut Buffer, virtual_majors: &[u32]) -> Result<Counters, ReadError> {
+        let counters = self.group.read(buffer, |major| !virtual_majors.contains(&major))?;
+        let network = self.processes.read_network(buffer)?;
+        let waits = self.processes.read_waits(buffer)?;
+        Ok(Counters { network, waits, ..counters })
+    }
+}
+
+impl LoadReader for KernelReader {
+    fn read(&mut self, now: Duration) -> Result<Option<Measured>, ReadError> {
+        let (node, capacity, cpus) = self.read_node(now)?;
+        self.follow_launchers(now);
+        let vms = self.read_vms(now, cpus);
+        let Some(mut usage) = node else { return Ok(None) };
+        // A node's tasks waited at least as long as its VMs' did.
+        let vms_waited: f64 = vms.iter().filter_map(|vm| vm.usage.as_ref()?.cpu_wait_cores).sum();
+        if vms_waited > 0.0 {
+            usage.cpu_wait_cores = Some(usage.cpu_wait_cores.map_or(vms_waited, |waited| waited.max(vms_waited)));
+        }
+        Ok(Some(Measured { usage, capacity, vms }))
+    }
+}
