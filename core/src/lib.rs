@@ -5,11 +5,13 @@
 //! * [`plan`]: `(Snapshot, policies, now, seed) → (Plan, Report)`; every decision and its reason.
 //! * [`check`]: the safety rules over any plan, whoever made it.
 //! * [`power`]: how one node goes to sleep and comes back.
+//! * [`energy`]: what nodes draw and what sleeping saves.
 //! * `generate` (a feature): made-up clusters for tests and benchmarks.
 //!
 //! Time and randomness come in as arguments and all maps are ordered, so one seed gives one result.
 
 pub mod check;
+pub mod energy;
 pub mod fit;
 #[cfg(feature = "generate")]
 pub mod generate;
