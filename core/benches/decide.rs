@@ -1,15 +1,16 @@
-//! What one decision costs, and how that grows: 100 nodes with 2 000 VMs, 1 000 with 20 000, 10 000 with 200 000.
+//! What one decision costs, and how that grows: 100 nodes with 2 000 VMs, 1 000 with 20 000, 10 000 with 200 000; and
+//! what the worst clusters that we know of cost.
 //!
 //! Prints medians and, from each size to the next, the exponent of growth: 1 is linear, n log n is about 1.1 at these
-//! sizes. `cargo bench -p miyako-core`; with `--test` only the smallest size runs, once; numbers choose other sizes.
-//! What is measured is the thread's own time on a CPU, so that neighbours on the machine matter less.
+//! sizes. `cargo bench -p miyako-core`; with `--test` only the smallest size runs, once; numbers choose other sizes,
+//! names choose clusters.
+//! What is measured is the thread's own time on a CPU, so that neighbours on the machine matter less. They do matter:
+//! a large cluster fits no cache, and memory is shared.
 
-use miyako_core::{
-    check::check,
-    fit::Occupancy,
-    generate::{Cluster, Shape},
-    plan::decide,
-};
+mod clusters;
+
+use clusters::CLUSTERS;
+use miyako_core::{check::check, fit::Occupancy, generate::Cluster, plan::decide};
 use std::{
     hint::black_box,
     sync::OnceLock,
@@ -48,18 +49,16 @@ fn median(measurements: usize, mut run: impl FnMut()) -> Duration {
     times[times.len() / 2]
 }
 
-/// The medians for one size: the index alone, a decision, and the check of its plan.
-fn measure(nodes: usize, measurements: usize) -> [Duration; 3] {
-    let Cluster { mut snapshot, policies, now } = Cluster::generate(&Shape::large(nodes), 7);
-    // Whatever the dice said, let the planner work.
-    snapshot.switches = miyako_core::model::Switches::default();
-    (snapshot.incomplete, snapshot.evacuations_waiting, snapshot.kubevirt.rolling_out) = (None, 0, false);
+/// The medians for one cluster: the index alone, a decision, and the check of its plan.
+fn measure(nodes: usize, make: fn(usize) -> Cluster, measurements: usize) -> [Duration; 3] {
+    let Cluster { snapshot, policies, now } = make(nodes);
     let (plan, report) = decide(&snapshot, &policies, now, 1);
     assert_eq!(check(&snapshot, &policies, &plan, now), [], "the plan is safe");
     println!(
-        "{nodes} nodes, {} VMs, {} pods: {} steps, {} VMs reported on",
+        "{nodes} nodes, {} VMs, {} pods, {} policies: {} steps, {} VMs reported on",
         snapshot.vms.len(),
         snapshot.pods.len(),
+        policies.policies.len(),
         plan.steps.len(),
         report.vms.len()
     );
@@ -70,17 +69,11 @@ fn measure(nodes: usize, measurements: usize) -> [Duration; 3] {
     ]
 }
 
-fn main() {
-    let brief = std::env::args().any(|argument| argument == "--test");
-    let chosen: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
-    let sizes = match (brief, chosen.is_empty()) {
-        (true, _) => &SIZES[..1],
-        (false, true) => &SIZES[..],
-        (false, false) => &chosen,
-    };
+/// Measures clusters of one kind at all sizes, and how the times grow.
+fn grow(sizes: &[usize], make: fn(usize) -> Cluster, measurements: usize) {
     let mut before: Option<(usize, [Duration; 3])> = None;
     for &nodes in sizes {
-        let medians = measure(nodes, if brief { 1 } else { 9 });
+        let medians = measure(nodes, make, measurements);
         for (at, name) in ["index", "decide", "check"].into_iter().enumerate() {
             let growth = before.map(|(fewer, shorter)| {
                 let times = medians[at].as_secs_f64() / shorter[at].as_secs_f64();
@@ -90,5 +83,22 @@ fn main() {
             println!("  {name:<7} {:>9.3} ms{growth}", medians[at].as_secs_f64() * 1000.0);
         }
         before = Some((nodes, medians));
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let brief = arguments.iter().any(|argument| argument == "--test");
+    let chosen: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
+    let sizes = match (brief, chosen.is_empty()) {
+        (true, _) => &SIZES[..1],
+        (false, true) => &SIZES[..],
+        (false, false) => &chosen,
+    };
+    let named = |name: &str| arguments.iter().any(|argument| argument == name);
+    let any_named = CLUSTERS.iter().any(|(name, ..)| named(name));
+    for (name, what, make) in CLUSTERS.iter().filter(|(name, ..)| !any_named || named(name)) {
+        println!("{name}: {what}");
+        grow(sizes, *make, if brief { 1 } else { 9 });
     }
 }

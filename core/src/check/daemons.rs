@@ -1,7 +1,6 @@
 //! What runs on every node and may sleep with it, and what never may.
 
-use crate::model::{Name, Pod, PodOwner};
-use std::collections::BTreeMap;
+use crate::model::{Lookup, Name, Pod, PodOwner};
 
 /// DaemonSets that serve nobody but the node they run on, by the end of their name: charts like to put a release name
 /// in front. A class lists further ones in `sleepingDaemonSets`.
@@ -125,7 +124,7 @@ fn data_plane(name: &str) -> Option<&'static str> {
 /// Judges pods, each DaemonSet once.
 #[derive(Default)]
 pub(super) struct Judge<'a> {
-    daemon_sets: BTreeMap<&'a Name, Sleep<'a>>,
+    daemon_sets: Lookup<'a, Sleep<'a>>,
 }
 
 impl<'a> Judge<'a> {
@@ -133,7 +132,7 @@ impl<'a> Judge<'a> {
     pub(super) fn sleep_of(&mut self, pod: &'a Pod) -> Sleep<'a> {
         match &pod.owner {
             PodOwner::Vm { .. } => Sleep::Launcher,
-            PodOwner::DaemonSet(name) => *self.daemon_sets.entry(name).or_insert_with(|| of_daemon_set(name)),
+            PodOwner::DaemonSet(name) => *self.daemon_sets.get_or_insert_with(name.as_str(), || of_daemon_set(name)),
             PodOwner::Static | PodOwner::Other => match data_plane(pod.key.name.as_str()) {
                 Some(part) => Sleep::DataPlane(part),
                 None if pod.owner == PodOwner::Static => Sleep::Along,

@@ -20,7 +20,7 @@ pub(super) fn wake(state: &State<'_>, step: &WakeStep, found: &mut Findings) {
 
 /// No pod waits for the room that a suspended node had.
 pub(super) fn judge(state: &State<'_>, found: &mut Findings) {
-    for pod in state.snapshot.pods.values().filter(|pod| pod.is_active() && pod.node.is_none()) {
+    for pod in state.occupancy.whereabouts().unbound.iter().filter(|pod| pod.is_active()) {
         let probe = state.occupancy.probe(Candidate::pod(pod));
         let fits = |on_suspended: bool| {
             state.occupancy.nodes().any(|on| {

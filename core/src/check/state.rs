@@ -170,7 +170,7 @@ impl<'a> State<'a> {
 
     /// What keeps nodes awake.
     pub(super) fn blockers(&self) -> &SuspendBlockers<'a> {
-        self.blockers.get_or_init(|| SuspendBlockers::new(self.snapshot, self.policies))
+        self.blockers.get_or_init(|| SuspendBlockers::new(self.occupancy.whereabouts(), self.policies))
     }
 
     /// Awake and usable, and not suspended by an earlier step.

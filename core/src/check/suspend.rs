@@ -5,12 +5,15 @@ use super::{
     daemons::{Judge, Sleep},
 };
 use crate::{
-    fit::NodeIndex,
-    model::{Name, Node, NodeClass, Policies, PowerState, Snapshot, TaintEffect},
+    fit::{NodeNumbers, Resident, Whereabouts},
+    model::{Name, Node, NodeClass, Policies, PowerState, TaintEffect},
     plan::SuspendStep,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// What keeps a node awake. The order is that of the report: first what is never going to change by itself, last what
 /// consolidation can clear away.
@@ -104,20 +107,20 @@ pub enum Blocker {
 impl Blocker {
     /// The kind, by which blockers of many nodes are counted together.
     #[must_use]
-    pub fn kind(&self) -> String {
+    pub fn kind(&self) -> Cow<'static, str> {
         match self {
             Self::ControlPlane => "control-plane nodes".into(),
             Self::KeepAwake { .. } => "miyako.dev/keep-awake".into(),
             Self::NoClass { .. } => "no clear class".into(),
-            Self::StorageDataPlane { workload } => format!("{workload} pods"),
+            Self::StorageDataPlane { workload } => format!("{workload} pods").into(),
             Self::NoWakeTest => "no wake test".into(),
-            Self::NotAwake { power } => format!("{power:?}"),
+            Self::NotAwake { power } => format!("{power:?}").into(),
             Self::NotReady => "not ready".into(),
             Self::Maintenance { .. } => "maintenance".into(),
             Self::Cordoned => "cordoned".into(),
-            Self::Tainted { key, .. } => format!("taint {key}"),
-            Self::DaemonSet { daemon_set } => format!("DaemonSet {daemon_set}"),
-            Self::Pods { namespace, .. } => format!("pods of namespace {namespace}"),
+            Self::Tainted { key, .. } => format!("taint {key}").into(),
+            Self::DaemonSet { daemon_set } => format!("DaemonSet {daemon_set}").into(),
+            Self::Pods { namespace, .. } => format!("pods of namespace {namespace}").into(),
             Self::Volumes { .. } => "attached volumes".into(),
             Self::Migrations { .. } => "migrations".into(),
             Self::Vms { .. } => "VMs".into(),
@@ -174,20 +177,18 @@ struct OnNode<'a> {
 /// What keeps each node awake, indexed once for many nodes.
 pub struct SuspendBlockers<'a> {
     policies: &'a Policies,
-    by_name: NodeIndex<'a>,
+    numbers: NodeNumbers<'a>,
     nodes: Vec<OnNode<'a>>,
 }
 
 impl<'a> SuspendBlockers<'a> {
     /// Indexes a snapshot.
-    #[must_use]
-    pub fn new(snapshot: &'a Snapshot, policies: &'a Policies) -> Self {
-        let by_name = NodeIndex::new(snapshot);
+    pub(crate) fn new(whereabouts: &Whereabouts<'a>, policies: &'a Policies) -> Self {
+        let Whereabouts { snapshot, nodes: numbers, .. } = whereabouts;
         let mut nodes = vec![OnNode::default(); snapshot.nodes.len()];
         let mut judge = Judge::default();
-        for pod in snapshot.pods.values().filter(|pod| pod.is_active()) {
-            let Some(at) = pod.node.as_ref().and_then(|name| by_name.get(name)) else { continue };
-            let on = &mut nodes[at];
+        for &Resident { node, pod, .. } in &whereabouts.pods {
+            let on = &mut nodes[node];
             match judge.sleep_of(pod) {
                 Sleep::Along => {}
                 Sleep::DataPlane(workload) => on.data_planes.push(workload),
@@ -196,33 +197,35 @@ impl<'a> SuspendBlockers<'a> {
                 Sleep::Ordinary => on.ordinary.push(&pod.key.namespace),
             }
         }
-        for at in snapshot.vms.values().filter_map(|vm| by_name.get(vm.node.as_ref()?)) {
-            nodes[at].vms += 1;
+        for (number, _) in whereabouts.guests() {
+            nodes[number].vms += 1;
         }
         for migration in snapshot.migrations.values().filter(|migration| migration.is_unfinished()) {
             let home = snapshot.vms.get(&migration.vm).and_then(|vm| vm.node.as_ref());
             let ends = [migration.source.as_ref(), migration.target.as_ref(), home].into_iter().flatten();
-            let ends: BTreeSet<_> = ends.filter_map(|name| by_name.get(name)).collect();
-            for at in ends {
-                nodes[at].migrations += 1;
+            let ends: BTreeSet<_> = ends.filter_map(|name| numbers.get(name)).collect();
+            for number in ends {
+                nodes[number].migrations += 1;
             }
         }
-        Self { policies, by_name, nodes }
+        Self { policies, numbers: numbers.clone(), nodes }
     }
 
     /// Everything that keeps this node awake, ranked; nothing if it could sleep.
     #[must_use]
     pub fn of(&self, node: &Node) -> Vec<Blocker> {
-        let mut blockers = BTreeSet::new();
+        let mut blockers = Vec::new();
         of_node(node, &mut blockers);
         let class = self.class_of(node, &mut blockers);
-        if let Some(on) = self.by_name.get(&node.name).map(|at| &self.nodes[at]) {
+        if let Some(on) = self.numbers.get(&node.name).map(|number| &self.nodes[number]) {
             on.add_to(class, &mut blockers);
         }
-        blockers.into_iter().collect()
+        blockers.sort_unstable();
+        blockers.dedup();
+        blockers
     }
 
-    fn class_of(&self, node: &Node, blockers: &mut BTreeSet<Blocker>) -> Option<&NodeClass> {
+    fn class_of(&self, node: &Node, blockers: &mut Vec<Blocker>) -> Option<&NodeClass> {
         let (class, why) = match self.policies.class_of(node) {
             Ok(Some(class)) => (Some(class), class.invalid.clone()),
             Ok(None) => (None, Some("no class selects it".to_owned())),
@@ -234,12 +237,12 @@ impl<'a> SuspendBlockers<'a> {
 }
 
 impl OnNode<'_> {
-    fn add_to(&self, class: Option<&NodeClass>, blockers: &mut BTreeSet<Blocker>) {
+    fn add_to(&self, class: Option<&NodeClass>, blockers: &mut Vec<Blocker>) {
         blockers.extend(self.data_planes.iter().map(|part| Blocker::StorageDataPlane { workload: (*part).into() }));
         for (namespace, name) in &self.daemon_sets {
             let daemon_set = format!("{namespace}/{name}");
             if class.is_none_or(|class| !class.sleeping_daemon_sets.contains(&daemon_set)) {
-                blockers.insert(Blocker::DaemonSet { daemon_set });
+                blockers.push(Blocker::DaemonSet { daemon_set });
             }
         }
         let mut ordinary: BTreeMap<&Name, u32> = BTreeMap::new();
@@ -250,43 +253,43 @@ impl OnNode<'_> {
             ordinary.into_iter().map(|(namespace, count)| Blocker::Pods { namespace: namespace.clone(), count }),
         );
         if self.migrations > 0 {
-            blockers.insert(Blocker::Migrations { count: self.migrations });
+            blockers.push(Blocker::Migrations { count: self.migrations });
         }
         // A launcher whose VM is not (or no longer) said to be here is a VM all the same.
         let vms = self.vms.max(self.launchers);
         if vms > 0 {
-            blockers.insert(Blocker::Vms { count: vms });
+            blockers.push(Blocker::Vms { count: vms });
         }
     }
 }
 
 /// What the node itself says.
-fn of_node(node: &Node, blockers: &mut BTreeSet<Blocker>) {
+fn of_node(node: &Node, blockers: &mut Vec<Blocker>) {
     if node.control_plane {
-        blockers.insert(Blocker::ControlPlane);
+        blockers.push(Blocker::ControlPlane);
     }
     if let Some(reason) = &node.keep_awake {
-        blockers.insert(Blocker::KeepAwake { reason: reason.clone() });
+        blockers.push(Blocker::KeepAwake { reason: reason.clone() });
     }
     if node.wake_tested.is_none() {
-        blockers.insert(Blocker::NoWakeTest);
+        blockers.push(Blocker::NoWakeTest);
     }
     if !matches!(node.power, PowerState::Awake | PowerState::Emptying) {
-        blockers.insert(Blocker::NotAwake { power: node.power });
+        blockers.push(Blocker::NotAwake { power: node.power });
     } else if !node.ready {
-        blockers.insert(Blocker::NotReady);
+        blockers.push(Blocker::NotReady);
     }
     if let Some(what) = &node.maintenance {
-        blockers.insert(Blocker::Maintenance { what: what.clone() });
+        blockers.push(Blocker::Maintenance { what: what.clone() });
     }
     if node.unschedulable {
-        blockers.insert(Blocker::Cordoned);
+        blockers.push(Blocker::Cordoned);
     }
     let foreign = node.taints.iter().filter(|taint| !taint.key.starts_with(OWN_TAINTS));
     blockers.extend(foreign.map(|taint| Blocker::Tainted { key: taint.key.clone(), effect: taint.effect }));
     if !node.attached_volumes.is_empty() {
         let count = u32::try_from(node.attached_volumes.len()).unwrap_or(u32::MAX);
-        blockers.insert(Blocker::Volumes { count });
+        blockers.push(Blocker::Volumes { count });
     }
 }
 

@@ -11,18 +11,21 @@
 //! A planned move is added to the [`Occupancy`] as one more pod on the target while the source keeps its own: during
 //! a live migration both launcher pods exist.
 
+mod by_label;
 mod filters;
 mod misfit;
-mod node_index;
+mod node_use;
 mod occupancy;
 mod probe;
 mod quota;
+mod whereabouts;
 
 pub use filters::Moment;
 pub use misfit::Misfit;
-pub(crate) use node_index::NodeIndex;
-pub use occupancy::{Mark, NodeUse, Occupancy};
+pub use node_use::NodeUse;
+pub use occupancy::{Mark, Occupancy};
 pub use probe::Probe;
+pub(crate) use whereabouts::{NodeNumbers, Resident, Whereabouts};
 
 use crate::model::{Labels, Name, Node, NodeName, Pod, Scheduling, Vm};
 

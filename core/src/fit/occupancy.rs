@@ -1,116 +1,33 @@
 //! What is where: an index over a snapshot that a planner can extend by the moves it plans.
 
 use super::{
-    Candidate, Misfit,
-    node_index::NodeIndex,
+    Candidate, Misfit, NodeUse,
+    by_label::{ByValue, LabelQuestion, narrow},
     probe::Probe,
     quota::{self, PlannedUse},
+    whereabouts::{Resident, Whereabouts},
 };
-use crate::model::{
-    Bytes, Labels, MilliCpu, Name, Node, NodeName, Operator, PodAffinityTerm, PodOwner, Quota, Resources, Scheduling,
-    Selector, Snapshot, Uid, Vm,
-};
+use crate::model::{Labels, Name, NodeName, PodAffinityTerm, PodOwner, Quota, Scheduling, Selector, Snapshot, Uid, Vm};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap},
 };
 
-/// Pods by a label's value. It owns its keys, so that an [`Occupancy`] can be used where a shorter-lived one is asked
-/// for.
-#[derive(Default)]
-struct ByValue(HashMap<String, Vec<usize>>);
-
-impl ByValue {
-    fn add(&mut self, value: &str, pod: usize) {
-        match self.0.get_mut(value) {
-            Some(pods) => pods.push(pod),
-            None => {
-                self.0.insert(value.to_owned(), vec![pod]);
-            }
-        }
-    }
-}
-
-/// What the pods on one node ask for.
-#[derive(Debug, Clone)]
-pub struct NodeUse<'a> {
-    node: &'a Node,
-    /// CPU requests.
-    pub cpu: MilliCpu,
-    /// Memory requests.
-    pub memory: Bytes,
-    /// Requests of ephemeral storage.
-    pub ephemeral_storage: Bytes,
-    /// Pods.
-    pub pods: u64,
-    /// VMs here or on their way from or to here.
-    pub vms: u32,
-    /// Their vCPUs.
-    pub vcpus: u64,
-    /// Memory requests of their launchers.
-    pub vm_memory: Bytes,
-    extended: Vec<(&'a str, u64)>,
-    pub(super) ports: Vec<(&'a str, u16)>,
-}
-
-impl<'a> NodeUse<'a> {
-    fn new(node: &'a Node) -> Self {
-        Self {
-            node,
-            cpu: MilliCpu::default(),
-            memory: Bytes::default(),
-            ephemeral_storage: Bytes::default(),
-            pods: 0,
-            vms: 0,
-            vcpus: 0,
-            vm_memory: Bytes::default(),
-            extended: Vec::new(),
-            ports: Vec::new(),
-        }
-    }
-
-    /// The node.
-    #[must_use]
-    pub fn node(&self) -> &'a Node {
-        self.node
-    }
-
-    /// Requests of an extended resource.
-    #[must_use]
-    pub fn extended(&self, name: &str) -> u64 {
-        self.extended.iter().find(|(known, _)| *known == name).map_or(0, |(_, amount)| *amount)
-    }
-
-    fn add_pod(&mut self, pod: &'a Scheduling) {
-        let Resources { cpu, memory, ephemeral_storage, pods: _, extended } = &pod.requests;
-        self.cpu += *cpu;
-        self.memory += *memory;
-        self.ephemeral_storage += *ephemeral_storage;
-        self.pods += 1;
-        for (name, amount) in extended {
-            match self.extended.iter_mut().find(|(known, _)| known == name) {
-                Some((_, sum)) => *sum = sum.saturating_add(*amount),
-                None => self.extended.push((name, *amount)),
-            }
-        }
-        self.ports.extend(pod.host_ports.iter().map(|(protocol, port)| (protocol.as_str(), *port)));
-    }
-
-    fn add_vm(&mut self, vm: &Vm) {
-        self.vms += 1;
-        self.vcpus += u64::from(vm.vcpus);
-        self.vm_memory += vm.target.requests.memory;
-    }
-}
-
 /// A pod that is on a node.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Placed<'a> {
     pub(super) node: usize,
     pub(super) namespace: &'a Name,
     pub(super) labels: &'a Labels,
     pub(super) scheduling: &'a Scheduling,
     pub(super) terminating: bool,
+}
+
+impl<'a> Placed<'a> {
+    fn new(resident: &Resident<'a>) -> Self {
+        let Resident { node, pod, scheduling, .. } = *resident;
+        Self { node, namespace: &pod.key.namespace, labels: &pod.labels, scheduling, terminating: pod.terminating }
+    }
 }
 
 /// A state of an [`Occupancy`] to return to.
@@ -128,12 +45,12 @@ struct Undo<'a> {
 /// Which pods are on which node, and what they leave of it. Built once from a snapshot in time linear in its pods
 /// (looked up by hash, never iterated by it), then extended move by move.
 pub struct Occupancy<'a> {
-    snapshot: &'a Snapshot,
+    whereabouts: Whereabouts<'a>,
     nodes: Vec<NodeUse<'a>>,
-    by_name: NodeIndex<'a>,
-    pub(super) placed: Vec<Placed<'a>>,
-    /// The pods that carry a label, for those keys that some constraint has asked about.
-    by_label: RefCell<BTreeMap<String, ByValue>>,
+    /// Pods that the snapshot does not show: launchers that must be there, and what was planned.
+    added: Vec<Placed<'a>>,
+    /// The pods that carry a label, for those questions that some constraint has asked.
+    by_label: RefCell<BTreeMap<LabelQuestion, ByValue>>,
     /// Required anti-affinity of pods that are there, by a label that they keep away: usually there is one, and then
     /// only pods that carry it need a closer look.
     keep_away: HashMap<(&'a str, &'a str), Vec<(usize, &'a PodAffinityTerm)>>,
@@ -148,95 +65,100 @@ impl<'a> Occupancy<'a> {
     /// migrations and the launchers of VMs whose pods the cache does not show.
     #[must_use]
     pub fn new(snapshot: &'a Snapshot) -> Self {
-        let nodes: Vec<_> = snapshot.nodes.values().map(NodeUse::new).collect();
         let mut this = Self {
-            snapshot,
-            nodes,
-            by_name: NodeIndex::new(snapshot),
-            placed: Vec::with_capacity(snapshot.pods.len()),
+            whereabouts: Whereabouts::new(snapshot),
+            nodes: snapshot.nodes.values().map(NodeUse::new).collect(),
+            added: Vec::new(),
             by_label: RefCell::default(),
             keep_away: HashMap::new(),
             keep_away_others: Vec::new(),
             planned_quota: BTreeMap::new(),
             undo: Vec::new(),
         };
-        let mut launchers = Vec::with_capacity(snapshot.vms.len());
-        for pod in snapshot.pods.values().filter(|pod| pod.is_active()) {
-            let Some(node) = pod.node.as_ref().and_then(|name| this.index_of(name)) else { continue };
-            if let PodOwner::Vm { uid, .. } = &pod.owner {
-                launchers.push((node, uid));
-            }
-            this.insert(Placed {
-                node,
-                namespace: &pod.key.namespace,
-                labels: &pod.labels,
-                scheduling: &pod.scheduling,
-                terminating: pod.terminating,
-            });
+        // More VMs than launchers on a node: some launchers do not show.
+        let mut missing = vec![0_isize; this.nodes.len()];
+        for index in 0..this.whereabouts.pods.len() {
+            let Resident { node, scheduling, is_launcher, .. } = this.whereabouts.pods[index];
+            missing[node] -= isize::from(is_launcher);
+            this.count(index, node, scheduling);
         }
-        this.add_vms(&launchers);
-        this
-    }
-
-    /// VMs count on the node they run on and on both ends of their unfinished migrations.
-    fn add_vms(&mut self, launchers: &[(usize, &'a Uid)]) {
-        let snapshot = self.snapshot;
-        let mut guests: Vec<(usize, &'a Vm)> = Vec::with_capacity(snapshot.vms.len());
-        let homes = snapshot.vms.values().filter_map(|vm| Some((self.index_of(vm.node.as_ref()?)?, vm)));
-        guests.extend(homes);
-        let mut moving = BTreeSet::new();
-        for migration in snapshot.migrations.values().filter(|migration| migration.is_unfinished()) {
-            let Some(vm) = snapshot.vms.get(&migration.vm) else { continue };
-            let ends = [&migration.source, &migration.target].into_iter().flatten();
-            for end in ends.filter(|&end| vm.node.as_ref() != Some(end)).filter_map(|end| self.index_of(end)) {
-                if moving.insert((&vm.key, end)) {
-                    guests.push((end, vm));
-                }
-            }
-        }
-        let mut missing = vec![0_isize; self.nodes.len()];
-        for &(node, _) in launchers {
-            missing[node] -= 1;
-        }
-        for &(node, vm) in &guests {
-            self.nodes[node].add_vm(vm);
+        let moving = this.moving();
+        for (node, vm) in this.whereabouts.guests().chain(moving.iter().copied()) {
+            this.nodes[node].add_vm(vm);
             missing[node] += 1;
         }
         if missing.iter().any(|&count| count > 0) {
-            self.add_launchers(&guests, launchers, &missing);
+            this.add_launchers(&moving, &missing);
         }
+        this
+    }
+
+    /// The VMs in unfinished migrations, on those ends where they do not run.
+    fn moving(&self) -> Vec<(usize, &'a Vm)> {
+        let snapshot = self.whereabouts.snapshot;
+        let mut seen = BTreeSet::new();
+        let mut moving = Vec::new();
+        for migration in snapshot.migrations.values().filter(|migration| migration.is_unfinished()) {
+            let Some(vm) = snapshot.vms.get(&migration.vm) else { continue };
+            let ends = [&migration.source, &migration.target].into_iter().flatten();
+            for end in ends.filter(|&end| vm.node.as_ref() != Some(end)).filter_map(|end| self.number_of(end)) {
+                if seen.insert((&vm.key, end)) {
+                    moving.push((end, vm));
+                }
+            }
+        }
+        moving
     }
 
     /// Adds the launchers that the cache does not show, on nodes that have fewer of them than VMs.
-    fn add_launchers(&mut self, guests: &[(usize, &'a Vm)], launchers: &[(usize, &'a Uid)], missing: &[isize]) {
+    fn add_launchers(&mut self, moving: &[(usize, &'a Vm)], missing: &[isize]) {
         let is_missing = |node: usize| missing[node] > 0;
-        let there: BTreeSet<_> = launchers.iter().filter(|&&(node, _)| is_missing(node)).collect();
-        for &(node, vm) in guests.iter().filter(|&&(node, _)| is_missing(node)) {
-            if !there.contains(&(node, &vm.uid)) {
-                self.insert_candidate(Candidate::restart_of(vm), node);
-                self.charge_quota(&vm.key.namespace, &vm.target);
-            }
+        let launcher = |on: &Resident<'a>| match &on.pod.owner {
+            PodOwner::Vm { uid, .. } if is_missing(on.node) => Some((on.node, uid)),
+            _ => None,
+        };
+        let there: BTreeSet<(usize, &Uid)> = self.whereabouts.pods.iter().filter_map(launcher).collect();
+        let guests = self.whereabouts.guests().chain(moving.iter().copied());
+        let hidden: Vec<_> =
+            guests.filter(|&(node, vm)| is_missing(node) && !there.contains(&(node, &vm.uid))).collect();
+        for (node, vm) in hidden {
+            self.insert_candidate(Candidate::restart_of(vm), node);
+            self.charge_quota(&vm.key.namespace, &vm.target);
         }
     }
 
-    fn index_of(&self, name: &NodeName) -> Option<usize> {
-        self.by_name.get(name)
+    /// Where the snapshot's pods and VMs are.
+    pub(crate) fn whereabouts(&self) -> &Whereabouts<'a> {
+        &self.whereabouts
+    }
+
+    fn number_of(&self, name: &NodeName) -> Option<usize> {
+        self.whereabouts.nodes.get(name)
+    }
+
+    /// A pod by its number: first those of the snapshot, then the added ones.
+    fn placed(&self, index: usize) -> Placed<'a> {
+        match self.whereabouts.pods.get(index) {
+            Some(resident) => Placed::new(resident),
+            None => self.added[index - self.whereabouts.pods.len()],
+        }
     }
 
     fn insert_candidate(&mut self, candidate: Candidate<'a>, node: usize) {
         let Candidate { namespace, labels, scheduling, .. } = candidate;
-        self.insert(Placed { node, namespace, labels, scheduling, terminating: false });
+        let pod = Placed { node, namespace, labels, scheduling, terminating: false };
+        let index = self.whereabouts.pods.len() + self.added.len();
+        self.added.push(pod);
+        for (question, by_value) in self.by_label.get_mut() {
+            question.add(&pod, index, by_value);
+        }
+        self.count(index, node, scheduling);
     }
 
-    fn insert(&mut self, pod: Placed<'a>) {
-        let index = self.placed.len();
-        self.nodes[pod.node].add_pod(pod.scheduling);
-        for (key, by_value) in self.by_label.get_mut() {
-            if let Some(value) = pod.labels.get(key) {
-                by_value.add(value, index);
-            }
-        }
-        for term in &pod.scheduling.anti_affinity {
+    /// Counts what a pod asks for and whom it keeps away.
+    fn count(&mut self, index: usize, node: usize, pod: &'a Scheduling) {
+        self.nodes[node].add_pod(pod);
+        for term in &pod.anti_affinity {
             match narrow(&term.selector) {
                 Some((key, values)) => {
                     for value in values {
@@ -246,7 +168,6 @@ impl<'a> Occupancy<'a> {
                 None => self.keep_away_others.push((index, term)),
             }
         }
-        self.placed.push(pod);
     }
 
     fn charge_quota(&mut self, namespace: &'a Name, scheduling: &'a Scheduling) {
@@ -257,13 +178,13 @@ impl<'a> Occupancy<'a> {
     }
 
     fn quotas(&self, namespace: &Name) -> &'a [Quota] {
-        self.snapshot.namespaces.get(namespace).map_or(&[], |namespace| &namespace.quotas)
+        self.whereabouts.snapshot.namespaces.get(namespace).map_or(&[], |namespace| &namespace.quotas)
     }
 
     /// What is in use on a node.
     #[must_use]
     pub fn on(&self, node: &NodeName) -> Option<&NodeUse<'a>> {
-        self.index_of(node).map(|index| &self.nodes[index])
+        self.number_of(node).map(|index| &self.nodes[index])
     }
 
     /// All nodes with what is in use on them, by name.
@@ -271,7 +192,8 @@ impl<'a> Occupancy<'a> {
         self.nodes.iter()
     }
 
-    pub(super) fn use_of(&self, index: usize) -> &NodeUse<'a> {
+    /// What is in use on a node, by its number.
+    pub(crate) fn use_of(&self, index: usize) -> &NodeUse<'a> {
         &self.nodes[index]
     }
 
@@ -289,7 +211,7 @@ impl<'a> Occupancy<'a> {
 
     /// Puts a pod on a node, as planned; what else is there stays. `false` if there is no such node.
     pub fn place(&mut self, candidate: Candidate<'a>, node: &NodeName) -> bool {
-        let Some(index) = self.index_of(node) else { return false };
+        let Some(index) = self.number_of(node) else { return false };
         let Candidate { namespace, scheduling, .. } = candidate;
         self.undo.push(Undo { namespace, scheduling, before: (index, self.nodes[index].clone()) });
         self.insert_candidate(candidate, index);
@@ -308,12 +230,10 @@ impl<'a> Occupancy<'a> {
     /// Takes back all that was placed since the mark.
     pub fn roll_back(&mut self, mark: Mark) {
         while self.undo.len() > mark.0 {
-            let (Some(undo), Some(pod)) = (self.undo.pop(), self.placed.pop()) else { return };
-            let gone = self.placed.len();
-            for (key, by_value) in self.by_label.get_mut() {
-                if let Some(pods) = pod.labels.get(key).and_then(|value| by_value.0.get_mut(value)) {
-                    pods.retain(|&index| index != gone);
-                }
+            let (Some(undo), Some(pod)) = (self.undo.pop(), self.added.pop()) else { return };
+            let gone = self.whereabouts.pods.len() + self.added.len();
+            for (question, by_value) in self.by_label.get_mut() {
+                question.remove(&pod, gone, by_value);
             }
             for term in &pod.scheduling.anti_affinity {
                 for value in narrow(&term.selector).into_iter().flat_map(|(key, values)| values.map(move |v| (key, v)))
@@ -333,27 +253,36 @@ impl<'a> Occupancy<'a> {
         }
     }
 
-    /// The pods that a selector matches.
-    pub(super) fn matching(&self, selector: &Selector) -> Vec<&Placed<'a>> {
-        let matching = |pod: &&Placed<'a>| selector.matches(pod.labels);
-        let Some((key, values)) = narrow(selector) else { return self.placed.iter().filter(matching).collect() };
+    /// The pods that a selector matches, in one namespace or in all.
+    pub(super) fn matching(&self, selector: &Selector, namespace: Option<&Name>) -> Vec<Placed<'a>> {
+        let matching = |pod: &Placed<'a>| selector.matches(pod.labels);
+        let Some((key, values)) = narrow(selector) else {
+            return self.numbers_in(namespace).map(|index| self.placed(index)).filter(matching).collect();
+        };
         let mut by_label = self.by_label.borrow_mut();
-        let by_value = by_label.entry(key.to_owned()).or_insert_with(|| self.pods_with(key));
-        values
-            .filter_map(|value| by_value.0.get(value))
-            .flatten()
-            .map(|&pod| &self.placed[pod])
-            .filter(matching)
-            .collect()
+        let question = LabelQuestion { namespace: namespace.cloned(), key: key.to_owned() };
+        let by_value = by_label.entry(question).or_insert_with_key(|question| self.answer(question));
+        values.flat_map(|value| by_value.with(value)).map(|&index| self.placed(index)).filter(matching).collect()
     }
 
-    /// The pods that carry a label, by its value.
-    fn pods_with(&self, key: &str) -> ByValue {
-        let mut by_value = ByValue::default();
-        for (index, pod) in self.placed.iter().enumerate() {
-            if let Some(value) = pod.labels.get(key) {
-                by_value.add(value, index);
+    /// The numbers of the pods that may be in a namespace: those of the snapshot are in its order, and there each
+    /// namespace's pods are next to each other.
+    fn numbers_in(&self, namespace: Option<&Name>) -> impl Iterator<Item = usize> + use<'a> {
+        let pods = &self.whereabouts.pods;
+        let known = match namespace {
+            None => 0..pods.len(),
+            Some(namespace) => {
+                pods.partition_point(|on| on.pod.key.namespace < *namespace)
+                    ..pods.partition_point(|on| on.pod.key.namespace <= *namespace)
             }
+        };
+        known.chain(pods.len()..pods.len() + self.added.len())
+    }
+
+    fn answer(&self, question: &LabelQuestion) -> ByValue {
+        let mut by_value = ByValue::default();
+        for index in self.numbers_in(question.namespace.as_ref()) {
+            question.add(&self.placed(index), index, &mut by_value);
         }
         by_value
     }
@@ -362,7 +291,7 @@ impl<'a> Occupancy<'a> {
     pub(super) fn keeping_away<'s>(
         &'s self,
         labels: &'s Labels,
-    ) -> impl Iterator<Item = (&'s Placed<'a>, &'a PodAffinityTerm)> {
+    ) -> impl Iterator<Item = (Placed<'a>, &'a PodAffinityTerm)> + use<'s, 'a> {
         let labels = (!self.keep_away.is_empty()).then_some(labels);
         labels
             .into_iter()
@@ -370,12 +299,6 @@ impl<'a> Occupancy<'a> {
             .filter_map(|(key, value)| self.keep_away.get(&(key.as_str(), value.as_str())))
             .flatten()
             .chain(&self.keep_away_others)
-            .map(|&(index, term)| (&self.placed[index], term))
+            .map(|&(index, term)| (self.placed(index), term))
     }
-}
-
-/// A label that everything the selector matches carries: its key and the values it may have.
-fn narrow(selector: &Selector) -> Option<(&str, impl Iterator<Item = &str> + Clone)> {
-    let requirement = selector.requirements.iter().find(|requirement| requirement.operator == Operator::In)?;
-    Some((requirement.key.as_str(), requirement.values.iter().map(String::as_str)))
 }

@@ -1,7 +1,7 @@
 //! One pod's question, prepared once and asked of many nodes: PodTopologySpread and InterPodAffinity need to know
 //! where other pods are before they can judge a node.
 
-use super::{Candidate, Misfit, Moment, NodeUse, Occupancy, filters};
+use super::{Candidate, Misfit, Moment, NodeUse, Occupancy, filters, occupancy::Placed};
 use crate::model::{Labels, Name, Node, NodeName, PodAffinityTerm, SpreadConstraint};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,6 +45,14 @@ fn selects(term: &PodAffinityTerm, namespace: &Name, labels: &Labels) -> bool {
     (term.all_namespaces || term.namespaces.contains(namespace)) && term.selector.matches(labels)
 }
 
+/// The pods that a term may speak of: [`selects`] has the last word.
+fn matching<'a>(occupancy: &Occupancy<'a>, term: &PodAffinityTerm) -> Vec<Placed<'a>> {
+    match &term.namespaces[..] {
+        [namespace] if !term.all_namespaces => occupancy.matching(&term.selector, Some(namespace)),
+        _ => occupancy.matching(&term.selector, None),
+    }
+}
+
 impl<'o, 'a> Probe<'o, 'a> {
     pub(super) fn new(occupancy: &'o Occupancy<'a>, candidate: Candidate<'a>) -> Self {
         let pod = candidate.scheduling;
@@ -66,6 +74,12 @@ impl<'o, 'a> Probe<'o, 'a> {
             && others.avoided.is_empty()
             && others.avoids_it.is_empty();
         Self { occupancy, candidate, others: (!idle).then(|| Box::new(others)) }
+    }
+
+    /// Whether other pods' places matter to this one, beyond the room that they take.
+    #[must_use]
+    pub fn minds_others(&self) -> bool {
+        self.others.is_some()
     }
 
     /// Whether the namespace's quotas let the pod in, wherever it goes.
@@ -110,7 +124,7 @@ impl<'a> Others<'a> {
     fn find_avoided(&mut self, occupancy: &Occupancy<'a>, terms: &'a [PodAffinityTerm]) {
         for term in terms {
             self.avoided_keys.insert(&term.topology_key);
-            for there in occupancy.matching(&term.selector) {
+            for there in matching(occupancy, term) {
                 if !selects(term, there.namespace, there.labels) {
                     continue;
                 }
@@ -126,7 +140,7 @@ impl<'a> Others<'a> {
         let Some(first) = terms.first() else { return };
         let meets_all = |namespace, labels| terms.iter().all(|term| selects(term, namespace, labels));
         let mut places = vec![BTreeSet::new(); terms.len()];
-        let pods = occupancy.matching(&first.selector);
+        let pods = matching(occupancy, first);
         for there in pods.into_iter().filter(|there| meets_all(there.namespace, there.labels)) {
             let labels = &occupancy.use_of(there.node).node().labels;
             for (term, places) in terms.iter().zip(&mut places) {
@@ -154,7 +168,7 @@ impl<'a> Others<'a> {
             let key = &constraint.topology_key;
             let mut counts: BTreeMap<&'a str, u64> =
                 eligible.iter().filter_map(|node| node.labels.get(key)).map(|value| (value.as_str(), 0)).collect();
-            for there in occupancy.matching(&constraint.selector) {
+            for there in occupancy.matching(&constraint.selector, Some(candidate.namespace)) {
                 let node = occupancy.use_of(there.node).node();
                 let counted =
                     !there.terminating && there.namespace == candidate.namespace && eligible_names.contains(&node.name);

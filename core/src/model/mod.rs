@@ -6,6 +6,7 @@
 mod history;
 mod kubevirt;
 mod load;
+mod lookup;
 mod migration;
 mod names;
 mod node;
@@ -21,6 +22,7 @@ mod vm;
 pub use history::{MoveHistory, VmMoves};
 pub use kubevirt::{KubeVirt, KubeVirtProblem};
 pub use load::{LoadHistory, LoadTable, WindowAverage};
+pub(crate) use lookup::Lookup;
 pub use migration::{Migration, MigrationMode, MigrationPhase, TargetTrouble};
 pub use names::{ClassName, MigrationName, Name, NodeName, PlanName, PodKey, PolicyName, Uid, VmKey};
 pub use node::{Node, PowerState, Taint, TaintEffect};

@@ -1,14 +1,32 @@
 //! Identities. A `NodeName` is not a `PolicyName`, and a VM is always named with its namespace.
 
 use serde::{Deserialize, Serialize};
-use std::{cmp::Ordering, fmt, sync::Arc};
+use std::{
+    cmp::Ordering,
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 /// A cheap-to-clone, ordered name. The newtypes below keep kinds of names apart.
-#[derive(Clone, PartialEq, Eq, Hash)]
+///
+/// Names compare by their text; two clones of one name need no look at it, which is what most comparisons are.
+#[derive(Clone, Eq)]
 pub struct Name(Arc<str>);
 
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
 impl Ord for Name {
-    /// By text; two clones of one name need no look at it, which is what most comparisons of namespaces are.
     fn cmp(&self, other: &Self) -> Ordering {
         if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
     }

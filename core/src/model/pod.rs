@@ -26,6 +26,15 @@ impl Resources {
         Self { cpu, memory, pods, ..Self::default() }
     }
 
+    /// Whether this is at least as much of everything as the other, pods aside.
+    #[must_use]
+    pub fn cover(&self, other: &Self) -> bool {
+        self.cpu >= other.cpu
+            && self.memory >= other.memory
+            && self.ephemeral_storage >= other.ephemeral_storage
+            && other.extended.iter().all(|(name, amount)| self.extended.get(name).is_some_and(|own| own >= amount))
+    }
+
     /// Adds what another asks for.
     pub fn add(&mut self, other: &Self) {
         self.cpu += other.cpu;

@@ -1,14 +1,13 @@
 //! Whether one VM may be moved at all (`DESIGN.md` §4, rule 2).
 
-use super::draft::Guest;
 use super::{StayReason, identity};
-use crate::model::{Policy, Snapshot, Span, Timestamp, Vm, VmActivity};
+use crate::model::{Policy, Snapshot, Span, Timestamp, Vm, VmActivity, VmMoves};
 
-/// Whether a VM that `policy` rules may be moved now; its load is looked at later.
+/// Whether a VM that `policy` rules and that was moved so lately may be moved now; its load is looked at later.
 ///
 /// # Errors
 /// The reason why it stays, the most lasting first.
-pub(super) fn movable(vm: &Guest<'_>, policy: &Policy, now: Timestamp) -> Result<(), StayReason> {
+pub(super) fn movable(vm: &Vm, moves: Option<&VmMoves>, policy: &Policy, now: Timestamp) -> Result<(), StayReason> {
     if vm.marks.never_consolidate {
         return Err(StayReason::OptedOut);
     }
@@ -45,7 +44,6 @@ pub(super) fn movable(vm: &Guest<'_>, policy: &Policy, now: Timestamp) -> Result
             }
         }
     }
-    let moves = vm.moves;
     if let Some((moves, until)) = moves.and_then(|moves| Some((moves, moves.back_off_until()?)))
         && now < until
     {

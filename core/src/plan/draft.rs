@@ -1,18 +1,20 @@
 //! A decision in the making: the snapshot with its indexes, what is reserved so far, the plan and the report.
 
 use super::place::Found;
+use super::report::VmReports;
+use super::shelf::Shelves;
 use super::{
     Gate, MigrateStep, MoveReason, NodeReport, NodeVerdict, Plan, PolicyReport, Report, StayReason, Step, VmReport,
     VmVerdict, WakeReason, WakeStep, candidate, gate, identity,
 };
-use crate::fit::{Candidate, NodeIndex, Occupancy};
+use crate::check::Blocker;
+use crate::fit::{Candidate, Occupancy};
 use crate::model::{
-    Cores, LoadHistory, MigrationChoice, MigrationMode, Node, NodeClass, NodeName, PlanName, PlanRecord, Policies,
-    Policy, PolicyName, PostCopyMark, PostCopyUse, PowerState, RecordedStep, Role, Snapshot, Span, StepOutcome,
-    Timestamp, Uid, Vm, VmKey, VmMoves, WindowAverage,
+    Cores, LoadHistory, Lookup, MigrationChoice, MigrationMode, Node, NodeClass, NodeName, PlanName, PlanRecord,
+    Policies, Policy, PolicyName, PostCopyMark, PostCopyUse, RecordedStep, Role, Snapshot, Span, StepOutcome,
+    Timestamp, Vm, VmActivity, VmKey, VmMoves, WindowAverage,
 };
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::collections::BTreeMap;
 use std::ops::Deref;
 
 /// A VM with what belongs to it: joined once, because looking it up costs more than most questions about it.
@@ -26,6 +28,15 @@ pub(super) struct Guest<'a> {
     pub(super) load: Option<&'a LoadHistory>,
     /// What we did to it lately.
     pub(super) moves: Option<&'a VmMoves>,
+    /// Nothing keeps it from moving, as far as the policy of its node is concerned.
+    may_move: bool,
+}
+
+impl Guest<'_> {
+    /// What keeps it from moving at all.
+    pub(super) fn obstacle(&self, policy: &Policy, now: Timestamp) -> Option<StayReason> {
+        if self.may_move { None } else { candidate::movable(self.vm, self.moves, policy, now).err() }
+    }
 }
 
 impl Deref for Guest<'_> {
@@ -40,8 +51,10 @@ pub(super) struct Place<'a> {
     pub(super) node: &'a Node,
     pub(super) class: Option<&'a NodeClass>,
     pub(super) policy: Option<&'a Policy>,
-    /// VMs that run here.
+    /// VMs that run here, until they are judged.
     pub(super) vms: Vec<Guest<'a>>,
+    /// How many run here.
+    hosted: u32,
     /// vCPUs of the VMs here and of those on their way here.
     pub(super) vcpus: u64,
     /// VMs here and on their way here.
@@ -58,9 +71,13 @@ pub(super) struct Place<'a> {
     pub(super) changed: Option<Timestamp>,
     /// The average over its policy's overload window.
     pub(super) load: WindowAverage,
+    /// What was found about it.
+    pub(super) verdict: NodeVerdict,
+    /// What keeps it awake.
+    pub(super) blockers: Vec<Blocker>,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
     pub(super) fn role(&self) -> Option<Role> {
         self.class.map(|class| class.role)
     }
@@ -79,18 +96,51 @@ impl Place<'_> {
     pub(super) fn empty_cores(&self) -> u64 {
         self.class.map_or(0, |class| class.cores_of(self.node)).saturating_sub(self.vcpus)
     }
+
+    /// Notes a VM that runs here.
+    fn host(&mut self, guest: Guest<'a>) {
+        self.expect(guest.vm);
+        self.hosted += 1;
+        self.vms.push(guest);
+    }
+
+    /// Counts a VM that runs here or is on its way.
+    fn expect(&mut self, vm: &Vm) {
+        self.vcpus += u64::from(vm.vcpus);
+        self.guests += 1;
+        self.guest_memory = self.guest_memory.saturating_add(vm.target.requests.memory.0);
+    }
+
+    fn report(self) -> NodeReport {
+        NodeReport {
+            class: self.class.map(|class| class.name.clone()),
+            policy: self.policy.map(|policy| policy.name.clone()),
+            role: self.role(),
+            load: self.load,
+            capacity: self.capacity(),
+            vms: self.hosted,
+            empty_cores: (self.role() == Some(Role::Dedicated)).then(|| self.empty_cores()),
+            verdict: self.verdict,
+            blockers: self.blockers,
+        }
+    }
 }
 
-/// The decision in the making.
+/// The decision in the making. Nodes and VMs go by their numbers in the snapshot's order.
 pub(super) struct Draft<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) policies: &'a Policies,
     pub(super) now: Timestamp,
     pub(super) seed: u64,
-    pub(super) places: BTreeMap<&'a NodeName, Place<'a>>,
+    /// All nodes.
+    pub(super) places: Vec<Place<'a>>,
+    /// How often a place changed since the decision began.
+    pub(super) changes: usize,
+    /// The nodes that each policy rules.
+    pub(super) shelves: BTreeMap<&'a PolicyName, Shelves<'a>>,
     pub(super) occupancy: Occupancy<'a>,
     /// VMs that a migration or an unfinished plan speaks for.
-    pub(super) spoken_for: BTreeMap<&'a VmKey, Option<&'a PlanName>>,
+    spoken_for: BTreeMap<usize, Option<&'a PlanName>>,
     /// Migrations of ours that hold or will take one of KubeVirt's slots.
     pub(super) ours: u32,
     /// Unfinished migrations of anybody.
@@ -104,8 +154,10 @@ pub(super) struct Draft<'a> {
     pub(super) report: Report,
     /// VMs that run on no known node.
     pub(super) homeless: Vec<Guest<'a>>,
-    /// What was said about each VM, in the order of all VMs.
-    verdicts: Vec<Option<VmReport>>,
+    /// VMs with a constraint that is not understood.
+    unsupported: Vec<usize>,
+    /// What was said about each VM.
+    verdicts: Vec<(VmKey, Option<VmReport>)>,
 }
 
 impl<'a> Draft<'a> {
@@ -116,7 +168,9 @@ impl<'a> Draft<'a> {
             policies,
             now,
             seed,
-            places: BTreeMap::new(),
+            places: Vec::with_capacity(snapshot.nodes.len()),
+            changes: 0,
+            shelves: BTreeMap::new(),
             occupancy: Occupancy::new(snapshot),
             spoken_for: BTreeMap::new(),
             ours: 0,
@@ -127,15 +181,16 @@ impl<'a> Draft<'a> {
             plan: Plan::default(),
             report: Report::default(),
             homeless: Vec::new(),
-            verdicts: vec![None; snapshot.vms.len()],
+            unsupported: Vec::new(),
+            verdicts: snapshot.vms.keys().map(|vm| (vm.clone(), None)).collect(),
         };
-        for policy in policies.policies.values() {
-            if let Some(gate) = gate::of(policy, snapshot, now) {
-                draft.gates.insert(&policy.name, gate);
-            }
-        }
         if policies.policies.values().any(|policy| policy.budgets.moves_per_hour.is_some()) {
             draft.begun_within_hour = snapshot.history.begun_within(now, Span::from_secs(3600));
+        }
+        for policy in policies.policies.values() {
+            if let Some(gate) = gate::of(policy, snapshot, draft.begun_within_hour) {
+                draft.gates.insert(&policy.name, gate);
+            }
         }
         draft.note_classes();
         draft.note_nodes();
@@ -161,7 +216,7 @@ impl<'a> Draft<'a> {
     fn note_nodes(&mut self) {
         let rulers: BTreeMap<_, _> =
             self.policies.classes.keys().map(|class| (class, self.policies.ruling(class))).collect();
-        for node in self.snapshot.nodes.values() {
+        for (node, load) in joined(&self.snapshot.nodes, &self.snapshot.load.nodes) {
             let (class, mut verdict) = match self.policies.class_of(node) {
                 Ok(class) => (class, NodeVerdict::NoClass),
                 Err(classes) => (None, NodeVerdict::Ambiguous { classes }),
@@ -177,18 +232,20 @@ impl<'a> Draft<'a> {
                     Some(_) => NodeVerdict::Dedicated,
                 };
             }
-            let load = policy.map_or(WindowAverage::Never, |policy| {
-                self.snapshot
-                    .load
-                    .nodes
-                    .get(&node.name)
-                    .map_or(WindowAverage::Never, |load| load.average(self.now, policy.thresholds.overload_window))
+            if let Some((class, policy)) = class.zip(policy) {
+                self.shelves.entry(&policy.name).or_default().of_mut(class.role).add(self.places.len());
+            }
+            let load = policy.zip(load).map_or(WindowAverage::Never, |(policy, load)| {
+                load.average(self.now, policy.thresholds.overload_window)
             });
-            let place = Place {
+            self.places.push(Place {
                 node,
                 class,
                 policy,
-                vms: Vec::new(),
+                vms: Vec::with_capacity(
+                    usize::try_from(self.occupancy.use_of(self.places.len()).vms).unwrap_or_default(),
+                ),
+                hosted: 0,
                 vcpus: 0,
                 guests: 0,
                 guest_memory: 0,
@@ -197,65 +254,50 @@ impl<'a> Draft<'a> {
                 leaving: 0,
                 changed: None,
                 load,
-            };
-            self.report.nodes.insert(
-                node.name.clone(),
-                NodeReport {
-                    class: class.map(|class| class.name.clone()),
-                    policy: policy.map(|policy| policy.name.clone()),
-                    role: place.role(),
-                    load,
-                    capacity: place.capacity(),
-                    vms: 0,
-                    empty_cores: None,
-                    verdict,
-                    blockers: Vec::new(),
-                },
-            );
-            self.places.insert(&node.name, place);
+                verdict,
+                blockers: Vec::new(),
+            });
         }
     }
 
     fn note_vms(&mut self) {
         let longest =
             self.policies.policies.values().map(|policy| policy.thresholds.overload_window).max().unwrap_or_default();
-        let index = NodeIndex::new(self.snapshot);
-        let mut on_nodes: Vec<Vec<Guest<'a>>> = vec![Vec::new(); self.places.len()];
-        // Only ever asked for single entries: nothing depends on its order.
-        let moves: HashMap<&Uid, &VmMoves, BuildHasherDefault<DefaultHasher>> =
-            self.snapshot.history.vms.iter().collect();
-        let mut loads = self.snapshot.load.vms.iter().peekable();
-        for (number, vm) in self.snapshot.vms.values().enumerate() {
-            while loads.next_if(|(key, _)| **key < vm.key).is_some() {}
-            let load = loads.next_if(|(key, _)| **key == vm.key).map(|(_, load)| load);
-            let guest = Guest { number, vm, load, moves: moves.get(&vm.uid).copied() };
-            match vm.node.as_ref().and_then(|node| index.get(node)) {
-                Some(at) => on_nodes[at].push(guest),
+        let whereabouts = self.occupancy.whereabouts();
+        let loads = joined(&self.snapshot.vms, &self.snapshot.load.vms).map(|(_, load)| load);
+        let joined = whereabouts.vms.iter().zip(loads).zip(self.moves()).enumerate();
+        for (number, ((&(vm, home), load), moves)) in joined {
+            let policy = home.and_then(|home| self.places[home].policy);
+            let may_move = policy.is_some_and(|policy| candidate::movable(vm, moves, policy, self.now).is_ok());
+            let guest = Guest { number, vm, load, moves, may_move };
+            match home {
+                Some(home) => self.places[home].host(guest),
                 None => self.homeless.push(guest),
+            }
+            if vm.unsupported.is_some() {
+                self.unsupported.push(number);
             }
             let Some(last) = &vm.last_migration else { continue };
             let Some(ended) = last.ended.filter(|&ended| self.now.since(ended) <= longest) else { continue };
             for end in [&last.source, &last.target].into_iter().flatten() {
-                if let Some(place) = self.places.get_mut(end) {
-                    place.changed = place.changed.max(Some(ended));
+                if let Some(end) = whereabouts.nodes.get(end) {
+                    self.places[end].changed = self.places[end].changed.max(Some(ended));
                 }
             }
         }
-        // Places are the snapshot's nodes, in the order of their names, as the index has them.
-        for (place, vms) in self.places.values_mut().zip(on_nodes) {
-            for vm in &vms {
-                place.vcpus += u64::from(vm.vcpus);
-                place.guests += 1;
-                place.guest_memory = place.guest_memory.saturating_add(vm.target.requests.memory.0);
-            }
-            place.vms = vms;
-        }
+    }
+
+    /// What we did lately to each VM. A loop of its own, because so short a one looks up several at once.
+    fn moves(&self) -> Vec<Option<&'a VmMoves>> {
+        let known = &self.snapshot.history.vms;
+        let known: Lookup<'_, &VmMoves> = known.iter().map(|(uid, moves)| (uid.as_str(), moves)).collect();
+        self.occupancy.whereabouts().vms.iter().map(|(vm, _)| known.get(vm.uid.as_str()).copied()).collect()
     }
 
     fn note_migrations(&mut self) {
         for migration in self.snapshot.migrations.values().filter(|migration| migration.is_unfinished()) {
             self.all += 1;
-            self.spoken_for.insert(&migration.vm, migration.plan.as_ref());
+            self.speak_for(&migration.vm, migration.plan.as_ref());
             if let Some(plan) = &migration.plan {
                 self.ours += 1;
                 if let Some(record) = self.snapshot.plans.get(plan) {
@@ -280,13 +322,15 @@ impl<'a> Draft<'a> {
             if self.snapshot.migrations.contains_key(migration) {
                 // Counted as a migration if it is under way; if it is over, the plan must note how it ended first:
                 // back-off and budget follow from that.
-                self.spoken_for.entry(&vm.key).or_insert(Some(&record.name));
+                if !self.is_spoken_for(&vm.key) {
+                    self.speak_for(&vm.key, Some(&record.name));
+                }
                 continue;
             }
-            if vm.node.as_ref() != Some(source) || self.spoken_for.contains_key(&vm.key) {
+            if vm.node.as_ref() != Some(source) || self.is_spoken_for(&vm.key) {
                 continue;
             }
-            self.spoken_for.insert(&vm.key, Some(&record.name));
+            self.speak_for(&vm.key, Some(&record.name));
             *self.by_policy.entry(&record.policy).or_default() += 1;
             if record.is_cleared() {
                 self.ours += 1;
@@ -300,18 +344,48 @@ impl<'a> Draft<'a> {
     /// Counts a move on both its ends, and the VM, if it is known, where it does not count as running already.
     fn note_traffic(&mut self, vm: Option<&Vm>, source: Option<&NodeName>, target: Option<&NodeName>) {
         let target = target.filter(|&target| source != Some(target));
+        self.changes += 1;
         for (end, leaves) in source.map(|end| (end, true)).into_iter().chain(target.map(|end| (end, false))) {
             let load = vm.filter(|_| !leaves).map_or(Cores::ZERO, |vm| self.vm_load_now(vm));
-            let Some(place) = self.places.get_mut(end) else { continue };
+            let Some(place) = self.number_of(end).map(|number| &mut self.places[number]) else { continue };
             place.moving += 1;
             place.leaving += u32::from(leaves);
             if let Some(vm) = vm.filter(|vm| vm.node.as_ref() != Some(end)) {
-                place.vcpus += u64::from(vm.vcpus);
-                place.guests += 1;
-                place.guest_memory = place.guest_memory.saturating_add(vm.target.requests.memory.0);
+                place.expect(vm);
                 place.arriving += load;
             }
         }
+    }
+
+    /// A node's number.
+    pub(super) fn number_of(&self, node: &NodeName) -> Option<usize> {
+        self.occupancy.whereabouts().nodes.get(node)
+    }
+
+    /// A node by its name.
+    pub(super) fn place(&self, node: &NodeName) -> Option<&Place<'a>> {
+        self.number_of(node).map(|number| &self.places[number])
+    }
+
+    fn is_spoken_for(&self, vm: &VmKey) -> bool {
+        self.occupancy.whereabouts().number_of(vm).is_some_and(|number| self.spoken_for.contains_key(&number))
+    }
+
+    fn speak_for(&mut self, vm: &VmKey, plan: Option<&'a PlanName>) {
+        if let Some(number) = self.occupancy.whereabouts().number_of(vm) {
+            self.spoken_for.insert(number, plan);
+        }
+    }
+
+    /// Notes a VM that a plan or migration speaks for already; `false` if none does.
+    pub(super) fn note_spoken_for(&mut self, vm: &Guest<'_>, policy: &Policy) -> bool {
+        let Some(plan) = self.spoken_for.get(&vm.number) else { return false };
+        let verdict = match plan {
+            Some(plan) => VmVerdict::Planned { plan: (*plan).clone() },
+            None => VmVerdict::Stays { reason: StayReason::Busy { activity: VmActivity::Migrating } },
+        };
+        self.say(vm, Some(&policy.name), verdict);
+        true
     }
 
     /// The newest known load of a VM; of one that was never measured, all its vCPUs.
@@ -402,7 +476,7 @@ impl<'a> Draft<'a> {
     fn move_vm(&mut self, step: MigrateStep, guest: Guest<'a>) {
         let vm = guest.vm;
         let (source, target) = (vm.node.as_ref(), self.snapshot.nodes.get(&step.target).map(|node| &node.name));
-        self.spoken_for.insert(&vm.key, None);
+        self.spoken_for.insert(guest.number, None);
         self.ours += 1;
         self.all += 1;
         if let Some((name, _)) = self.policies.policies.get_key_value(&step.policy) {
@@ -423,70 +497,52 @@ impl<'a> Draft<'a> {
 
     /// Notes what becomes of a VM.
     pub(super) fn say(&mut self, guest: &Guest<'_>, policy: Option<&PolicyName>, verdict: VmVerdict) {
-        self.verdicts[guest.number] = Some(VmReport { policy: policy.cloned(), verdict });
-    }
-
-    /// Notes what was found about a node.
-    pub(super) fn found(&mut self, node: &NodeName, verdict: NodeVerdict) {
-        if let Some(report) = self.report.nodes.get_mut(node) {
-            report.verdict = verdict;
-        }
+        self.verdicts[guest.number].1 = Some(VmReport { policy: policy.cloned(), verdict });
     }
 
     /// The nodes of a policy in this role, by name.
     pub(super) fn nodes_of(&self, policy: &PolicyName, role: Role) -> impl Iterator<Item = &Place<'a>> {
-        self.places
-            .values()
-            .filter(move |place| place.policy.is_some_and(|ruler| ruler.name == *policy) && place.role() == Some(role))
+        let shelf = self.shelves.get(policy).map(|shelves| shelves.of(role));
+        shelf.into_iter().flat_map(|shelf| &shelf.by_name).map(|&number| &self.places[number])
     }
 
     /// Fills in the sums and hands out plan and report.
     pub(super) fn close(mut self) -> (Plan, Report) {
-        for (name, place) in &self.places {
-            let Some(report) = self.report.nodes.get_mut(*name) else { continue };
-            report.vms = u32::try_from(place.vms.len()).unwrap_or(u32::MAX);
-            if place.role() == Some(Role::Dedicated) {
-                report.empty_cores = Some(place.empty_cores());
+        for place in self.places {
+            let name = place.node.name.clone();
+            let (power, policy) = (place.node.power, place.policy);
+            let report = place.report();
+            if let Some(policy) = policy.and_then(|policy| self.report.policies.get_mut(&policy.name)) {
+                policy.count(&report, power);
             }
-            let Some(policy) = place.policy.and_then(|policy| self.report.policies.get_mut(&policy.name)) else {
-                continue;
-            };
-            match place.role() {
-                Some(Role::Shared) => policy.shared += 1,
-                _ => policy.dedicated += 1,
-            }
-            match place.node.power {
-                PowerState::Suspended | PowerState::Quarantined => policy.asleep += 1,
-                _ => policy.awake += 1,
-            }
-            policy.overloaded += u32::from(matches!(
-                report.verdict,
-                NodeVerdict::Settling { .. }
-                    | NodeVerdict::Relieving { .. }
-                    | NodeVerdict::Relieved { .. }
-                    | NodeVerdict::Stuck { .. }
-            ));
-            policy.load_unknown += u32::from(report.verdict == NodeVerdict::LoadUnknown);
-            policy.can_sleep += u32::from(place.node.power == PowerState::Awake && report.can_sleep());
+            self.report.nodes.insert(name, report);
         }
         let policies = &mut self.report.policies;
-        for policy in self.verdicts.iter().flatten().filter_map(|vm| vm.policy.as_ref()) {
-            if let Some(policy) = policies.get_mut(policy) {
-                policy.vms += 1;
-            }
-        }
-        let unsupported = |(vm, _): &(&Vm, _)| vm.unsupported.is_some();
-        for (_, said) in self.snapshot.vms.values().zip(&self.verdicts).filter(unsupported) {
+        let mut policy_of = |said: &Option<VmReport>, count: fn(&mut PolicyReport)| {
             let policy = said.as_ref().and_then(|said| said.policy.as_ref());
-            if let Some(policy) = policy.and_then(|policy| policies.get_mut(policy)) {
-                policy.unsupported += 1;
-            }
+            policies.get_mut(policy?).map(count)
+        };
+        for (_, said) in &self.verdicts {
+            policy_of(said, |policy| policy.vms += 1);
         }
-        // In the order of their keys, from which a map is built without looking for places.
-        let said = self.snapshot.vms.keys().zip(self.verdicts);
-        self.report.vms = said.filter_map(|(key, said)| Some((key.clone(), said?))).collect();
+        for number in self.unsupported {
+            policy_of(&self.verdicts[number].1, |policy| policy.unsupported += 1);
+        }
+        self.report.vms = VmReports::of(self.verdicts);
         (self.plan, self.report)
     }
+}
+
+/// Each value of the left map with what the right one has under the same key.
+fn joined<'a, K: Ord, L, R>(
+    left: &'a BTreeMap<K, L>,
+    right: &'a BTreeMap<K, R>,
+) -> impl Iterator<Item = (&'a L, Option<&'a R>)> {
+    let mut right = right.iter().peekable();
+    left.iter().map(move |(key, value)| {
+        while right.next_if(|(other, _)| *other < key).is_some() {}
+        (value, right.next_if(|(other, _)| *other == key).map(|(_, other)| other))
+    })
 }
 
 /// How this VM is moved for this policy: `Auto` relieves an overload by post-copy and returns by pre-copy, within what

@@ -1,10 +1,11 @@
 //! What keeps a whole policy from starting moves.
 
 use super::Gate;
-use crate::model::{Policy, PolicyMode, Snapshot, Span, Timestamp};
+use crate::model::{Policy, PolicyMode, Snapshot};
 
-/// The first thing that keeps a policy from starting moves now, the most lasting first.
-pub(super) fn of(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Option<Gate> {
+/// The first thing that keeps a policy from starting moves now, the most lasting first, if so many were begun within
+/// the last hour.
+pub(super) fn of(policy: &Policy, snapshot: &Snapshot, begun: usize) -> Option<Gate> {
     if policy.mode == PolicyMode::Off {
         return Some(Gate::Off);
     }
@@ -36,6 +37,5 @@ pub(super) fn of(policy: &Policy, snapshot: &Snapshot, now: Timestamp) -> Option
         return Some(Gate::EvacuationsWaiting { vms: snapshot.evacuations_waiting });
     }
     let budget = policy.budgets.moves_per_hour?;
-    let begun = snapshot.history.begun_within(now, Span::from_secs(3600));
     (begun >= usize::try_from(budget).unwrap_or(usize::MAX)).then_some(Gate::HourSpent { budget })
 }

@@ -3,7 +3,7 @@
 
 use super::draft::{Draft, Guest};
 use super::{MoveReason, StayReason, candidate, place};
-use crate::model::{Cores, NodeName, Percent, Policy, Role, Timestamp, WindowAverage};
+use crate::model::{Cores, Percent, Policy, Role, Timestamp, WindowAverage};
 
 /// A VM that waits for a place on a shared node: its admission ticket.
 struct Ticket<'a> {
@@ -35,11 +35,11 @@ pub(super) fn bring_back(draft: &mut Draft<'_>) {
 
 fn take_tickets<'a>(draft: &mut Draft<'a>) -> Vec<Ticket<'a>> {
     let mut tickets = Vec::new();
-    let nodes: Vec<&'a NodeName> = draft.places.keys().copied().collect();
-    for name in nodes {
-        let place = &draft.places[name];
-        let vms = place.vms.clone();
+    for number in 0..draft.places.len() {
+        let place = &mut draft.places[number];
         let (policy, role, usable) = (place.policy, place.role(), place.node.is_usable());
+        // Those of shared nodes have been judged.
+        let vms = std::mem::take(&mut place.vms);
         let measured = place.is_measured().then_some(()).ok_or(StayReason::LoadUnknown { load: place.load });
         let Some(policy) = policy else {
             for vm in vms {
@@ -67,7 +67,9 @@ fn take_tickets<'a>(draft: &mut Draft<'a>) -> Vec<Ticket<'a>> {
 }
 
 fn ticket<'a>(draft: &Draft<'a>, policy: &'a Policy, vm: Guest<'a>, usable: bool) -> Result<Ticket<'a>, StayReason> {
-    candidate::movable(&vm, policy, draft.now)?;
+    if let Some(reason) = vm.obstacle(policy, draft.now) {
+        return Err(reason);
+    }
     if !usable {
         return Err(StayReason::NodeNotUsable);
     }

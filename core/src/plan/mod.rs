@@ -17,6 +17,7 @@ mod place;
 mod proposals;
 mod report;
 mod reserve;
+mod shelf;
 mod sleep;
 mod step;
 mod troubled;
@@ -25,7 +26,7 @@ pub use carry::{Deed, Next, Pass, StepState, carry};
 pub use identity::{migration_name, plan_name};
 pub use report::{
     Gate, NoPlace, NodeReport, NodeVerdict, PolicyReport, ProposalVerdict, RankedBlocker, Report, StayReason, VmReport,
-    VmVerdict,
+    VmReports, VmVerdict,
 };
 pub use step::{MigrateStep, MoveReason, Plan, Step, SuspendStep, WakeReason, WakeStep};
 

@@ -2,8 +2,8 @@
 //! dedicated node (Reactive Cloud §3.3.2; Energy §III-C, distribution phase).
 
 use super::draft::{Draft, Guest};
-use super::{MoveReason, NodeVerdict, StayReason, VmVerdict, candidate, place};
-use crate::model::{Cores, NodeName, Percent, Policy, Role, Vm, VmKey, WindowAverage};
+use super::{MoveReason, NodeVerdict, StayReason, place};
+use crate::model::{Cores, Percent, Policy, Role, Vm, VmKey, WindowAverage};
 
 /// A VM below this share of its vCPUs relieves its node of nothing worth a move.
 const LEAST_RELIEF: f64 = 1.0;
@@ -14,73 +14,59 @@ const WORTH_OVERTAKING: f64 = 0.5;
 
 /// Relieves every overloaded shared node of one VM, and notes why all other VMs on shared nodes stay.
 pub(super) fn relieve<'a>(draft: &mut Draft<'a>) {
-    let shared: Vec<&'a NodeName> = draft
-        .places
-        .values()
-        .filter(|place| place.role() == Some(Role::Shared) && place.policy.is_some())
-        .map(|place| &place.node.name)
-        .collect();
-    for name in shared {
-        judge(draft, name);
+    for number in 0..draft.places.len() {
+        let place = &draft.places[number];
+        if let Some(policy) = place.policy.filter(|_| place.role() == Some(Role::Shared)) {
+            draft.places[number].verdict = judge(draft, number, policy);
+        }
     }
 }
 
-fn judge<'a>(draft: &mut Draft<'a>, name: &'a NodeName) {
-    let place = &draft.places[name];
-    let Some(policy) = place.policy else { return };
-    let vms = place.vms.clone();
+fn judge<'a>(draft: &mut Draft<'a>, number: usize, policy: &'a Policy) -> NodeVerdict {
+    let vms = std::mem::take(&mut draft.places[number].vms);
     let selected = draft.keep_selected(vms, policy);
-    if !place_usable(draft, name) {
-        draft.found(name, NodeVerdict::NotUsable);
-        return all_stay(draft, &selected, policy, &StayReason::NodeNotUsable);
-    }
-    let place = &draft.places[name];
-    let WindowAverage::Full(average) = place.load else {
-        let load = place.load;
-        draft.found(name, NodeVerdict::LoadUnknown);
-        return all_stay(draft, &selected, policy, &StayReason::LoadUnknown { load });
+    let place = &draft.places[number];
+    let (verdict, reason) = match place.load {
+        _ if !place.node.is_usable() => (NodeVerdict::NotUsable, StayReason::NodeNotUsable),
+        WindowAverage::Full(average) => {
+            let load = average.percent_of(place.capacity());
+            // What was done about it must show in the average before more is done.
+            let window = policy.thresholds.overload_window;
+            if load < policy.thresholds.overload {
+                (NodeVerdict::Calm { load }, StayReason::NodeCalm)
+            } else if place.changed.is_some_and(|changed| draft.now.since(changed) < window) {
+                (NodeVerdict::Settling { load }, StayReason::NodeSettling)
+            } else if place.moving >= policy.budgets.concurrent_per_shared_node {
+                (NodeVerdict::Relieving { load }, StayReason::NodeSettling)
+            } else {
+                return pop_out(draft, policy, &selected, load);
+            }
+        }
+        load => (NodeVerdict::LoadUnknown, StayReason::LoadUnknown { load }),
     };
-    let load = average.percent_of(place.capacity());
-    if load < policy.thresholds.overload {
-        draft.found(name, NodeVerdict::Calm { load });
-        return all_stay(draft, &selected, policy, &StayReason::NodeCalm);
-    }
-    // What was done about it must show in the average before more is done.
-    let window = policy.thresholds.overload_window;
-    if place.changed.is_some_and(|changed| draft.now.since(changed) < window) {
-        draft.found(name, NodeVerdict::Settling { load });
-        return all_stay(draft, &selected, policy, &StayReason::NodeSettling);
-    }
-    if place.moving >= policy.budgets.concurrent_per_shared_node {
-        draft.found(name, NodeVerdict::Relieving { load });
-        return all_stay(draft, &selected, policy, &StayReason::NodeSettling);
-    }
-    pop_out(draft, name, policy, &selected, load);
-}
-
-fn place_usable(draft: &Draft<'_>, name: &NodeName) -> bool {
-    draft.places.get(name).is_some_and(|place| place.node.is_usable())
+    all_stay(draft, &selected, policy, &reason);
+    verdict
 }
 
 /// Notes for each VM why it stays: what keeps it from moving at all, else `reason`.
 fn all_stay(draft: &mut Draft<'_>, vms: &[Guest<'_>], policy: &Policy, reason: &StayReason) {
     for vm in vms {
         if !draft.note_spoken_for(vm, policy) {
-            let why = candidate::movable(vm, policy, draft.now).err();
+            let why = vm.obstacle(policy, draft.now);
             draft.stays(vm, Some(&policy.name), why.unwrap_or_else(|| reason.clone()));
         }
     }
 }
 
 /// Moves the busiest VM that can be moved.
-fn pop_out<'a>(draft: &mut Draft<'a>, name: &'a NodeName, policy: &'a Policy, vms: &[Guest<'a>], load: Percent) {
+fn pop_out<'a>(draft: &mut Draft<'a>, policy: &'a Policy, vms: &[Guest<'a>], load: Percent) -> NodeVerdict {
     let mut candidates: Vec<(Cores, &Guest<'a>)> = Vec::new();
     let mut held_up: Option<(Cores, &VmKey)> = None;
     for vm in vms {
         if draft.note_spoken_for(vm, policy) {
             continue;
         }
-        if let Err(reason) = candidate::movable(vm, policy, draft.now) {
+        if let Some(reason) = vm.obstacle(policy, draft.now) {
             let soon =
                 matches!(reason, StayReason::BackingOff { .. } | StayReason::Settling { .. } | StayReason::Busy { .. });
             let load = draft.vm_load(vm, policy.thresholds.overload_window).full().filter(|_| soon);
@@ -127,14 +113,11 @@ fn pop_out<'a>(draft: &mut Draft<'a>, name: &'a NodeName, policy: &'a Policy, vm
         };
         draft.stays(vm, Some(&policy.name), reason);
     }
-    draft.found(
-        name,
-        match moved {
-            Some(vm) => NodeVerdict::Relieved { load, vm },
-            None if waits => NodeVerdict::Relieving { load },
-            None => NodeVerdict::Stuck { load },
-        },
-    );
+    match moved {
+        Some(vm) => NodeVerdict::Relieved { load, vm },
+        None if waits => NodeVerdict::Relieving { load },
+        None => NodeVerdict::Stuck { load },
+    }
 }
 
 fn try_to_move<'a>(
@@ -161,7 +144,7 @@ impl<'a> Draft<'a> {
     pub(super) fn may_leave(&self, vm: &Vm) -> Result<(), StayReason> {
         let source = vm.node.as_ref().ok_or(StayReason::NoNode)?;
         let most = self.snapshot.kubevirt.outbound_per_node;
-        if self.places.get(source).is_some_and(|place| place.leaving >= most) {
+        if self.place(source).is_some_and(|place| place.leaving >= most) {
             return Err(StayReason::WaitsForNode { node: source.clone() });
         }
         Ok(())
@@ -181,16 +164,5 @@ impl<'a> Draft<'a> {
             self.stays(&vm, None, StayReason::NotSelected);
         }
         kept
-    }
-
-    /// Notes a VM that a plan or migration speaks for already; `false` if none does.
-    pub(super) fn note_spoken_for(&mut self, vm: &Guest<'_>, policy: &Policy) -> bool {
-        let Some(plan) = self.spoken_for.get(&vm.key) else { return false };
-        let verdict = match plan {
-            Some(plan) => VmVerdict::Planned { plan: (*plan).clone() },
-            None => VmVerdict::Stays { reason: StayReason::Busy { activity: crate::model::VmActivity::Migrating } },
-        };
-        self.say(vm, Some(&policy.name), verdict);
-        true
     }
 }

@@ -59,7 +59,7 @@ fn still_wanted(draft: &Draft<'_>, policy: &Policy, step: &RecordedStep) -> Resu
     let percent = |average: WindowAverage, of| average.full().map(|cores| cores.percent_of(of));
     match reason.as_str() {
         "Overload" => {
-            let place = draft.places.get(source).ok_or_else(|| format!("{source} is gone"))?;
+            let place = draft.place(source).ok_or_else(|| format!("{source} is gone"))?;
             let calm = below(policy.thresholds.overload, SWING);
             match percent(place.load, place.capacity()) {
                 Some(load) if load < calm => Err(format!("{source} is at {load} and no longer overloaded")),

@@ -4,8 +4,8 @@ use super::MoveReason;
 use crate::check::Blocker;
 use crate::fit::Misfit;
 use crate::model::{
-    ClassName, Cores, KubeVirtProblem, NodeName, Percent, PlanName, PolicyName, Role, Timestamp, VmActivity, VmKey,
-    WindowAverage,
+    ClassName, Cores, KubeVirtProblem, NodeName, Percent, PlanName, PolicyName, PowerState, Role, Timestamp,
+    VmActivity, VmKey, WindowAverage,
 };
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt};
@@ -417,6 +417,12 @@ pub enum NodeVerdict {
     },
 }
 
+impl NodeVerdict {
+    fn is_overloaded(&self) -> bool {
+        matches!(self, Self::Settling { .. } | Self::Relieving { .. } | Self::Relieved { .. } | Self::Stuck { .. })
+    }
+}
+
 /// A node in the report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NodeReport {
@@ -494,6 +500,23 @@ pub struct PolicyReport {
     pub blockers: Vec<RankedBlocker>,
 }
 
+impl PolicyReport {
+    /// Counts a node that the policy rules.
+    pub(super) fn count(&mut self, node: &NodeReport, power: PowerState) {
+        match node.role {
+            Some(Role::Shared) => self.shared += 1,
+            _ => self.dedicated += 1,
+        }
+        match power {
+            PowerState::Suspended | PowerState::Quarantined => self.asleep += 1,
+            _ => self.awake += 1,
+        }
+        self.overloaded += u32::from(node.verdict.is_overloaded());
+        self.load_unknown += u32::from(node.verdict == NodeVerdict::LoadUnknown);
+        self.can_sleep += u32::from(power == PowerState::Awake && node.can_sleep());
+    }
+}
+
 /// Whether a plan that waits still holds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type")]
@@ -515,12 +538,53 @@ pub struct Report {
     /// By node.
     pub nodes: BTreeMap<NodeName, NodeReport>,
     /// By VM.
-    #[serde(serialize_with = "by_text")]
-    pub vms: BTreeMap<VmKey, VmReport>,
+    pub vms: VmReports,
     /// Plans that wait for approval or for their first step.
     pub proposals: BTreeMap<PlanName, ProposalVerdict>,
 }
 
-fn by_text<S: serde::Serializer>(map: &BTreeMap<VmKey, VmReport>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(map.iter().map(|(key, value)| (key.to_string(), value)))
+/// What becomes of each VM, by its key. Nothing is added after a decision, so it is a plain list in the order of the
+/// keys: 200 000 entries of a map would cost more than all that is said in them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct VmReports(Vec<(VmKey, VmReport)>);
+
+impl VmReports {
+    /// Takes what was said about each VM, in the order of their keys.
+    pub(super) fn of(said: Vec<(VmKey, Option<VmReport>)>) -> Self {
+        Self(said.into_iter().filter_map(|(vm, report)| Some((vm, report?))).collect())
+    }
+
+    /// What becomes of one VM.
+    #[must_use]
+    pub fn get(&self, vm: &VmKey) -> Option<&VmReport> {
+        self.0.binary_search_by(|(key, _)| key.cmp(vm)).ok().map(|at| &self.0[at].1)
+    }
+
+    /// All VMs, by their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&VmKey, &VmReport)> {
+        self.0.iter().map(|(key, report)| (key, report))
+    }
+
+    /// What becomes of all VMs, in the order of their keys.
+    pub fn values(&self) -> impl Iterator<Item = &VmReport> {
+        self.0.iter().map(|(_, report)| report)
+    }
+
+    /// How many VMs were looked at.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// None were.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for VmReports {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter().map(|(key, value)| (key.to_string(), value)))
+    }
 }

@@ -7,7 +7,7 @@ use crate::model::{NodeName, Policy, Role};
 
 /// Wakes what must be awake whatever the load is.
 pub(super) fn wake(draft: &mut Draft<'_>) {
-    if draft.places.values().all(|place| !place.node.can_wake()) {
+    if draft.places.iter().all(|place| !place.node.can_wake()) {
         return;
     }
     for_pending_pods(draft);
@@ -26,20 +26,20 @@ pub(super) fn wake(draft: &mut Draft<'_>) {
 
 /// Rule 9: a pod that only a sleeping node could take wakes that node.
 fn for_pending_pods(draft: &mut Draft<'_>) {
-    let waiting =
-        draft.snapshot.pods.values().filter(|pod| pod.unschedulable && pod.node.is_none() && !pod.terminating);
+    let unbound = draft.occupancy.whereabouts().unbound.iter();
+    let waiting = unbound.filter(|pod| pod.unschedulable && !pod.terminating);
     let mut wanted: Vec<(NodeName, WakeReason)> = Vec::new();
     for pod in waiting {
         let probe = draft.occupancy.probe(Candidate::pod(pod));
         let fits = |place: &&Place<'_>| {
             place.node.can_wake() && place.policy.is_some() && probe.fits(&place.node.name, Moment::OnceAwake).is_ok()
         };
-        if let Some(place) = draft.places.values().find(fits) {
+        if let Some(place) = draft.places.iter().find(fits) {
             wanted.push((place.node.name.clone(), WakeReason::PendingPod { pod: pod.key.to_string() }));
         }
     }
     for (node, reason) in wanted {
-        if let Some(policy) = draft.places.get(&node).and_then(|place| place.policy) {
+        if let Some(policy) = draft.place(&node).and_then(|place| place.policy) {
             draft.wake(policy, &node, reason);
         }
     }
@@ -54,8 +54,7 @@ fn keep_reserve(draft: &mut Draft<'_>, policy: &Policy) {
     for node in sleepers(draft, policy, Some(Role::Dedicated)).into_iter().take(missing) {
         draft.wake(policy, &node, WakeReason::Reserve);
     }
-    let ruled = |place: &&Place<'_>| place.policy.is_some_and(|ruler| ruler.name == policy.name);
-    let awake = draft.places.values().filter(ruled).filter(|place| place.node.is_usable()).count();
+    let awake = ruled(draft, policy, None).filter(|place| place.node.is_usable()).count();
     let missing = usize::try_from(policy.min_awake).unwrap_or(usize::MAX).saturating_sub(awake);
     for node in sleepers(draft, policy, None).into_iter().take(missing) {
         draft.wake(policy, &node, WakeReason::Reserve);
@@ -63,11 +62,14 @@ fn keep_reserve(draft: &mut Draft<'_>, policy: &Policy) {
 }
 
 fn sleepers(draft: &Draft<'_>, policy: &Policy, role: Option<Role>) -> Vec<NodeName> {
-    draft
-        .places
-        .values()
-        .filter(|place| place.policy.is_some_and(|ruler| ruler.name == policy.name))
-        .filter(|place| place.node.can_wake() && role.is_none_or(|role| place.role() == Some(role)))
-        .map(|place| place.node.name.clone())
-        .collect()
+    let sleepers = ruled(draft, policy, role).filter(|place| place.node.can_wake());
+    let mut names: Vec<_> = sleepers.map(|place| place.node.name.clone()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// The nodes of a policy in one role or in both.
+fn ruled<'d, 'a>(draft: &'d Draft<'a>, policy: &Policy, role: Option<Role>) -> impl Iterator<Item = &'d Place<'a>> {
+    let roles = [Role::Shared, Role::Dedicated].into_iter().filter(move |each| role.is_none_or(|role| role == *each));
+    roles.flat_map(|role| draft.nodes_of(&policy.name, role))
 }

@@ -2,49 +2,41 @@
 
 use super::RankedBlocker;
 use super::draft::Draft;
-use crate::check::SuspendBlockers;
-use crate::model::{NodeName, PolicyName, PowerState};
-use std::collections::BTreeMap;
+use crate::check::{Blocker, SuspendBlockers};
+use crate::model::{PolicyName, PowerState};
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// So many nodes are named for each blocker.
 const EXAMPLES: usize = 3;
 
 /// Notes for every awake node that a policy rules what keeps it from sleeping, and ranks the reasons by policy.
 pub(super) fn judge(draft: &mut Draft<'_>) {
-    let judge = SuspendBlockers::new(draft.snapshot, draft.policies);
-    let mut ranks: BTreeMap<(PolicyName, String), RankedBlocker> = BTreeMap::new();
-    let names: Vec<NodeName> = draft.places.keys().map(|name| (*name).clone()).collect();
-    for name in names {
-        let place = &draft.places[&name];
-        let Some(policy) = place.policy else { continue };
-        if place.node.power != PowerState::Awake {
-            continue;
-        }
-        let blockers = judge.of(place.node);
-        for blocker in &blockers {
-            let rank = ranks.entry((policy.name.clone(), blocker.kind())).or_insert_with(|| RankedBlocker {
-                reason: blocker.kind(),
-                nodes: 0,
-                alone: 0,
-                examples: Vec::new(),
-                advice: blocker.advice(),
-            });
+    let judge = SuspendBlockers::new(draft.occupancy.whereabouts(), draft.policies);
+    let mut ranks: BTreeMap<&PolicyName, BTreeMap<Cow<'static, str>, RankedBlocker>> = BTreeMap::new();
+    for place in &mut draft.places {
+        let Some(policy) = place.policy.filter(|_| place.node.power == PowerState::Awake) else { continue };
+        let ranks = ranks.entry(&policy.name).or_default();
+        place.blockers = judge.of(place.node);
+        for blocker in &place.blockers {
+            let rank = ranks.entry(blocker.kind()).or_insert_with(|| RankedBlocker::new(blocker));
             rank.nodes += 1;
-            rank.alone += u32::from(blockers.len() == 1);
+            rank.alone += u32::from(place.blockers.len() == 1);
             if rank.examples.len() < EXAMPLES {
-                rank.examples.push(name.clone());
+                rank.examples.push(place.node.name.clone());
             }
         }
-        if let Some(report) = draft.report.nodes.get_mut(&name) {
-            report.blockers = blockers;
+    }
+    for (policy, ranks) in ranks {
+        if let Some(report) = draft.report.policies.get_mut(policy) {
+            report.blockers.extend(ranks.into_values());
+            report.blockers.sort_by(|a, b| b.nodes.cmp(&a.nodes).then_with(|| a.reason.cmp(&b.reason)));
         }
     }
-    for ((policy, _), rank) in ranks {
-        if let Some(report) = draft.report.policies.get_mut(&policy) {
-            report.blockers.push(rank);
-        }
-    }
-    for report in draft.report.policies.values_mut() {
-        report.blockers.sort_by(|a, b| b.nodes.cmp(&a.nodes).then_with(|| a.reason.cmp(&b.reason)));
+}
+
+impl RankedBlocker {
+    fn new(blocker: &Blocker) -> Self {
+        let (reason, advice) = (blocker.kind().into_owned(), blocker.advice());
+        Self { reason, nodes: 0, alone: 0, examples: Vec::new(), advice }
     }
 }

@@ -196,7 +196,7 @@ impl World {
     }
 
     fn stays(&self, vm: &str) -> String {
-        match &self.decide().1.vms[&VmKey::new("vms", vm)].verdict {
+        match &self.decide().1.vms.get(&VmKey::new("vms", vm)).unwrap().verdict {
             VmVerdict::Stays { reason } => reason.name().to_owned(),
             other => format!("{other:?}"),
         }

@@ -1,6 +1,7 @@
 //! Rules 3, 4 and 9: suspends, wakes and what is kept in reserve.
 
 use super::*;
+use crate::fit::Occupancy;
 
 #[test]
 fn rule_3_a_node_that_somebody_needs_stays_awake() {
@@ -64,7 +65,9 @@ fn blockers_are_ranked_and_say_what_to_do() {
     case.add_vm("late", "d4", 1, 0.1);
     case.node("d4").control_plane = true;
     case.add_pod("instance-manager-1", Some("d4"), PodOwner::Other);
-    let blockers = SuspendBlockers::new(&case.snapshot, &case.policies).of(&case.snapshot.nodes[&NodeName::new("d4")]);
+    let occupancy = Occupancy::new(&case.snapshot);
+    let blockers = SuspendBlockers::new(occupancy.whereabouts(), &case.policies);
+    let blockers = blockers.of(&case.snapshot.nodes[&NodeName::new("d4")]);
     let kinds: Vec<_> = blockers.iter().map(Blocker::kind).collect();
     assert_eq!(kinds, ["control-plane nodes", "instance-manager pods", "VMs"]);
     assert!(blockers.iter().all(|blocker| !blocker.advice().is_empty()));

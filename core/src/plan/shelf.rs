@@ -1,0 +1,153 @@
+//! The nodes that a policy rules in one role, in the order in which they are tried, and whom they all refused.
+
+use super::draft::Place;
+use crate::model::{Cores, DestinationOrder, Policy, Role, Scheduling, Vm};
+use std::borrow::Cow;
+
+/// So many refusals are remembered: clusters have few kinds of VMs, and each refusal is compared with.
+const REMEMBERED: usize = 32;
+
+/// A VM that looks for a node.
+#[derive(Clone)]
+pub(super) struct Wish<'a> {
+    pub(super) vm: &'a Vm,
+    /// For what it looks.
+    pub(super) role: Role,
+    /// The load that it brings along; on dedicated nodes its vCPUs count instead.
+    pub(super) load: Cores,
+    /// The values of the topology keys that it may not leave.
+    pub(super) home: Vec<Option<&'a str>>,
+}
+
+/// The nodes that a policy rules in one role, by their numbers.
+#[derive(Default)]
+pub(super) struct Shelf<'a> {
+    /// In the order of their names.
+    pub(super) by_name: Vec<usize>,
+    /// In the order in which they are tried.
+    in_order: Vec<usize>,
+    /// After how many changes of the places that order was made.
+    arranged: Option<usize>,
+    refused: Vec<Wish<'a>>,
+}
+
+/// The nodes that a policy rules, by their role.
+#[derive(Default)]
+pub(super) struct Shelves<'a> {
+    shared: Shelf<'a>,
+    dedicated: Shelf<'a>,
+}
+
+impl<'a> Shelves<'a> {
+    /// Those of one role.
+    pub(super) fn of(&self, role: Role) -> &Shelf<'a> {
+        match role {
+            Role::Shared => &self.shared,
+            Role::Dedicated => &self.dedicated,
+        }
+    }
+
+    /// Those of one role, to change them.
+    pub(super) fn of_mut(&mut self, role: Role) -> &mut Shelf<'a> {
+        match role {
+            Role::Shared => &mut self.shared,
+            Role::Dedicated => &mut self.dedicated,
+        }
+    }
+}
+
+impl<'a> Shelf<'a> {
+    /// Adds a node whose name comes after all others.
+    pub(super) fn add(&mut self, number: usize) {
+        self.by_name.push(number);
+    }
+
+    /// Brings the nodes into the order in which the policy wants them tried, after so many changes of the places.
+    pub(super) fn arrange(&mut self, policy: &Policy, role: Role, places: &[Place<'_>], changes: usize) {
+        if policy.order != DestinationOrder::Random && self.arranged != Some(changes) {
+            let mut in_order = self.by_name.clone();
+            in_order.sort_by_cached_key(|&number| rank(policy.order, role, &places[number]));
+            (self.in_order, self.arranged) = (in_order, Some(changes));
+        }
+    }
+
+    /// The nodes in the order in which they are tried for this VM; of equals the first by name, because sorts keep the
+    /// order of the names.
+    pub(super) fn in_order(&self, policy: &Policy, seed: u64, vm: &Vm, places: &[Place<'_>]) -> Cow<'_, [usize]> {
+        if policy.order != DestinationOrder::Random {
+            return Cow::Borrowed(&self.in_order);
+        }
+        let mut in_order = self.by_name.clone();
+        in_order.sort_by_cached_key(|&number| shuffled(seed, vm, &places[number]));
+        Cow::Owned(in_order)
+    }
+
+    /// Whether all nodes refused a VM before that asked for no more than this one. What was planned since took room
+    /// and gave none back, so they would refuse this one as well.
+    pub(super) fn has_refused(&self, wish: &Wish<'_>) -> bool {
+        self.refused.iter().any(|refused| wish.asks_no_less_than(refused))
+    }
+
+    /// Notes that all nodes refused a VM, whatever other pods are there.
+    pub(super) fn refuse(&mut self, wish: Wish<'a>) {
+        self.refused.retain(|refused| !refused.asks_no_less_than(&wish));
+        if self.refused.len() == REMEMBERED {
+            self.refused.remove(0);
+        }
+        self.refused.push(wish);
+    }
+}
+
+impl Wish<'_> {
+    fn asks_no_less_than(&self, other: &Wish<'_>) -> bool {
+        self.load >= other.load
+            && (self.role == Role::Shared || self.vm.vcpus >= other.vm.vcpus)
+            && self.home == other.home
+            && asks_no_less(&self.vm.target, &other.vm.target)
+    }
+}
+
+/// Whether a pod asks for as much as another or more, under the same constraints.
+fn asks_no_less(pod: &Scheduling, other: &Scheduling) -> bool {
+    // Quotas alone look at limits, and they are asked each time.
+    let Scheduling {
+        requests,
+        limits: _,
+        node_selector,
+        node_affinity,
+        tolerations,
+        affinity,
+        anti_affinity,
+        spread,
+        host_ports,
+        volume_topology,
+    } = pod;
+    std::ptr::eq(pod, other)
+        || requests.cover(&other.requests)
+            && *node_selector == other.node_selector
+            && *node_affinity == other.node_affinity
+            && *tolerations == other.tolerations
+            && *affinity == other.affinity
+            && *anti_affinity == other.anti_affinity
+            && *spread == other.spread
+            && *host_ports == other.host_ports
+            && *volume_topology == other.volume_topology
+}
+
+/// The place of a node in a policy's order: awake ones first, then on dedicated nodes the fewest empty cores that
+/// suffice (Reactive Cloud §3.3.2), on shared ones the highest load, so that few shared nodes are needed.
+fn rank(order: DestinationOrder, role: Role, place: &Place<'_>) -> (bool, u64) {
+    // Of numbers that are not negative the bits are in the order of the numbers.
+    let load = || place.load.full().unwrap_or(Cores::ZERO).percent_of(place.capacity()).value().to_bits();
+    let room = if role == Role::Dedicated { place.empty_cores() } else { !load() };
+    (!place.node.is_usable(), if order == DestinationOrder::LeastDense { !room } else { room })
+}
+
+/// A number that looks random and depends on the seed, the VM and the node alone (FNV-1a, then a finalizer), so that
+/// adding a node does not change the order of the others.
+fn shuffled(seed: u64, vm: &Vm, place: &Place<'_>) -> (bool, u64) {
+    let bytes = vm.uid.as_str().bytes().chain([0]).chain(place.node.name.as_str().bytes());
+    let hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    (!place.node.is_usable(), (hash ^ (hash >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
