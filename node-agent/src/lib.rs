@@ -2,6 +2,7 @@
 //!
 //! * [`load`]: what is read and how often; the figures' source stands behind a trait.
 //! * [`stream`]: the way to the operator: dialling, identity, bounded buffers, reconnecting.
+//! * [`power`]: orders to sleep, carried out at most once, and what a node needs when it wakes.
 //! * [`wake`]: how nodes are woken through their BMC or network card.
 //! * [`waker`]: who wakes them: claims orders and carries them out.
 //! * [`generator`]: an agent for test stands that speaks for many nodes with invented figures.
@@ -10,6 +11,7 @@
 
 pub mod generator;
 pub mod load;
+pub mod power;
 pub mod stream;
 pub mod wake;
 pub mod waker;

@@ -58,6 +58,9 @@ enum Command {
     /// one scenario as JSON and replaces the one before.
     #[command(verbatim_doc_comment)]
     LoadGenerator(LoadGenerator),
+    /// Try at the machine whether it can sleep.
+    #[command(subcommand)]
+    Power(command::power::PowerCommand),
 }
 
 #[derive(Args)]
@@ -89,6 +92,8 @@ struct Run {
     token_file: PathBuf,
     #[command(flatten)]
     sources: command::sources::SourceFlags,
+    #[command(flatten)]
+    power: command::power_flags::PowerFlags,
 }
 
 #[derive(Args)]
@@ -113,6 +118,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Run(flags) => run(flags).boxed(),
         Command::Load(flags) => command::load::load(flags).boxed(),
         Command::LoadGenerator(flags) => generate(flags).boxed(),
+        Command::Power(command) => command::power::run(command).boxed(),
     };
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -128,10 +134,16 @@ async fn run(flags: Run) -> anyhow::Result<()> {
     let dialer = TlsDialer { ca_file: flags.operator.ca_file, token_file: flags.token_file };
     let fleet = Fleet::new(dialer, newest.clone(), wall_clock(), seed);
     let reader = KernelReader::new(flags.sources.sources(), launchers.clone());
+    let kubeconfig = flags.sources.kubeconfig();
     let following = flags.sources.follow(&flags.node_name, launchers, seed);
+    let power = flags.power.obey(flags.node_name.clone(), kubeconfig, wall_clock(), seed);
     tracing::info!(node = flags.node_name, "reporting what the node and its VMs use");
     let sampling = sample_for_ever(reader, flags.node_name, newest, wall_clock());
-    tokio::join!(fleet.follow(Replicas { targets: flags.operator.targets }), following, sampling);
+    let reporting = async {
+        tokio::join!(fleet.follow(Replicas { targets: flags.operator.targets }), following, sampling);
+        Ok(())
+    };
+    tokio::try_join!(reporting, power)?;
     Ok(())
 }
 

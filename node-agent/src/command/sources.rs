@@ -48,6 +48,11 @@ impl SourceFlags {
         }
     }
 
+    /// How the API server is to be reached, if not as usual.
+    pub(crate) fn kubeconfig(&self) -> Option<PathBuf> {
+        self.kubeconfig.clone()
+    }
+
     /// Follows the launchers of `node`, for ever.
     pub(crate) fn follow(&self, node: &str, launchers: Launchers, seed: u64) -> BoxFuture<'static, ()> {
         match &self.pods_file {

@@ -1,0 +1,194 @@
+//! The real cluster.
+
+use super::{
+    cluster::{Cluster, ClusterError, Heartbeat},
+    heartbeat::{Verdict, judge},
+    merge_patch::merge_patch,
+    record,
+};
+use k8s_openapi::{
+    api::core::v1::{Node, Pod},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use kube::{
+    Api, Client,
+    api::{ListParams, Patch, PatchParams},
+};
+use miyako_api::{
+    names::{kubevirt, manager},
+    node_power::{AgentStatus, NodePower},
+};
+use serde_json::json;
+use std::{
+    future::Future,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::timeout;
+
+/// How long the API server may take to answer. Short: right after a sleep the network card may still be negotiating,
+/// and the next try is what gets through.
+const LONGEST_ANSWER: Duration = Duration::from_secs(3);
+
+/// Makes a client with connections of its own.
+pub type Connect = Box<dyn Fn() -> kube::Result<Client> + Send + Sync>;
+
+/// The API server, spoken to for one node.
+pub struct KubeCluster {
+    node: String,
+    connect: Connect,
+    client: Mutex<Client>,
+}
+
+impl KubeCluster {
+    /// The cluster as seen from `node`.
+    ///
+    /// # Errors
+    /// When no client can be made.
+    pub fn new(node: impl Into<String>, connect: Connect) -> kube::Result<Self> {
+        let client = Mutex::new(connect()?);
+        Ok(Self { node: node.into(), connect, client })
+    }
+
+    /// A client whose connections were made since the last sleep.
+    pub(super) fn client(&self) -> Client {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The name of its node.
+    pub(super) fn node(&self) -> &str {
+        &self.node
+    }
+
+    async fn pods(&self) -> Result<Vec<Pod>, ClusterError> {
+        // Without a version the API server answers from its storage, not from its cache.
+        let here = ListParams::default().fields(&format!("spec.nodeName={}", self.node));
+        let pods: Api<Pod> = Api::all(self.client());
+        Ok(ask("list the node's pods", pods.list(&here)).await?.items)
+    }
+}
+
+async fn ask<T>(
+    what: &'static str,
+    request: impl Future<Output = Result<T, kube::Error>> + Send,
+) -> Result<T, ClusterError> {
+    match timeout(LONGEST_ANSWER, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(ClusterError::Conflict { what }),
+        Ok(Err(source)) => Err(ClusterError::Kube { what, source: Box::new(source) }),
+        Err(_) => Err(ClusterError::TimedOut { what, limit: LONGEST_ANSWER }),
+    }
+}
+
+fn writer() -> PatchParams {
+    PatchParams { field_manager: Some(manager::AGENT.into()), ..PatchParams::default() }
+}
+
+impl Cluster for KubeCluster {
+    async fn node_power(&self) -> Result<Option<NodePower>, ClusterError> {
+        let powers: Api<NodePower> = Api::all(self.client());
+        ask("read the NodePower", powers.get_opt(&self.node)).await
+    }
+
+    async fn pods_in_the_way(&self) -> Result<Vec<String>, ClusterError> {
+        let pods = self.pods().await?;
+        Ok(pods.iter().filter(|pod| is_in_the_way(pod)).map(name_of).collect())
+    }
+
+    async fn report(&self, seen: &NodePower, agent: &AgentStatus) -> Result<NodePower, ClusterError> {
+        let before = seen.status.as_ref().and_then(|status| status.agent.as_ref());
+        let patch = json!({
+            "metadata": { "uid": seen.metadata.uid, "resourceVersion": seen.metadata.resource_version },
+            "status": { "agent": merge_patch(&json!(before), &json!(agent)) },
+        });
+        let powers: Api<NodePower> = Api::all(self.client());
+        ask("write status.agent", powers.patch_status(&self.node, &writer(), &Patch::Merge(&patch))).await
+    }
+
+    async fn renew_heartbeat(&self, now: i64) -> Result<Heartbeat, ClusterError> {
+        let nodes: Api<Node> = Api::all(self.client());
+        let (node, pods) = tokio::try_join!(ask("read the node", nodes.get(&self.node)), self.pods())?;
+        match judge(&node, &pods) {
+            Verdict::NoKubeVirt => Ok(Heartbeat::NoKubeVirt),
+            Verdict::NotYet(why) => Ok(Heartbeat::NotYet(why)),
+            Verdict::Renew => {
+                // At its version: virt-handler's own word, should it come right now, is worth more.
+                let patch = json!({ "metadata": {
+                    "resourceVersion": node.metadata.resource_version,
+                    "labels": { kubevirt::SCHEDULABLE: "true" },
+                    "annotations": { kubevirt::HEARTBEAT: as_virt_handler_writes_it(now) },
+                }});
+                ask("renew KubeVirt's heartbeat", nodes.patch(&self.node, &writer(), &Patch::Merge(&patch))).await?;
+                Ok(Heartbeat::Fresh)
+            }
+        }
+    }
+
+    fn reconnect(&self) {
+        match (self.connect)() {
+            Ok(client) => *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client,
+            // The old one will find out by itself that its connections are dead.
+            Err(error) => tracing::warn!(%error, "could not make a new client after the sleep"),
+        }
+    }
+}
+
+/// `metav1.Time` as Go marshals it: RFC 3339 in UTC, whole seconds.
+fn as_virt_handler_writes_it(now: i64) -> Option<Time> {
+    record::to_api(now - now.rem_euclid(1000))
+}
+
+fn name_of(pod: &Pod) -> String {
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    format!("{}/{}", text(&pod.metadata.namespace), text(&pod.metadata.name))
+}
+
+fn is_in_the_way(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let finished = matches!(phase, Some("Succeeded" | "Failed"));
+    let mirror = |annotations: &std::collections::BTreeMap<String, String>| {
+        annotations.contains_key("kubernetes.io/config.mirror")
+    };
+    let is_static = pod.metadata.annotations.as_ref().is_some_and(mirror);
+    let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
+    let daemon = owners.iter().any(|owner| owner.controller == Some(true) && owner.kind == "DaemonSet");
+    !finished && !is_static && !daemon
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(value: serde_json::Value) -> Pod {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn owned_by(kind: &str) -> serde_json::Value {
+        json!([{ "apiVersion": "apps/v1", "kind": kind, "name": "x", "uid": "1", "controller": true }])
+    }
+
+    #[test]
+    fn pods_that_belong_to_the_node_alone_are_not_in_the_way() {
+        let cases = [
+            (json!({ "metadata": { "name": "web" } }), true),
+            (json!({ "metadata": { "name": "web", "ownerReferences": owned_by("ReplicaSet") } }), true),
+            (
+                json!({ "metadata": { "name": "virt-launcher-a", "ownerReferences": owned_by("VirtualMachineInstance") } }),
+                true,
+            ),
+            (json!({ "metadata": { "name": "proxy", "ownerReferences": owned_by("DaemonSet") } }), false),
+            (json!({ "metadata": { "name": "etcd", "annotations": { "kubernetes.io/config.mirror": "1" } } }), false),
+            (json!({ "metadata": { "name": "job" }, "status": { "phase": "Succeeded" } }), false),
+            (json!({ "metadata": { "name": "job" }, "status": { "phase": "Failed" } }), false),
+            (json!({ "metadata": { "name": "job" }, "status": { "phase": "Pending" } }), true),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(is_in_the_way(&pod(value.clone())), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_heartbeat_looks_like_virt_handlers() {
+        assert_eq!(json!(as_virt_handler_writes_it(1_800_000_000_999)), json!("2027-01-15T08:00:00Z"));
+    }
+}
