@@ -9,6 +9,6 @@ pub mod migration;
 pub mod qmp;
 mod spec;
 
-pub use machine::{LaunchError, Machine};
+pub use machine::{LaunchError, Machine, OLDEST};
 pub use migration::Migration;
 pub use spec::{BadSpec, Spec};

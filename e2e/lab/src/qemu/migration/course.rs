@@ -10,7 +10,7 @@
 //!   Failed      Cancelled     └──────────▶ Lost
 //! ```
 //!
-//! As QEMU 7.2 behaves:
+//! As QEMU 7.2 and 10.0 behave:
 //!
 //! * Pre-copy, success: source STOP, MIGRATION completed; target MIGRATION completed; the target's may come first.
 //! * Post-copy: source MIGRATION postcopy-active, STOP; target postcopy-active; completed on both when all has arrived.

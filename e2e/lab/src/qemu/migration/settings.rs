@@ -45,12 +45,14 @@ impl Default for Settings {
 impl Settings {
     /// The number of multifd connections, if any, between QEMUs of this version.
     ///
-    /// KubeVirt turned multifd off for post-copy until its QEMU could do both, which is since QEMU 10
-    /// (kubevirt/kubevirt#17106). QEMU 7.2 accepts both capabilities, switches, and then its target dies of a failed
-    /// assertion (`yank_unregister_instance`) when everything has arrived, which loses the VM.
+    /// KubeVirt turned them off for post-copy until its QEMU could do both (kubevirt/kubevirt#17106), and so it is here:
+    /// upstream that is QEMU 10.1. QEMU 10.0 refuses both together. QEMU 7.2 only seems to do it: it accepts both,
+    /// switches, and then its target dies of a failed assertion when everything has arrived.
     #[must_use]
     pub fn multifd_channels(&self, version: Version) -> Option<u8> {
-        let compatible = !self.post_copy || version.major >= 10;
+        /// The first that does both.
+        const BOTH: (u32, u32) = (10, 1);
+        let compatible = !self.post_copy || (version.major, version.minor) >= BOTH;
         (compatible && !self.limited_cpu).then_some(MULTIFD_CHANNELS)
     }
 
@@ -90,24 +92,24 @@ impl Settings {
 mod tests {
     use super::*;
 
-    const BOOKWORM: Version = Version { major: 7, minor: 2, micro: 22 };
-    const BACKPORTS: Version = Version { major: 10, minor: 0, micro: 2 };
+    const DEBIAN: Version = Version { major: 10, minor: 0, micro: 2 };
+    const KUBEVIRT: Version = Version { major: 10, minor: 1, micro: 0 };
 
     #[test]
     fn multifd_is_kubevirts_default_and_its_exceptions() {
         let plain = Settings::default();
-        assert_eq!(plain.multifd_channels(BOOKWORM), Some(8));
+        assert_eq!(plain.multifd_channels(DEBIAN), Some(8));
         let post_copy = Settings { post_copy: true, ..plain };
-        assert_eq!(post_copy.multifd_channels(BOOKWORM), None, "this QEMU's target would die at the end");
-        assert_eq!(post_copy.multifd_channels(BACKPORTS), Some(8));
-        assert_eq!(Settings { limited_cpu: true, ..plain }.multifd_channels(BACKPORTS), None);
+        assert_eq!(post_copy.multifd_channels(DEBIAN), None, "this QEMU would refuse");
+        assert_eq!(post_copy.multifd_channels(KUBEVIRT), Some(8));
+        assert_eq!(Settings { limited_cpu: true, ..plain }.multifd_channels(KUBEVIRT), None);
     }
 
     #[test]
     fn bandwidth_limits_the_phase_that_kubevirt_limits() {
-        let unlimited = Settings::default().parameters(BOOKWORM);
+        let unlimited = Settings::default().parameters(DEBIAN);
         assert_eq!(unlimited["max-bandwidth"], 9_223_372_036_853_727_232_u64);
-        let limited = Settings { bandwidth: Some(64 << 20), ..Settings::default() }.parameters(BOOKWORM);
+        let limited = Settings { bandwidth: Some(64 << 20), ..Settings::default() }.parameters(DEBIAN);
         assert_eq!(limited["max-bandwidth"], 64 << 20);
         assert_eq!(limited["max-postcopy-bandwidth"], 0);
     }
@@ -115,8 +117,8 @@ mod tests {
     #[test]
     fn kubevirts_longer_downtime_waits_for_a_stall() {
         let patient = Settings { downtime_limit: Duration::from_millis(900), ..Settings::default() };
-        assert_eq!(patient.parameters(BOOKWORM)["downtime-limit"], 300);
+        assert_eq!(patient.parameters(DEBIAN)["downtime-limit"], 300);
         let strict = Settings { downtime_limit: Duration::from_millis(50), ..Settings::default() };
-        assert_eq!(strict.parameters(BOOKWORM)["downtime-limit"], 50);
+        assert_eq!(strict.parameters(DEBIAN)["downtime-limit"], 50);
     }
 }
