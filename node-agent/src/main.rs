@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use miyako_agent::{
     generator::{Carry, Generator, Scenario},
     load::{KernelReader, pods::Launchers, sample_for_ever},
-    stream::{Fleet, Replicas, TlsDialer, WallClock, newest},
+    stream::{Fleet, Replicas, TlsDialer, WallClock, newest_with_past},
 };
 use std::{
     io::IsTerminal as _,
@@ -129,7 +129,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn run(flags: Run) -> anyhow::Result<()> {
-    let (newest, launchers) = (newest(), Launchers::default());
+    let (newest, launchers) = (newest_with_past(), Launchers::default());
     let seed = seed_of(&flags.node_name);
     let dialer = TlsDialer { ca_file: flags.operator.ca_file, token_file: flags.token_file };
     let fleet = Fleet::new(dialer, newest.clone(), wall_clock(), seed);

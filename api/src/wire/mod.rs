@@ -31,6 +31,12 @@ pub const MAX_VMS_PER_SAMPLE: usize = 1_024;
 /// (63 + 253 + 36 bytes and the figures) stay below it.
 pub const MAX_MESSAGE_BYTES: usize = 512 * 1024;
 
+/// The most samples that an agent tells of the past, and how far back they may lie: five minutes' worth.
+pub const MAX_PAST_SAMPLES: usize = 300;
+
+/// See [`MAX_PAST_SAMPLES`].
+pub const OLDEST_PAST: Duration = Duration::from_secs(330);
+
 /// Refusals that one answer names.
 pub const MAX_REFUSALS_PER_ACK: usize = 8;
 

@@ -191,6 +191,7 @@ impl Scenario {
                     name: vm.name.clone(),
                     uid: vm.uid.clone(),
                     usage: usage(cores * share, cores * (1.0 - share), vm.memory_bytes),
+                    ..VmSample::default()
                 })
                 .collect(),
             ..NodeSample::default()
@@ -228,6 +229,7 @@ impl Fault {
                 name: "nothing".to_owned(),
                 uid: "00000000-0000-0000-0000-000000000000".to_owned(),
                 usage: Some(Usage::default()),
+                ..VmSample::default()
             }),
             // These concern whether and when it is sent.
             Self::Silent | Self::ClockOff { .. } | Self::HeldBack { .. } => {}

@@ -71,6 +71,8 @@ struct Vm {
     group: Group,
     directory: PathBuf,
     processes: LauncherProcesses,
+    /// Whether the group counts the bytes of disks; its processes are asked where it does not.
+    group_counts_disk: bool,
     before: Option<(Duration, Counters)>,
 }
 
@@ -168,6 +170,7 @@ impl KernelReader {
                         group,
                         directory: trees.processes_of(&path),
                         processes: LauncherProcesses::default(),
+                        group_counts_disk: false,
                         before: None,
                     };
                     tracing::debug!(vm = %launcher.vm, group = %path.display(), "found a launcher's control group");
@@ -215,6 +218,7 @@ impl KernelReader {
             name: vm.name,
             uid: vm.uid,
             usage: Some(usage),
+            ..VmSample::default()
         };
         samples.into_iter().map(sample).collect()
     }
@@ -225,7 +229,15 @@ impl Vm {
         let counters = self.group.read(buffer, |major| !virtual_majors.contains(&major))?;
         let network = self.processes.read_network(buffer)?;
         let waits = self.processes.read_waits(buffer)?;
-        Ok(Counters { network, waits, ..counters })
+        if counters.disk.is_some() != self.group_counts_disk {
+            self.group_counts_disk = counters.disk.is_some();
+            // The counters of one can't be compared with those of the other.
+            if let Some((_, before)) = &mut self.before {
+                before.disk = None;
+            }
+        }
+        let disk = counters.disk.or_else(|| self.processes.read_disk(buffer));
+        Ok(Counters { network, disk, waits, ..counters })
     }
 }
 
@@ -235,11 +247,21 @@ impl LoadReader for KernelReader {
         self.follow_launchers(now);
         let vms = self.read_vms(now, cpus);
         let Some(mut usage) = node else { return Ok(None) };
-        // A node's tasks waited at least as long as its VMs' did.
-        let vms_waited: f64 = vms.iter().filter_map(|vm| vm.usage.as_ref()?.cpu_wait_cores).sum();
-        if vms_waited > 0.0 {
-            usage.cpu_wait_cores = Some(usage.cpu_wait_cores.map_or(vms_waited, |waited| waited.max(vms_waited)));
+        // A node's tasks waited at least as long as its VMs' did, and its disks had at least their bytes.
+        usage.cpu_wait_cores = at_least(usage.cpu_wait_cores, sum(&vms, |usage| usage.cpu_wait_cores));
+        if usage.disk_read_bytes_per_second.is_none() {
+            usage.disk_read_bytes_per_second = sum(&vms, |usage| usage.disk_read_bytes_per_second);
+            usage.disk_write_bytes_per_second = sum(&vms, |usage| usage.disk_write_bytes_per_second);
         }
         Ok(Some(Measured { usage, capacity, vms }))
     }
+}
+
+/// The sum over all VMs whose figure is known; none if that is none of them.
+fn sum(vms: &[VmSample], figure: impl Fn(&Usage) -> Option<f64>) -> Option<f64> {
+    vms.iter().filter_map(|vm| figure(vm.usage.as_ref()?)).reduce(|sum, figure| sum + figure)
+}
+
+fn at_least(measured: Option<f64>, bound: Option<f64>) -> Option<f64> {
+    measured.into_iter().chain(bound).reduce(f64::max)
 }

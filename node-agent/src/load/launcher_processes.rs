@@ -5,7 +5,7 @@ use super::{
     cgroups::parsed,
     files::{Buffer, FileError, KernelFile},
     interfaces::{self, Interfaces},
-    kernel_text::{cgroup, task},
+    kernel_text::{cgroup, proc::Traffic, task},
     usage::Waits,
 };
 use std::{
@@ -32,6 +32,8 @@ const MOST_TASKS: usize = 512;
 pub(super) struct LauncherProcesses {
     looked: Option<Duration>,
     network: Option<KernelFile>,
+    /// The QEMU's `/proc/<pid>/io`, where it may be read.
+    disk: Option<KernelFile>,
     /// The `schedstat` of the tasks that run the guest.
     tasks: Vec<(u32, KernelFile)>,
 }
@@ -50,6 +52,7 @@ impl LauncherProcesses {
         let comm = |pid: u32| fs::read_to_string(proc.join(format!("{pid}/comm"))).ok();
         let qemu = pids.iter().copied().find(|&pid| comm(pid).is_some_and(|comm| task::is_qemu(&comm)));
         self.network = qemu.into_iter().chain(pids.iter().copied()).find_map(|pid| network(proc, pid, node_network));
+        self.disk = qemu.and_then(|pid| KernelFile::open(proc.join(format!("{pid}/io"))).ok());
         let found = qemu.map(|pid| guest_tasks(&proc.join(format!("{pid}/task")))).unwrap_or_default();
         // What is open already stays open.
         self.tasks.retain(|(id, _)| found.iter().any(|(found, _)| found == id));
@@ -73,6 +76,12 @@ impl LauncherProcesses {
             }
             read => read.map(Some),
         }
+    }
+
+    /// What the QEMU read and wrote, where its control group does not tell. Without the right to read it there is
+    /// nothing to tell, and that is no error.
+    pub(super) fn read_disk(&self, buffer: &mut Buffer) -> Option<Traffic> {
+        self.disk.as_ref().and_then(|file| task::io(file.read(buffer).ok()?))
     }
 
     /// For how long the guest's CPUs waited for a core. None without a QEMU, or where the kernel does not tell.

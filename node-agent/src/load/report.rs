@@ -130,7 +130,8 @@ mod tests {
             cpu_pressure: Some(0.25),
             ..Usage::default()
         };
-        let vm = VmSample { namespace: "shop".into(), name: "db".into(), uid: "u1".into(), usage: Some(usage) };
+        let (namespace, name, uid) = ("shop".into(), "db".into(), "u1".into());
+        let vm = VmSample { namespace, name, uid, usage: Some(usage), ..VmSample::default() };
         Measured { usage, capacity: Capacity { cores: 4.0, memory: Some(8 << 30) }, vms: vec![vm] }
     }
 

@@ -120,11 +120,18 @@ async fn keep_session<D: Dial>(dial: Arc<D>, replica: D::Address, newest: Newest
         let why = match dial.dial(&replica).await {
             Ok(connection) => {
                 tracing::info!(%replica, "connected");
-                // Only what is sampled from now on: older samples are no news.
+                // Only what is sampled from now on, and with it once what was before.
                 let mut samples = newest.reader();
+                let mut refused = Vec::new();
                 let end = run_session(connection, &mut samples, &clock, |ack| {
-                    if !ack.refusals.is_empty() {
-                        tracing::warn!(%replica, sequence = ack.sequence, refusals = ?ack.refusals, "refused");
+                    // The target of a migration is refused every second until its VM runs here: said once.
+                    if ack.refusals != refused {
+                        refused.clone_from(&ack.refusals);
+                        if refused.is_empty() {
+                            tracing::info!(%replica, sequence = ack.sequence, "everything is taken again");
+                        } else {
+                            tracing::warn!(%replica, sequence = ack.sequence, ?refused, "refused");
+                        }
                     }
                 })
                 .await;

@@ -6,18 +6,21 @@
 //! ```
 //!
 //! Every replica gets every sample, so that a failover keeps the load windows. A replica that is slow or away costs
-//! its own samples and nothing else: what could not be sent in time is dropped, never queued.
+//! its own samples and nothing else: what could not be sent in time is dropped, never queued. The first sample of a
+//! stream brings along the CPU of the last minutes ([`Past`]), so a new replica's windows are full at once.
 
 mod back_off;
 mod dial;
 mod fleet;
 mod newest;
+mod past;
 mod session;
 
 pub use back_off::BackOff;
 pub use dial::{Connection, Dial, DialError, TlsDialer, endpoint};
 pub use fleet::{Fleet, LOOK_UP_INTERVAL, Replicas};
-pub use newest::{Newest, Reader, newest};
+pub use newest::{Newest, Reader, newest, newest_with_past};
+pub use past::Past;
 pub use session::{SessionEnd, run_session};
 
 use std::{sync::Arc, time::Duration};

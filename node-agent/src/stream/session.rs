@@ -73,6 +73,7 @@ pub async fn run_session(
             sample = samples.next(), if in_flight < MAX_IN_FLIGHT => {
                 let Some(sample) = sample else { return SessionEnd::NoMoreSamples };
                 let mut sample = Arc::unwrap_or_clone(sample);
+                samples.add_past(&mut sample);
                 sample.sent_unix_ms = clock();
                 if in_flight == 0 {
                     patience_ends = Instant::now() + LONGEST_SILENCE;

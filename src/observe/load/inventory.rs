@@ -1,6 +1,6 @@
 //! Which nodes and VMs there are: what is measured of anything else is refused, so memory is bounded by the cluster.
 
-use miyako_core::model::{Cores, NodeName, PowerState, Snapshot, Uid, VmKey};
+use miyako_core::model::{Cores, NodeName, PowerState, Snapshot, Timestamp, Uid, Vm, VmKey};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A VM as the API server knows it.
@@ -21,6 +21,8 @@ pub struct Inventory {
     pub asleep: BTreeSet<NodeName>,
     /// The VMs, and where each runs.
     pub vms: BTreeMap<VmKey, VmPlace>,
+    /// When each VM that migrated came to where it is: what its launcher there used before was not the VM's load.
+    pub arrived: BTreeMap<VmKey, Timestamp>,
 }
 
 impl Inventory {
@@ -36,6 +38,7 @@ impl Inventory {
                 .iter()
                 .map(|(key, vm)| (key.clone(), VmPlace { uid: vm.uid.clone(), node: vm.node.clone() }))
                 .collect(),
+            arrived: arrivals(snapshot).map(|(key, at)| (key.clone(), at)).collect(),
         }
     }
 
@@ -45,6 +48,7 @@ impl Inventory {
         self.nodes.len() == snapshot.nodes.len()
             && self.vms.len() == snapshot.vms.len()
             && self.asleep.iter().eq(asleep(snapshot))
+            && self.arrived.iter().map(|(key, at)| (key, *at)).eq(arrivals(snapshot))
             && self
                 .nodes
                 .iter()
@@ -56,6 +60,14 @@ impl Inventory {
                 .zip(&snapshot.vms)
                 .all(|((key, place), (known, vm))| key == known && place.uid == vm.uid && place.node == vm.node)
     }
+}
+
+fn arrivals(snapshot: &Snapshot) -> impl Iterator<Item = (&VmKey, Timestamp)> {
+    let arrived = |vm: &Vm| {
+        let last = vm.last_migration.as_ref()?;
+        if last.completed && !last.failed && last.target == vm.node { last.ended } else { None }
+    };
+    snapshot.vms.iter().filter_map(move |(key, vm)| Some((key, arrived(vm)?)))
 }
 
 fn asleep(snapshot: &Snapshot) -> impl Iterator<Item = &NodeName> {

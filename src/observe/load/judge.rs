@@ -121,6 +121,12 @@ pub enum Refusal {
         /// What would have been believed.
         most: f64,
     },
+    /// What an agent tells of the time before its stream makes no sense. What it tells of now may.
+    #[error("the past can't be taken in: {what}")]
+    BadPast {
+        /// What is wrong.
+        what: &'static str,
+    },
     /// More VMs than a node can run.
     #[error("{0} VMs in one sample; at most {MAX_VMS_PER_SAMPLE} are believed")]
     TooManyVms(usize),
@@ -158,6 +164,7 @@ impl Refusal {
             Self::NotFinite { .. } => "NotFinite",
             Self::Negative { .. } => "Negative",
             Self::Absurd { .. } => "Absurd",
+            Self::BadPast { .. } => "BadPast",
             Self::TooManyVms(_) => "TooManyVms",
             Self::BadName => "BadName",
             Self::UnknownVm(_) => "UnknownVm",

@@ -13,6 +13,7 @@
 pub mod agents;
 pub mod inventory;
 pub mod judge;
+mod past;
 pub mod prometheus;
 pub mod store;
 

@@ -7,6 +7,7 @@
 use super::{
     inventory::Inventory,
     judge::{self, Figures, Refusal},
+    past::{self, Past},
     prometheus::PrometheusReport,
 };
 use miyako_api::wire::{MAX_REFUSALS_PER_ACK, MAX_VMS_PER_SAMPLE, SAMPLE_INTERVAL, load as wire};
@@ -25,6 +26,10 @@ pub const AGENT_PREFERRED_FOR: Span = Span::from_secs(30);
 
 /// Readings that wait per node and VM while the table is lent. A decision takes milliseconds.
 const WAITING_PER_ENTRY: usize = 4;
+
+/// Samples of the past that wait while the table is lent: those of a few agents that connect in the same moment.
+/// Beyond it they are lost, and their windows fill as time goes by.
+const PAST_WAITING: usize = 200_000;
 
 /// One agent's stream, as long as it lasts. A later stream has a higher number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -163,6 +168,7 @@ pub struct LoadStore {
     /// None while it is lent.
     table: Option<LoadTable>,
     waiting: VecDeque<Reading>,
+    past_waiting: Vec<(Subject, Past)>,
     latest: BTreeMap<Subject, Latest>,
     agents: BTreeMap<NodeName, Agent>,
     /// VMs whose name came back with another uid, and when: what was measured before is not theirs.
@@ -201,6 +207,7 @@ impl LoadStore {
                 self.reborn.insert(key.clone(), now);
                 self.latest.remove(&Subject::Vm(key.clone()));
                 self.waiting.retain(|reading| reading.of != Subject::Vm(key.clone()));
+                self.past_waiting.retain(|(of, _)| *of != Subject::Vm(key.clone()));
                 match &mut self.table {
                     Some(table) => drop(table.vms.remove(key)),
                     None => self.reborn_while_lent.push(key.clone()),
@@ -244,9 +251,11 @@ impl LoadStore {
         arrived: Timestamp,
     ) -> Verdict {
         let verdict = match self.take_node(stream, speaker, sample, arrived) {
-            Ok(at) => {
+            Ok((at, past)) => {
                 self.accepted += 1;
-                let parts = self.take_vms(speaker, &sample.vms, at, arrived);
+                let mut parts = self.take_vms(speaker, sample, at, arrived);
+                parts.splice(..0, past);
+                parts.truncate(MAX_REFUSALS_PER_ACK);
                 Verdict { refused: None, parts }
             }
             Err(refusal) => {
@@ -264,7 +273,7 @@ impl LoadStore {
         speaker: &NodeName,
         sample: &wire::NodeSample,
         arrived: Timestamp,
-    ) -> Result<Timestamp, Refusal> {
+    ) -> Result<(Timestamp, Option<Refusal>), Refusal> {
         if sample.node != speaker.as_str() {
             let claimed: String = sample.node.chars().take(253).collect();
             return Err(Refusal::WrongNode { speaker: speaker.clone(), claimed: NodeName::new(claimed) });
@@ -295,21 +304,52 @@ impl LoadStore {
         let at = judge::moment(sample, arrived)?;
         let figures = judge::figures(sample.usage.as_ref(), Some(capacity))?;
         agent.heard = Some(arrived);
-        self.take(Reading::of_agent(Subject::Node(speaker.clone()), at, arrived, figures));
-        Ok(at)
+        let subject = Subject::Node(speaker.clone());
+        let past = self.take_past(&subject, &sample.past_cpu_cores, sample, at);
+        self.take(Reading::of_agent(subject, at, arrived, figures));
+        Ok((at, past.err()))
+    }
+
+    /// Takes in what was before a sample of `at`; what is known already stays as it is.
+    fn take_past(
+        &mut self,
+        of: &Subject,
+        cpu_cores: &[f32],
+        sample: &wire::NodeSample,
+        at: Timestamp,
+    ) -> Result<(), Refusal> {
+        let capacity = self.inventory.nodes.get(&NodeName::new(&sample.node)).copied();
+        let judged = past::judged(cpu_cores, &sample.past_age_ms, at, capacity);
+        let mut past = judged.inspect_err(|refusal| self.count(refusal.reason()))?;
+        if let Subject::Vm(key) = of
+            && let Some(came) = self.inventory.arrived.get(key)
+        {
+            past.retain(|(at, _)| at > came);
+        }
+        if past.is_empty() {
+            return Ok(());
+        }
+        match &mut self.table {
+            Some(table) => past::enter(history_of(table, of.clone()), &past, second_steps),
+            None if self.past_waiting.iter().map(|(_, past)| past.len()).sum::<usize>() < PAST_WAITING => {
+                self.past_waiting.push((of.clone(), past));
+            }
+            None => {}
+        }
+        Ok(())
     }
 
     fn take_vms(
         &mut self,
         speaker: &NodeName,
-        vms: &[wire::VmSample],
+        sample: &wire::NodeSample,
         at: Timestamp,
         arrived: Timestamp,
     ) -> Vec<Refusal> {
         let capacity = self.inventory.nodes.get(speaker).copied();
         let mut seen = BTreeSet::new();
         let mut refusals = Vec::new();
-        for vm in vms {
+        for vm in &sample.vms {
             let judged = self.place_vm(speaker, vm).and_then(|key| {
                 if !seen.insert(key.clone()) {
                     return Err(Refusal::Twice(key));
@@ -318,7 +358,14 @@ impl LoadStore {
             });
             match judged {
                 Ok((key, figures)) => {
-                    self.take(Reading::of_agent(Subject::Vm(key), at, arrived, figures));
+                    let subject = Subject::Vm(key);
+                    let past = self.take_past(&subject, &vm.past_cpu_cores, sample, at);
+                    self.take(Reading::of_agent(subject, at, arrived, figures));
+                    if let Err(refusal) = past
+                        && refusals.len() < MAX_REFUSALS_PER_ACK
+                    {
+                        refusals.push(refusal);
+                    }
                 }
                 Err(refusal) => {
                     self.count(refusal.reason());
@@ -429,6 +476,11 @@ impl LoadStore {
         for key in self.reborn_while_lent.drain(..) {
             table.vms.remove(&key);
         }
+        for (of, past) in self.past_waiting.drain(..) {
+            if exists(&self.inventory, &of) {
+                past::enter(history_of(&mut table, of), &past, second_steps);
+            }
+        }
         for reading in self.waiting.drain(..) {
             enter(&mut table, reading);
         }
@@ -508,15 +560,19 @@ fn forget_vanished(inventory: &Inventory, table: &mut LoadTable) {
     table.vms.retain(|vm, _| inventory.vms.contains_key(vm));
 }
 
-/// Enters a reading into its history.
-fn enter(table: &mut LoadTable, reading: Reading) {
+fn history_of(table: &mut LoadTable, subject: Subject) -> &mut LoadHistory {
     fn history<K: Ord>(entry: btree_map::Entry<'_, K, LoadHistory>) -> &mut LoadHistory {
         entry.or_default()
     }
-    let history = match reading.of {
+    match subject {
         Subject::Node(node) => history(table.nodes.entry(node)),
         Subject::Vm(vm) => history(table.vms.entry(vm)),
-    };
+    }
+}
+
+/// Enters a reading into its history.
+fn enter(table: &mut LoadTable, reading: Reading) {
+    let history = history_of(table, reading.of);
     // Our own clock was set back: by the new time everything measured lies in the future, and nothing would enter
     // until the clock has caught up.
     if history.newest().is_some_and(|newest| newest.since(reading.arrived) > judge::TOLERANCE) {

@@ -126,8 +126,10 @@ impl Measured {
                     name: vm.placed.vm.name.to_string(),
                     uid: vm.placed.uid.to_string(),
                     usage: Some(usage(vm.got, vm.wanted, vm.placed.memory)),
+                    ..VmSample::default()
                 })
                 .collect(),
+            ..NodeSample::default()
         };
         self.nodes.iter().map(sample).collect()
     }

@@ -69,6 +69,5 @@ pub(super) fn pod_uid(name: &str) -> Option<PodUid> {
         Some(slice) => slice.rsplit_once("-pod").map(|(_, uid)| uid.replace('_', "-")),
         None => name.strip_prefix("pod").map(str::to_owned),
     }?;
-    let looks_right = (8..=64).contains(&uid.len()) && uid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-    looks_right.then_some(uid)
+    (!uid.is_empty()).then_some(uid)
 }

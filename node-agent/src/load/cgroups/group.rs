@@ -73,22 +73,14 @@ impl Group {
         };
         let pressure =
             Pressure { cpu: pressure(cpu_pressure)?, memory: pressure(memory_pressure)?, io: pressure(io_pressure)? };
-        let disk = self.disk.as_ref().map(|file| {
-            let parser = |text: &str| match self.version {
-                Version::One => text::io_service_bytes(text, &counts),
-                Version::Two => text::io_stat(text, &counts),
-            };
-            parsed(file, buffer, "bytes that are no number", parser)
-        });
-        Ok(Counters {
-            cpu,
-            memory: self.read_memory(buffer)?,
-            network: None,
-            disk: disk.transpose()?,
-            waits: None,
-            throttled,
-            pressure,
-        })
+        let disk = match (&self.disk, self.version) {
+            (None, _) => None,
+            (Some(file), Version::One) => text::io_service_bytes(file.read(buffer)?, &counts),
+            (Some(file), Version::Two) => {
+                Some(parsed(file, buffer, "bytes that are no number", |text| text::io_stat(text, &counts))?)
+            }
+        };
+        Ok(Counters { cpu, memory: self.read_memory(buffer)?, network: None, disk, waits: None, throttled, pressure })
     }
 
     fn read_cpu(&self, buffer: &mut Buffer) -> Result<(Cpu, Option<u64>), ReadError> {

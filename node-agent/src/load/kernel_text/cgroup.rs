@@ -52,9 +52,10 @@ pub(in crate::load) fn io_stat(text: &str, counts: impl Fn(u32) -> bool) -> Opti
     Some(traffic)
 }
 
-/// `blkio.throttle.io_service_bytes_recursive`: lines as `8:0 Read 4096`, and a `Total` at the end.
+/// `blkio.throttle.io_service_bytes_recursive`: lines as `8:0 Read 4096`, and a `Total` at the end. None where no
+/// device is named: since Linux 6.10 these bytes are counted only where a limit is set.
 pub(in crate::load) fn io_service_bytes(text: &str, counts: impl Fn(u32) -> bool) -> Option<Traffic> {
-    let mut traffic = Traffic::default();
+    let mut traffic = None;
     for line in text.lines() {
         let mut fields = line.split_ascii_whitespace();
         let (Some(device), Some(operation), Some(bytes)) = (fields.next(), fields.next(), fields.next()) else {
@@ -63,6 +64,7 @@ pub(in crate::load) fn io_service_bytes(text: &str, counts: impl Fn(u32) -> bool
         if !major(device).is_some_and(&counts) {
             continue;
         }
+        let traffic = traffic.get_or_insert(Traffic::default());
         let side = match operation {
             "Read" => &mut traffic.inward,
             "Write" => &mut traffic.outward,
@@ -70,7 +72,7 @@ pub(in crate::load) fn io_service_bytes(text: &str, counts: impl Fn(u32) -> bool
         };
         *side = side.saturating_add(number(bytes)?);
     }
-    Some(traffic)
+    traffic
 }
 
 fn major(device: &str) -> Option<u32> {
@@ -132,7 +134,7 @@ mod tests {
         let io =
             "254:0 Read 100\n254:0 Write 200\n254:0 Sync 300\n254:0 Total 300\n7:0 Read 5\n7:0 Write 5\nTotal 310\n";
         assert_eq!(io_service_bytes(io, |major| major != 7), Some(Traffic { inward: 100, outward: 200 }));
-        assert_eq!(io_service_bytes("Total 0\n", |_| true), Some(Traffic::default()));
+        assert_eq!(io_service_bytes("Total 0\n", |_| true), None);
         assert_eq!(processes("12\n0\n13\n\n").collect::<Vec<_>>(), [12, 13]);
     }
 

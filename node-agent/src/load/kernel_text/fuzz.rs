@@ -47,7 +47,7 @@ proptest! {
         let _ = cgroup::virtual_majors(&text);
         let _ = cgroup::pressure_some(&text);
         let _ = cgroup::processes(&text).count();
-        let _ = task::schedstat(&text);
+        let _ = (task::schedstat(&text), task::io(&text));
         let _ = (task::is_qemu(&text), task::is_vcpu(&text));
     }
 

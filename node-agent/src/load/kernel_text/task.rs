@@ -1,5 +1,7 @@
 //! Files of single tasks (man 5 proc).
 
+use super::proc::Traffic;
+
 /// `/proc/<pid>/schedstat`: nanoseconds that the task ran, and that it was ready and waited for a core
 /// (kernel documentation, `scheduler/sched-stats.rst`). All zeros: the kernel does not keep them.
 pub(in crate::load) fn schedstat(text: &str) -> Option<(u64, u64)> {
@@ -7,6 +9,12 @@ pub(in crate::load) fn schedstat(text: &str) -> Option<(u64, u64)> {
     let (ran, waited) = (figures.next()?.parse().ok()?, figures.next()?.parse().ok()?);
     let slices: u64 = figures.next()?.parse().ok()?;
     ((ran, waited, slices) != (0, 0, 0)).then_some((ran, waited))
+}
+
+/// `/proc/<pid>/io`: the bytes that a process had read from and written to disks. Only root may read it of others.
+pub(in crate::load) fn io(text: &str) -> Option<Traffic> {
+    let figure = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    Some(Traffic { inward: figure("read_bytes:")?, outward: figure("write_bytes:")? })
 }
 
 /// Whether a process of this name (`/proc/<pid>/comm`) is a QEMU: `qemu-kvm`, `qemu-system-x86`.
@@ -32,6 +40,14 @@ mod tests {
         for text in ["0 0 0\n", "", "1 2", "1 x 3", "-1 0 1"] {
             assert_eq!(schedstat(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn bytes_of_a_process_are_those_that_reached_a_disk() {
+        let text =
+            "rchar: 9\nwchar: 9\nsyscr: 9\nsyscw: 9\nread_bytes: 4096\nwrite_bytes: 8192\ncancelled_write_bytes: 0\n";
+        assert_eq!(io(text), Some(Traffic { inward: 4096, outward: 8192 }));
+        assert_eq!((io("read_bytes: x\nwrite_bytes: 1\n"), io("")), (None, None));
     }
 
     #[test]

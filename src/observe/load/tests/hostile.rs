@@ -38,19 +38,33 @@ fn moment() -> impl Strategy<Value = i64> {
 }
 
 fn any_vm() -> impl Strategy<Value = VmSample> {
-    ("(default|.{0,9})", "(web|.{0,9})", "(u1|.{0,9})", any_usage())
-        .prop_map(|(namespace, name, uid, usage)| VmSample { namespace, name, uid, usage })
+    ("(default|.{0,9})", "(web|.{0,9})", "(u1|.{0,9})", any_usage(), vec(any_past_cpu(), 0..4)).prop_map(
+        |(namespace, name, uid, usage, past_cpu_cores)| VmSample { namespace, name, uid, usage, past_cpu_cores },
+    )
+}
+
+fn any_past_cpu() -> impl Strategy<Value = f32> {
+    prop_oneof![any::<f32>(), Just(f32::NAN), Just(-1.0), 0.0..10.0_f32]
+}
+
+/// What came before, more often in order than not.
+fn any_past() -> impl Strategy<Value = (Vec<u32>, Vec<f32>)> {
+    let in_order = (1..40_u32, vec(any_past_cpu(), 0..40))
+        .prop_map(|(first, cpu)| ((0..cpu.len()).rev().map(|back| (first + back as u32) * 1000).collect(), cpu));
+    prop_oneof![in_order, (vec(any::<u32>(), 0..6), vec(any_past_cpu(), 0..6))]
 }
 
 fn any_sample() -> impl Strategy<Value = NodeSample> {
-    ("(a|b|.{0,9})", any::<u64>(), moment(), moment(), any_usage(), vec(any_vm(), 0..6)).prop_map(
-        |(node, sequence, sampled_unix_ms, sent_unix_ms, usage, vms)| NodeSample {
+    ("(a|b|.{0,9})", any::<u64>(), moment(), moment(), any_usage(), vec(any_vm(), 0..6), any_past()).prop_map(
+        |(node, sequence, sampled_unix_ms, sent_unix_ms, usage, vms, (past_age_ms, past_cpu_cores))| NodeSample {
             node,
             sequence,
             sampled_unix_ms,
             sent_unix_ms,
             usage,
             vms,
+            past_age_ms,
+            past_cpu_cores,
         },
     )
 }

@@ -1,6 +1,7 @@
 //! Tests of what is believed and kept.
 
 mod hostile;
+mod past;
 mod prometheus;
 mod samples;
 
@@ -61,7 +62,9 @@ fn sample(sequence: u64, moment: Timestamp, node_cores: f64, vm_cores: f64) -> N
             name: "web".to_owned(),
             uid: "u1".to_owned(),
             usage: usage(vm_cores),
+            ..VmSample::default()
         }],
+        ..NodeSample::default()
     }
 }
 
