@@ -78,7 +78,7 @@ impl Reading {
             let vms = measured.vms.iter().map(|vm| (vm.name.clone(), vm.usage.unwrap_or_default()));
             for (name, usage) in vms.chain([("node".to_owned(), measured.usage)]) {
                 let sum = self.sums.entry(name).or_default();
-                let bytes = |rate: Option<f64>| (rate.unwrap_or(0.0) * seconds).round() as u64;
+                let bytes = |rate: Option<f64>| rate.unwrap_or(0.0) * seconds;
                 sum.cpu_seconds += usage.cpu_cores * seconds;
                 sum.bytes_written += bytes(usage.disk_write_bytes_per_second);
                 sum.bytes_sent += bytes(usage.network_transmit_bytes_per_second);
@@ -129,8 +129,8 @@ fn samples_add_up_to_what_was_used() -> anyhow::Result<()> {
     for (pod, burnt) in pods.iter().zip(&burnt) {
         near(&format!("CPU seconds of {pod}"), of(pod)?.cpu_seconds, burnt.cpu_seconds)?;
     }
-    near("bytes written", of(pods[0])?.bytes_written as f64, burnt[0].bytes_written as f64)?;
-    near("bytes sent", of(pods[0])?.bytes_sent as f64, burnt[0].bytes_sent as f64)?;
+    near("bytes written", of(pods[0])?.bytes_written, burnt[0].bytes_written)?;
+    near("bytes sent", of(pods[0])?.bytes_sent, burnt[0].bytes_sent)?;
     near("CPU seconds of the node", of("node")?.cpu_seconds, burnt.iter().map(|burnt| burnt.cpu_seconds).sum())
 }
 

@@ -104,22 +104,21 @@ fn main() -> anyhow::Result<()> {
     compare(&operator.sums(), &pods, &burnt)
 }
 
+/// One of a burner's figures.
+type Figure = fn(&Burnt) -> f64;
+
 /// Prints the sums of the samples beside what the burners used by their own count.
 fn compare(sums: &BTreeMap<String, Burnt>, pods: &[String], burnt: &[Burnt]) -> anyhow::Result<()> {
-    let sum =
-        |figure: fn(&Burnt) -> f64, of: &mut dyn Iterator<Item = Burnt>| of.map(|burnt| figure(&burnt)).sum::<f64>();
-    let figures: [(&str, fn(&Burnt) -> f64); 3] = [
+    let figures: [(&str, Figure); 3] = [
         ("CPU seconds", |burnt| burnt.cpu_seconds),
-        ("bytes written", |burnt| burnt.bytes_written as f64),
-        ("bytes sent", |burnt| burnt.bytes_sent as f64),
+        ("bytes written", |burnt| burnt.bytes_written),
+        ("bytes sent", |burnt| burnt.bytes_sent),
     ];
     for (name, figure) in figures {
-        let told = sum(figure, &mut pods.iter().filter_map(|pod| sums.get(pod).copied()));
-        let truth = sum(figure, &mut burnt.iter().copied());
-        println!(
-            "  {name} of all VMs: reported {told:.2}, used {truth:.2}: off by {:+.2} %",
-            (told / truth - 1.0) * 100.0
-        );
+        let told: f64 = pods.iter().filter_map(|pod| sums.get(pod)).map(figure).sum();
+        let truth: f64 = burnt.iter().map(figure).sum();
+        let off = (told / truth - 1.0) * 100.0;
+        println!("  {name} of all VMs: reported {told:.2}, used {truth:.2}: off by {off:+.2} %");
     }
     let worst = pods.iter().zip(burnt).map(|(pod, burnt)| {
         let told = sums.get(pod).map_or(0.0, |sum| sum.cpu_seconds);

@@ -21,6 +21,7 @@ use std::{
     thread,
     time::Duration,
 };
+use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Request, Response, Status, Streaming,
     transport::{Identity, Server, ServerTlsConfig},
@@ -61,7 +62,7 @@ impl Service {
         for vm in &sample.vms {
             let usage = vm.usage.unwrap_or_default();
             let sum = taken.sums.entry(vm.uid.clone()).or_default();
-            let bytes = |rate: Option<f64>| (rate.unwrap_or(0.0) * seconds).round() as u64;
+            let bytes = |rate: Option<f64>| rate.unwrap_or(0.0) * seconds;
             sum.cpu_seconds += usage.cpu_cores * seconds;
             sum.bytes_written += bytes(usage.disk_write_bytes_per_second);
             sum.bytes_sent += bytes(usage.network_transmit_bytes_per_second);
@@ -85,12 +86,17 @@ impl Operator {
         std::fs::write(&ca_file, certificate.cert.pem())?;
         std::fs::write(&token_file, "token")?;
         let identity = Identity::from_pem(certificate.cert.pem(), certificate.signing_key.serialize_pem());
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
         let server = Server::builder().tls_config(ServerTlsConfig::new().identity(identity))?;
         let serving = LoadServer::new(service.clone());
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            anyhow::Ok(runtime.block_on({ server }.add_service(serving).serve(address))?)
+            runtime.block_on(async {
+                let connections = TcpListenerStream::new(tokio::net::TcpListener::from_std(listener)?);
+                anyhow::Ok(server.serve_with_incoming(serving, connections).await?)
+            })
         });
         Ok(Self { address, ca_file, token_file, service })
     }

@@ -188,8 +188,8 @@ mod tests {
             let elapsed = move || i64::try_from(begun.elapsed().as_millis()).unwrap();
             Arc::new(move || elapsed() + off_by.load(Ordering::Relaxed))
         };
-        let script = [Some(0.0), Some(1.0), None, Some(3.0), Some(4.0), Some(5.0)];
-        let reader = Scripted(script.to_vec().into_iter());
+        let script = vec![Some(0.0), Some(1.0), None, Some(3.0), Some(4.0), Some(5.0)];
+        let reader = Scripted(script.into_iter());
         tokio::spawn(sample_for_ever(reader, "n".to_owned(), newest, clock));
         let mut cores = Vec::new();
         while cores.len() < 3 {

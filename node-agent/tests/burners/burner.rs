@@ -37,8 +37,8 @@ pub struct Burn {
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Burnt {
     pub cpu_seconds: f64,
-    pub bytes_written: u64,
-    pub bytes_sent: u64,
+    pub bytes_written: f64,
+    pub bytes_sent: f64,
 }
 
 /// Turns.
@@ -93,7 +93,11 @@ fn run(burn: &Burn) -> anyhow::Result<()> {
         let (bytes_written, bytes_sent) = io.join().map_err(|_| anyhow::anyhow!("the thread for I/O failed"))??;
         // The threads notice within a turn.
         thread::sleep(TURN * 2);
-        let burnt = Burnt { cpu_seconds: cpu_seconds() - begun, bytes_written, bytes_sent };
+        let burnt = Burnt {
+            cpu_seconds: cpu_seconds() - begun,
+            bytes_written: bytes_written as f64,
+            bytes_sent: bytes_sent as f64,
+        };
         writeln!(std::io::stdout(), "{}", serde_json::to_string(&burnt)?)?;
     }
     Ok(())

@@ -49,8 +49,10 @@ fn any_past_cpu() -> impl Strategy<Value = f32> {
 
 /// What came before, more often in order than not.
 fn any_past() -> impl Strategy<Value = (Vec<u32>, Vec<f32>)> {
-    let in_order = (1..40_u32, vec(any_past_cpu(), 0..40))
-        .prop_map(|(first, cpu)| ((0..cpu.len()).rev().map(|back| (first + back as u32) * 1000).collect(), cpu));
+    let in_order = (1..40_u32, vec(any_past_cpu(), 0..40)).prop_map(|(first, cpu)| {
+        let ages = (first..).map(|second| second * 1000).take(cpu.len()).collect::<Vec<_>>();
+        (ages.into_iter().rev().collect(), cpu)
+    });
     prop_oneof![in_order, (vec(any::<u32>(), 0..6), vec(any_past_cpu(), 0..6))]
 }
 
