@@ -202,8 +202,16 @@ pub enum SuspendMethod {
         "write a Wake-on-LAN address as a MAC address, or as {label:KEY} of a node label that holds one"
     ),
     validation = (
-        "(self.driver == 'wol') != has(self.secretRef)",
-        "give a secretRef with the BMC's user name and password to amt, redfish and ipmi, and none to wol"
+        "self.driver == 'wol' || has(self.secretRef)",
+        "give a secretRef with the BMC's user name and password to amt, redfish and ipmi"
+    ),
+    validation = (
+        "self.driver == 'wol' || !has(self.broadcast)",
+        "give broadcast to wol only"
+    ),
+    validation = (
+        "self.driver in ['amt', 'redfish'] || !has(self.tls)",
+        "give tls to amt and redfish only"
     )
 )]
 #[serde(rename_all = "camelCase")]
@@ -213,10 +221,68 @@ pub struct WakeDriver {
     /// Where it is spoken to; {node} stands for the node's name and {label:KEY} for the value of one of its labels.
     #[schemars(length(min = 1, max = 253))]
     pub address: String,
-    /// The Secret with the keys username and password.
+    /// The Secret with the keys username and password; for wol, if the cards have one, with the key secureOn: the
+    /// SecureOn password, four or six bytes in hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "secret_reference")]
     pub secret_ref: Option<SecretReference>,
+    /// Nodes with an address or a certificate of their own; all others follow address and tls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub nodes: Vec<WakeAddress>,
+    /// Whose certificates are trusted, for redfish and amt. Nobody's unless written here: the system's CAs never count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<WakeTls>,
+    /// Where wol sends its packets: the IPv4 broadcast address of the nodes' segment, with or without a port. By default
+    /// 255.255.255.255:9, which reaches the sender's own segment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "broadcast")]
+    pub broadcast: Option<String>,
+}
+
+/// One node's own way to be spoken to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WakeAddress {
+    /// The node.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its address, if it is not the one of the pattern. Placeholders work here too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "address")]
+    pub address: Option<String>,
+    /// The SHA-256 of its certificate, if it has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "fingerprint")]
+    pub certificate_sha256: Option<String>,
+}
+
+/// Whose certificates are trusted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WakeTls {
+    /// SHA-256 fingerprints of certificates that are trusted whatever names they carry and whoever signed them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "fingerprints")]
+    pub certificate_sha256: Vec<String>,
+    /// CA certificates in PEM; what they signed is trusted for the names it carries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 65_536))]
+    pub ca_certificates: Option<String>,
+    /// The newest version of TLS to speak. Some firmware fails with 1.3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_version: Option<WakeTlsVersion>,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WakeTlsVersion {
+    /// TLS 1.2.
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// TLS 1.3.
+    #[serde(rename = "1.3")]
+    Tls13,
 }
 
 /// How a BMC or network card is spoken to.
@@ -231,6 +297,39 @@ pub enum WakeProtocol {
     Ipmi,
     /// Wake-on-LAN, sent by any agent of the segment.
     Wol,
+}
+
+fn address(_: &mut SchemaGenerator) -> Schema {
+    schema::text(
+        253,
+        "self.matches('^([A-Za-z0-9._~:/-]|[{]node[}]|[{]label:[A-Za-z0-9._/-]+[}])+$')",
+        "write an address of letters, digits and . : / - with the placeholders {node} and {label:KEY}, such as 10.0.0.7",
+    )
+}
+
+fn broadcast(_: &mut SchemaGenerator) -> Schema {
+    schema::text(
+        21,
+        "self.matches('^[0-9]{1,3}([.][0-9]{1,3}){3}(:[0-9]{1,5})?$')",
+        "write an IPv4 broadcast address with or without a port, such as 192.0.2.255 or 192.0.2.255:9",
+    )
+}
+
+fn fingerprint(_: &mut SchemaGenerator) -> Schema {
+    schema::text(
+        95,
+        "self.matches('^[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2}){31}$')",
+        "write a SHA-256 fingerprint as 64 hex digits, with or without colons",
+    )
+}
+
+fn fingerprints(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 64,
+        "x-kubernetes-list-type": "set",
+        "items": fingerprint(generator),
+    })
 }
 
 fn secret_reference(_: &mut SchemaGenerator) -> Schema {

@@ -198,6 +198,16 @@ pub(crate) fn namespaced_names(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// A text that obeys a rule.
+pub(crate) fn text(max_length: usize, rule: &str, message: &str) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": max_length,
+        "x-kubernetes-validations": rules(&[(rule, message)]),
+    })
+}
+
 /// A quantity above zero, with or without quotes.
 pub(crate) fn quantity(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -1,9 +1,9 @@
 //! Waking nodes through their BMC or network card.
 //!
-//! * [`Driver`]: what every protocol can do; [`Wol`].
+//! * [`Driver`]: what every protocol can do; [`Amt`], [`Redfish`], [`Ipmi`], [`Wol`].
 //! * [`Careful`]: deadlines, one call at a time, silence after a refused password.
 //! * [`Sequence`]: which driver to ask what and when to give up, as a pure state machine; [`wake()`] carries it out.
-//! * [`Template`]: addresses of many nodes in one line. [`Credentials`] never print.
+//! * [`driver_for`]: from a class and a Secret to a driver. [`Template`]: addresses of many nodes in one line. [`Credentials`] never print.
 //!
 //! **Invariant**: nothing here can reset, cycle or force off a machine, because a sleeping node's memory may hold what
 //! can't be replaced.
@@ -16,8 +16,10 @@ mod credentials;
 mod driver;
 mod error;
 mod http;
+mod ipmi;
 mod redfish;
 mod sequence;
+mod setup;
 mod wol;
 
 pub use address::{Template, TemplateError};
@@ -28,6 +30,8 @@ pub use credentials::{Credentials, CredentialsError};
 pub use driver::{Driver, PowerState, Reading, WattsReading, protocol_name};
 pub use error::{DriverError, Retry, excerpt};
 pub use http::{Endpoint, EndpointError, Fingerprint, FingerprintError, TlsVersion, Trust};
+pub use ipmi::Ipmi;
 pub use redfish::Redfish;
 pub use sequence::{Answer, Belief, Candidate, Patience, Sequence, Step, Tried, WakeFailure, Woken};
+pub use setup::{Node, SetupError, driver_for};
 pub use wol::{APART, BROADCAST, MacAddress, MacAddressError, REPEATS, SecureOn, SecureOnError, Wol, magic_packet};

@@ -2,6 +2,7 @@
 //! emulator plays.
 
 mod amt;
+mod ipmi;
 mod peers;
 mod redfish;
 mod sequence;

@@ -14,7 +14,7 @@ use std::{
 };
 
 /// `admin` with the tests' password, by bcrypt with the least cost.
-const HTPASSWD: &str = "admin:$2b$04$951.RnSVZMHEkxvrNolfReWQ5Tw5tXPWr//SF4dIY8apzuL0GvpDC\n";
+const HTPASSWD: &str = "admin:$2b$04$TQerWY8ieW6za4/alzOPVu9wAdtpWfM7GrX1vl9bE3NiIxGMgguMS\n";
 
 struct Sushy {
     folder: tempfile::TempDir,

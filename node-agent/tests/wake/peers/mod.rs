@@ -7,13 +7,13 @@ mod scripted;
 
 pub(crate) use amt::Amt;
 pub(crate) use certificates::{Authority, Certified};
-pub(crate) use process::{Process, bmcs, free_port};
+pub(crate) use process::{Process, bmcs, free_port, free_udp_port};
 pub(crate) use scripted::{Received, Scripted, answer};
 
 use miyako_agent::wake::Credentials;
 
 /// A password that must never be seen in a log, an error or a process list.
-pub(crate) const PASSWORD: &str = "correct horse";
+pub(crate) const PASSWORD: &str = "correct-horse";
 /// The account's name.
 pub(crate) const USER: &str = "admin";
 

@@ -1,0 +1,105 @@
+//! IPMI 2.0 over the network (RMCP+), cipher suites 17 and 3.
+//!
+//! Written here because the agent's image holds one static program and nothing to run beside it, and because the crates
+//! that exist lack suite 17, which current BMCs insist on.
+//!
+//! IPMI 1.5 and sessions without authentication or encryption are not spoken.
+
+mod handshake;
+mod meaning;
+mod packet;
+mod session;
+mod suite;
+
+use super::{
+    Credentials, Driver, DriverError, Reading, WattsReading,
+    http::{Defaults, Endpoint, EndpointError},
+};
+use futures::future::{BoxFuture, FutureExt as _};
+use miyako_api::node_power_class::WakeProtocol;
+use session::Session;
+use std::sync::OnceLock;
+use suite::Suite;
+
+/// Speaks IPMI with one BMC.
+#[derive(Debug)]
+pub struct Ipmi {
+    endpoint: Endpoint,
+    text: String,
+    credentials: Credentials,
+    /// What the BMC took the last time.
+    suite: OnceLock<Suite>,
+}
+
+impl Ipmi {
+    /// A driver for `HOST[:PORT]`, UDP port 623 by default.
+    ///
+    /// # Errors
+    ///
+    /// Another address.
+    pub fn new(address: &str, credentials: Credentials) -> Result<Self, EndpointError> {
+        let example = "HOST or HOST:623, such as {node}.bmc.example.org";
+        let endpoint = Endpoint::parse(address, Defaults { tls: false, tls_port: 623, plain_port: 623, example })?;
+        Ok(Self { text: endpoint.authority(), endpoint, credentials, suite: OnceLock::new() })
+    }
+
+    /// A call's work, logged in before and out after.
+    async fn logged_in<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Session) -> Result<T, DriverError> + Send,
+    ) -> Result<T, DriverError> {
+        let suites = self.suite.get().map_or(&Suite::ALL[..], std::slice::from_ref);
+        let mut session = Session::open(&self.endpoint, &self.credentials, suites).await?;
+        let _ = self.suite.set(session.suite());
+        let result = work(&mut session).await;
+        session.close().await;
+        result
+    }
+
+    async fn power_state(session: &mut Session) -> Result<Reading, DriverError> {
+        let chassis = session.command("get chassis status", 0x00, 0x01, &[]).await?;
+        let acpi = match session.command("get ACPI power state", 0x06, 0x07, &[]).await {
+            Ok(data) => Some(data),
+            // Optional, and many BMCs lack it.
+            Err(
+                DriverError::NotSupported(_)
+                | DriverError::NotPermitted(_)
+                | DriverError::Refused(_)
+                | DriverError::Busy(_),
+            ) => None,
+            Err(error) => return Err(error),
+        };
+        meaning::power_state(&chassis, acpi.as_deref())
+    }
+}
+
+impl Driver for Ipmi {
+    fn protocol(&self) -> WakeProtocol {
+        WakeProtocol::Ipmi
+    }
+
+    fn address(&self) -> &str {
+        &self.text
+    }
+
+    fn read(&self) -> BoxFuture<'_, Result<Reading, DriverError>> {
+        self.logged_in(async |session| Self::power_state(session).await).boxed()
+    }
+
+    fn wake(&self) -> BoxFuture<'_, Result<(), DriverError>> {
+        // Chassis control "power up" does nothing to a machine that is on.
+        self.logged_in(async |session| session.command("power up", 0x00, 0x02, &[1]).await.map(drop)).boxed()
+    }
+
+    fn power_on(&self) -> BoxFuture<'_, Result<(), DriverError>> {
+        self.wake()
+    }
+
+    fn watts(&self) -> BoxFuture<'_, Result<WattsReading, DriverError>> {
+        let reading = async |session: &mut Session| {
+            let data = session.command("DCMI power reading", 0x2c, 0x02, &[0xdc, 1, 0, 0]).await?;
+            meaning::watts(&data)
+        };
+        self.logged_in(reading).boxed()
+    }
+}
