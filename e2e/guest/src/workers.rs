@@ -16,8 +16,8 @@ use std::time::Duration;
 /// What a worker yields to: the two threads that talk to the host.
 const NICE: i32 = 5;
 
-/// How long an idle worker sleeps before it looks for a new load.
-const IDLE: Duration = Duration::from_millis(20);
+/// How long an idle worker sleeps before it looks for a new load: a tenth of a second is not missed, and costs nothing.
+const IDLE: Duration = Duration::from_millis(100);
 
 /// Pages that are checked before the worker may go on: some tenths of a millisecond.
 const CHECKED_AT_ONCE: usize = 16;
@@ -245,5 +245,40 @@ pub(crate) fn yield_to_all() {
 fn nice(by: i32) {
     if let Err(error) = rustix::process::nice(by) {
         println!("miyako-guest: a thread keeps its priority: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_page_has_one_worker(pages in 0..5000usize, count in 1..9usize) {
+            let shares: Vec<usize> = (0..count).flat_map(|worker| share(pages, count, worker)).collect();
+            prop_assert_eq!(shares, (0..pages).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_bad_page_is_named_whichever_worker_owns_it() {
+        let workers = Workers::new(Boot { pages: 50, ..Boot::default() }, 3).unwrap();
+        let good = workers.check(1);
+        assert_eq!(good, Check { command: 1, pages: 50, outdated: 0, damaged: 0, first_bad: None });
+        for page in 0..50 {
+            workers.spoil(page, Spoil::Damage);
+            let bad = workers.check(2);
+            assert_eq!((bad.damaged, bad.outdated, bad.first_bad), (1, 0, Some(page)));
+            workers.spoil(page, Spoil::Damage);
+        }
+        workers.spoil(50, Spoil::Outdate);
+        assert!(workers.check(3).is_good(), "there is no page 50");
+    }
+
+    #[test]
+    fn a_working_set_of_nothing_is_good() {
+        let workers = Workers::new(Boot { pages: 0, ..Boot::default() }, 2).unwrap();
+        assert_eq!(workers.check(1).pages, 0);
     }
 }
