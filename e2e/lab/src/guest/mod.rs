@@ -369,3 +369,6 @@ impl Heard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
