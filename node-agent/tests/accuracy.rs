@@ -7,11 +7,13 @@ use anyhow::Context as _;
 use burners::{Burn, Burner, Burnt, Groups, can_burn, run_if_burner};
 use libtest_mimic::{Arguments, Failed, Trial};
 use miyako_agent::load::{
-    KernelReader, LoadReader as _, Measured, Sources,
+    KernelReader, LoadReader as _, Measured, Sources, dirty_rate,
     pods::{Launcher, Launchers, VmIdentity},
+    report,
 };
 use std::{
     collections::BTreeMap,
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -36,6 +38,7 @@ fn main() {
         trial("samples_add_up_to_what_was_used", samples_add_up_to_what_was_used),
         trial("a_vm_that_ends_between_two_readings_leaves_no_sample", a_vm_that_ends_leaves_no_sample),
         trial("waiting_for_a_core_is_seen", waiting_for_a_core_is_seen),
+        trial("a_dirty_rate_is_estimated_within_its_error", a_dirty_rate_is_estimated_within_its_error),
     ];
     let mut arguments = Arguments::from_args();
     // They would burn each other's CPU.
@@ -46,6 +49,8 @@ fn main() {
 /// A reader of the groups, with a clock for it.
 struct Reading {
     reader: KernelReader,
+    sources: Sources,
+    launchers: Launchers,
     begun: Instant,
     /// CPU seconds, bytes written and sent of each VM, and of the node.
     sums: BTreeMap<String, Burnt>,
@@ -65,8 +70,8 @@ impl Reading {
             node_cgroup: Some(groups.name()),
             interfaces: Vec::new(),
         };
-        let reader = KernelReader::new(sources, launchers);
-        Self { reader, begun: Instant::now(), sums: BTreeMap::new(), last: None }
+        let reader = KernelReader::new(sources.clone(), launchers.clone());
+        Self { reader, sources, launchers, begun: Instant::now(), sums: BTreeMap::new(), last: None }
     }
 
     /// Reads, and adds up.
@@ -104,6 +109,7 @@ fn samples_add_up_to_what_was_used() -> anyhow::Result<()> {
         bytes_written,
         folder: folder.path().to_owned(),
         bytes_sent,
+        ..Burn::default()
     };
     let pods = ["00000000-0000-0000-0000-00000000000a", "00000000-0000-0000-0000-00000000000b"];
     let mut vms = vec![
@@ -174,5 +180,25 @@ fn waiting_for_a_core_is_seen() -> anyhow::Result<()> {
     println!("used {:.2} cores, waited for {waited:.2}", usage.cpu_cores);
     let wanted = usage.cpu_cores + waited;
     anyhow::ensure!(waited > 0.25 * threads as f64 && wanted < 1.1 * threads as f64, "waited for {waited} cores");
+    Ok(())
+}
+
+fn a_dirty_rate_is_estimated_within_its_error() -> anyhow::Result<()> {
+    let groups = Groups::new()?;
+    let pod = "00000000-0000-0000-0000-00000000000e";
+    let bytes_dirtied = 32 << 20;
+    let mut vm = Burner::start(&Burn { memory: 256 << 20, bytes_dirtied, ..Burn::default() }, &groups, pod)?;
+    vm.go()?;
+    // It fills its memory first.
+    thread::sleep(Duration::from_secs(2));
+    let reading = Reading::new(&groups, &[pod]);
+    let qemu = dirty_rate::qemu_of(&reading.sources, &reading.launchers, &format!("test/{pod}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let rate = runtime.block_on(dirty_rate::measure(Path::new("/proc"), qemu, Duration::from_secs(2)))?;
+    println!("{}", report::dirty_rate("it", &rate));
+    let off = (rate.bytes_per_second - bytes_dirtied as f64).abs();
+    anyhow::ensure!(off < 5.0 * rate.standard_error + 0.1 * bytes_dirtied as f64, "{rate:?}");
+    let missing = dirty_rate::qemu_of(&reading.sources, &reading.launchers, "test/other");
+    anyhow::ensure!(missing.is_err(), "a VM that is not here was found: {missing:?}");
     Ok(())
 }

@@ -53,6 +53,7 @@ fn main() -> anyhow::Result<()> {
         bytes_written: 64 << 10,
         folder: folder.path().to_owned(),
         bytes_sent: 64 << 10,
+        ..Burn::default()
     };
     let mut vms = pods.iter().map(|pod| Burner::start(&burn, &groups, pod)).collect::<anyhow::Result<Vec<_>>>()?;
     let operator = Operator::start(folder.path())?;

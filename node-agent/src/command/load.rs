@@ -3,9 +3,9 @@
 use super::sources::SourceFlags;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use miyako_agent::load::{KernelReader, LoadReader as _, Measured, report};
+use miyako_agent::load::{KernelReader, LoadReader as _, Measured, dirty_rate, report};
 use miyako_api::wire::SAMPLE_INTERVAL;
-use std::io::Write as _;
+use std::{io::Write as _, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// What to print, and how often.
@@ -17,6 +17,13 @@ pub(crate) struct Load {
     /// Print every second until interrupted.
     #[arg(long)]
     watch: bool,
+    /// Instead, estimate how fast this VM dirties its memory, from a sample of its pages. Needs root. Refused while
+    /// the VM migrates.
+    #[arg(long, value_name = "NAMESPACE/VM", conflicts_with = "watch")]
+    dirty_rate: Option<String>,
+    /// Over how many seconds to estimate it. Over a longer time more pages are written twice, and count once.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=60), requires = "dirty_rate")]
+    period: u64,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -37,6 +44,15 @@ enum Output {
 
 pub(crate) async fn load(flags: Load) -> anyhow::Result<()> {
     let launchers = flags.sources.list(&flags.node_name).await?;
+    if let Some(vm) = &flags.dirty_rate {
+        let qemu = dirty_rate::qemu_of(&flags.sources.sources(), &launchers, vm)?;
+        let period = Duration::from_secs(flags.period);
+        let rate = dirty_rate::measure(flags.sources.proc(), qemu, period).await?;
+        return say(&match flags.output {
+            Output::Table => report::dirty_rate(vm, &rate),
+            Output::Json => report::dirty_rate_json(vm, &rate),
+        });
+    }
     let following = flags.sources.follow(&flags.node_name, launchers.clone(), 1);
     let mut reader = KernelReader::new(flags.sources.sources(), launchers);
     let printing = async {
@@ -59,10 +75,12 @@ pub(crate) async fn load(flags: Load) -> anyhow::Result<()> {
 }
 
 fn print(flags: &Load, measured: &Measured) -> anyhow::Result<()> {
-    let text = match flags.output {
+    say(&match flags.output {
         Output::Table => report::table(&flags.node_name, measured),
         Output::Json => report::json(&flags.node_name, measured),
-    };
-    // A reader that has seen enough (`| head`) is no failure worth a trace.
+    })
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
     writeln!(std::io::stdout(), "{text}").context("could not print")
 }

@@ -6,7 +6,7 @@ use miyako_agent::load::{
     Sources,
     pods::{Launchers, follow_api_server, follow_file, list_api_server, read_file},
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where the figures are, and whose.
 #[derive(Args)]
@@ -51,6 +51,11 @@ impl SourceFlags {
     /// How the API server is to be reached, if not as usual.
     pub(crate) fn kubeconfig(&self) -> Option<PathBuf> {
         self.kubeconfig.clone()
+    }
+
+    /// Where `/proc` is.
+    pub(crate) fn proc(&self) -> &Path {
+        &self.proc
     }
 
     /// Follows the launchers of `node`, for ever.

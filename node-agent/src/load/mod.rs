@@ -10,6 +10,7 @@
 
 mod cgroups;
 mod complaints;
+pub mod dirty_rate;
 mod files;
 mod interfaces;
 mod kernel_reader;

@@ -1,6 +1,6 @@
 //! What was measured, for people and their programs.
 
-use super::Measured;
+use super::{Measured, dirty_rate::DirtyRate};
 use miyako_api::wire::load::Usage;
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
@@ -76,6 +76,31 @@ fn bytes(value: f64) -> String {
     } else {
         format!("{scaled:.1} {}", UNITS[unit])
     }
+}
+
+/// A line that says how fast a VM dirties its memory.
+#[must_use]
+pub fn dirty_rate(vm: &str, rate: &DirtyRate) -> String {
+    format!(
+        "{vm} dirties {}/s (± {}/s) of {}, over {:.1} s",
+        bytes(rate.bytes_per_second),
+        bytes(rate.standard_error),
+        bytes(rate.memory_bytes as f64),
+        rate.period.as_secs_f64()
+    )
+}
+
+/// The same as one line of JSON.
+#[must_use]
+pub fn dirty_rate_json(vm: &str, rate: &DirtyRate) -> String {
+    json!({
+        "vm": vm,
+        "dirtyBytesPerSecond": rate.bytes_per_second,
+        "standardError": rate.standard_error,
+        "memoryBytes": rate.memory_bytes,
+        "periodSeconds": rate.period.as_secs_f64(),
+    })
+    .to_string()
 }
 
 /// One line of JSON: the node, its capacity and its VMs, with the names of the wire's fields in camel case. What

@@ -31,6 +31,10 @@ pub struct Burn {
     pub folder: PathBuf,
     /// Bytes sent.
     pub bytes_sent: u64,
+    /// Memory that it holds.
+    pub memory: usize,
+    /// Bytes of it that it writes to, page after page.
+    pub bytes_dirtied: u64,
 }
 
 /// What a burner used, by its own count.
@@ -126,7 +130,8 @@ fn use_io(
     mut disk: Option<Disk>,
     network: Option<Network>,
 ) -> anyhow::Result<(u64, u64)> {
-    let (begun, mut written, mut sent) = (now(), 0, 0);
+    let (begun, mut written, mut sent, mut dirtied) = (now(), 0, 0, 0);
+    let mut memory = vec![1_u8; burn.memory];
     while !stopped.load(Ordering::Relaxed) {
         let due = |per_second: u64| per_second as f64 * begun.elapsed().as_secs_f64();
         while disk.is_some() && (written as f64) < due(burn.bytes_written) {
@@ -134,6 +139,11 @@ fn use_io(
         }
         while network.is_some() && (sent as f64) < due(burn.bytes_sent) {
             sent += network.as_ref().map_or(Ok(0), Network::send)?;
+        }
+        while (dirtied as f64) < due(burn.bytes_dirtied) {
+            let at = dirtied % memory.len();
+            memory[at] = memory[at].wrapping_add(1);
+            dirtied += BLOCK;
         }
         thread::sleep(TURN);
     }

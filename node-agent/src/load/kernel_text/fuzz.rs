@@ -48,7 +48,7 @@ proptest! {
         let _ = cgroup::pressure_some(&text);
         let _ = cgroup::processes(&text).count();
         let _ = (task::schedstat(&text), task::io(&text));
-        let _ = (task::is_qemu(&text), task::is_vcpu(&text));
+        let _ = (task::is_qemu(&text), task::is_vcpu(&text), task::is_migrating(&text));
     }
 
     #[test]

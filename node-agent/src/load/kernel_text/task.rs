@@ -29,6 +29,14 @@ pub(in crate::load) fn is_vcpu(comm: &str) -> bool {
     matches!(what, "KVM" | "TCG" | "HVF") && (who.starts_with("CPU ") || who == "ALL CPUs")
 }
 
+/// Whether a QEMU thread of this name carries a migration: `live_migration`, `multifdsend_0`, `postcopy/fault`, and
+/// since QEMU 9.1 `mig/src/main`, `mig/dst/recv_0` and their like.
+pub(in crate::load) fn is_migrating(comm: &str) -> bool {
+    ["live_migration", "multifd", "postcopy/", "mig/", "return path", "bg_snapshot"]
+        .iter()
+        .any(|name| comm.starts_with(name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,6 +48,14 @@ mod tests {
         for text in ["0 0 0\n", "", "1 2", "1 x 3", "-1 0 1"] {
             assert_eq!(schedstat(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn migrations_are_known_by_their_threads() {
+        for comm in ["live_migration\n", "mig/src/main\n", "mig/dst/recv_1", "multifdrecv_0", "postcopy/fault"] {
+            assert!(is_migrating(comm), "{comm}");
+        }
+        assert!(!is_migrating("CPU 0/KVM\n") && !is_migrating("qemu-kvm\n"));
     }
 
     #[test]
