@@ -1,7 +1,8 @@
 # make demo    the operator at its main job in a simulated cluster, with its page
 # make test    everything CI runs: checks, unit and property tests, simulations, the real control plane
 # make check   formats, lints, licences, generated files
-# make bench   what a decision costs, how fast the operator reacts at 1 000 nodes, and what that costs
+# make bench   what a decision costs, how fast the operator reacts at 1 000 nodes, what that costs,
+#              and, as root, what an agent beside 50 busy VMs costs
 # make crds    regenerate the CustomResourceDefinitions and their reference
 
 CARGO ?= cargo
@@ -40,6 +41,7 @@ $(DENY):
 
 bench:
 	$(CARGO) bench --locked --package miyako-core
+	$(CARGO) bench --locked --package miyako-agent --bench load
 	$(CARGO) bench --locked --package miyako-e2e --bench reaction
 
 crds:

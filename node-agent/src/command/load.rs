@@ -61,7 +61,9 @@ pub(crate) async fn load(flags: Load) -> anyhow::Result<()> {
         let begun = Instant::now();
         loop {
             ticks.tick().await;
-            let Some(measured) = reader.read(begun.elapsed())? else { continue };
+            let read = reader.read(begun.elapsed());
+            let read = read.context("see --proc, --cgroup and --node-cgroup, which say where the figures are");
+            let Some(measured) = read? else { continue };
             print(&flags, &measured)?;
             if !flags.watch {
                 return anyhow::Ok(());
