@@ -4,7 +4,7 @@
 
 use crate::world::{self, Setting};
 use anyhow::{Context as _, ensure};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client};
@@ -232,6 +232,46 @@ pub(crate) async fn agents_and_node_powers(scene: Arc<Scene>) -> anyhow::Result<
     trial.verdict()
 }
 
+/// An agent that may put its node to sleep gives KubeVirt's heartbeat of that node afterwards, and no more.
+pub(crate) async fn agents_and_heartbeats(scene: Arc<Scene>) -> anyhow::Result<()> {
+    world::furnish(&scene, Setting { values: &["agent.power.enabled=true"], ..Setting::default() }).await?;
+    let heartbeat = |time: &str, schedulable: &str| {
+        json!({ "metadata": {
+            "annotations": { "kubevirt.io/heartbeat": time }, "labels": { "kubevirt.io/schedulable": schedulable },
+        }})
+    };
+    let nodes: Api<Node> = Api::all(scene.admin());
+    let old = heartbeat("2026-01-02T03:04:05Z", "false");
+    for node in ["shared-0", "shared-1"] {
+        nodes.patch(node, &PatchParams::default(), &Patch::Merge(&old)).await?;
+    }
+    let fresh = heartbeat("2026-01-02T04:04:05Z", "true");
+    let bound = agent_on(&scene, "shared-0").await?;
+    let mut trial = Trial::new(&bound, "", "v1", "Node", "").await?;
+    trial.in_force(Change("shared-1", fresh.clone())).await?;
+    trial.takes(Change("shared-0", fresh.clone()), "its own node's heartbeat").await;
+    trial.refuses(Change("shared-1", fresh.clone()), "another node's", "of its own node only").await;
+    trial.refuses(Change("dedicated-0", fresh), "a node without virt-handler", "of its own node only").await;
+    let cases = [
+        (
+            json!({ "metadata": { "labels": { "kubevirt.io/schedulable": "maybe" } } }),
+            "with kubevirt.io/schedulable true",
+        ),
+        (json!({ "metadata": { "labels": { "miyako.dev/pool": "other" } } }), "other labels"),
+        (json!({ "metadata": { "labels": { "miyako.dev/pool": null } } }), "other labels"),
+        (json!({ "metadata": { "annotations": { "miyako.dev/keep-awake": "no" } } }), "other annotations"),
+        (json!({ "metadata": { "finalizers": ["miyako.dev/plan"] } }), "finalizers or owners"),
+        (json!({ "spec": { "unschedulable": true } }), "the spec of a Node"),
+    ];
+    for (change, because) in cases {
+        let what = change.to_string();
+        trial.refuses(Change("shared-0", change), &what, because).await;
+    }
+    let status = json!({ "status": { "capacity": { "cpu": "512" } } });
+    trial.refuses(PatchStatus("shared-0", status), "the status", "forbidden").await;
+    trial.verdict()
+}
+
 /// Plans are the operator's, but for their approval, which is a person's.
 pub(crate) async fn people_and_plans(scene: Arc<Scene>) -> anyhow::Result<()> {
     world::furnish(&scene, Setting::default()).await?;
@@ -282,7 +322,7 @@ pub(crate) async fn people_and_plans(scene: Arc<Scene>) -> anyhow::Result<()> {
 }
 
 /// A client with the token that the kubelet would give to the agent's pod on a node.
-async fn agent_on(scene: &Scene, node: &str) -> anyhow::Result<Client> {
+pub(crate) async fn agent_on(scene: &Scene, node: &str) -> anyhow::Result<Client> {
     let pods: Api<Pod> = Api::namespaced(scene.admin(), scene.namespace());
     let agents =
         ListParams::default().labels("app.kubernetes.io/component=agent").fields(&format!("spec.nodeName={node}"));

@@ -80,7 +80,7 @@ pub(crate) async fn api_server_restarts(scene: Arc<Scene>) -> anyhow::Result<()>
 /// While an evacuation waits for one of KubeVirt's slots, we begin nothing; afterwards we do.
 pub(crate) async fn evacuation_goes_first(scene: Arc<Scene>) -> anyhow::Result<()> {
     let migrations = json!({ "parallelMigrationsPerCluster": 1, "parallelOutboundMigrationsPerNode": 1 });
-    let world = World::begin_with(&scene, 1, Setting { migrations, bandwidth: 1e8 }).await?;
+    let world = World::begin_with(&scene, 1, Setting { migrations, bandwidth: 1e8, ..Setting::default() }).await?;
     // A person's migration holds the only slot.
     let person: VirtualMachineInstanceMigration = serde_json::from_value(json!({
         "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstanceMigration",

@@ -12,6 +12,7 @@ mod kubevirt;
 mod leftovers;
 mod moves;
 mod nodes;
+mod power;
 mod verdicts;
 mod world;
 
@@ -54,7 +55,10 @@ fn main() -> ExitCode {
             admission::operator_and_migrations,
             admission::operator_and_migration_policies,
             admission::agents_and_node_powers,
+            admission::agents_and_heartbeats,
             admission::people_and_plans,
+            power::an_order_is_carried_out_once,
+            power::a_node_with_vms_is_not_suspended,
             moves::overload_and_back,
             moves::quiet_cluster_costs_little,
             approval::approve,

@@ -45,12 +45,14 @@ pub(crate) struct Setting {
     pub(crate) migrations: Value,
     /// The migration network, in bytes per second.
     pub(crate) bandwidth: f64,
+    /// The chart's values, as `name=value`.
+    pub(crate) values: &'static [&'static str],
 }
 
 impl Default for Setting {
     fn default() -> Self {
         // Ten gigabit: a VM moves within seconds.
-        Self { migrations: json!({}), bandwidth: 1.1e9 }
+        Self { migrations: json!({}), bandwidth: 1.1e9, values: &[] }
     }
 }
 
@@ -67,7 +69,7 @@ pub(crate) async fn furnish(scene: &Scene, setting: Setting) -> anyhow::Result<K
         .await?;
     let network = ClockSettings { bandwidth: setting.bandwidth, ..ClockSettings::default() };
     let kubevirt = KubeVirt::install(scene, setting.migrations, network, |_| {}).await?;
-    Chart::Miyako.install(scene, &[]).await?;
+    Chart::Miyako.install(scene, setting.values).await?;
     kubevirt.wait_for_handlers(&NODES).await?;
     scene.wait_for_default_account().await?;
     for index in 0..VMS {
