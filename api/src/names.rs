@@ -40,8 +40,6 @@ pub mod ours {
     pub const PLAN: &str = "miyako.dev/plan";
     /// On a VirtualMachineInstanceMigration, MigrationPolicy or ConsolidationPlan (label): the policy it serves.
     pub const POLICY: &str = "miyako.dev/policy";
-    /// On a VirtualMachineInstanceMigration (annotation): why, in a sentence.
-    pub const REASON: &str = "miyako.dev/reason";
     /// On everything of ours (label): who manages it.
     pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
     /// The value of [`MANAGED_BY`].
@@ -56,8 +54,6 @@ pub mod ours {
     pub const SWITCHES: &str = "miyako-switches";
     /// The Lease of the leading operator.
     pub const LEASE: &str = "miyako-operator";
-    /// Keeps a ConsolidationPlan until its migrations are over or aborted.
-    pub const PLAN_FINALIZER: &str = "miyako.dev/plan";
 }
 
 /// Field managers of our server-side applies: one per writer and concern, so that none takes back another's fields.
@@ -255,6 +251,12 @@ pub mod reason {
     pub const TARGET_UNSCHEDULABLE: &str = "TargetUnschedulable";
     /// A move was taken back because a quota refused its target pod.
     pub const QUOTA_REFUSED: &str = "QuotaRefused";
+    /// A migration of ours has been under way for longer than KubeVirt gives one.
+    pub const MIGRATION_STALLED: &str = "MigrationStalled";
+    /// KubeVirt applied another MigrationPolicy to a move than the one that was meant.
+    pub const MODE_IGNORED: &str = "ModeIgnored";
+    /// The API server refuses something that the operator writes; the message holds its answer.
+    pub const WRITE_REFUSED: &str = "WriteRefused";
     /// A plan waits for approval.
     pub const PLAN_PROPOSED: &str = "PlanProposed";
     /// A plan was approved.

@@ -43,6 +43,53 @@ pub fn resident(random: &mut ChaCha8Rng, name: &str, node: &str) -> Value {
     pod
 }
 
+/// Volumes that can be used in one zone each, or where a disk of a kind is: as cloud disks and local ones can.
+pub fn volumes(random: &mut ChaCha8Rng, count: usize, prefix: &str) -> Vec<Value> {
+    (0..count)
+        .map(|index| {
+            let (key, value) =
+                if random.random_bool(0.6) { (ZONE, one(random, &ZONES)) } else { ("disk", one(random, &DISKS)) };
+            let place = json!({ "matchExpressions": [{ "key": key, "operator": "In", "values": [value] }] });
+            json!({
+                "apiVersion": "v1",
+                "kind": "PersistentVolume",
+                "metadata": { "name": format!("{prefix}-{index}") },
+                "spec": {
+                    "capacity": { "storage": "1Gi" },
+                    "accessModes": ["ReadWriteMany"],
+                    "persistentVolumeReclaimPolicy": "Retain",
+                    "storageClassName": "",
+                    "local": { "path": "/none" },
+                    "nodeAffinity": { "required": { "nodeSelectorTerms": [place] } },
+                },
+            })
+        })
+        .collect()
+}
+
+/// Lets a pod use a claim.
+pub fn with_claim(mut pod: Value, claim: &str) -> Value {
+    pod["spec"]["volumes"] = json!([{ "name": "data", "persistentVolumeClaim": { "claimName": claim } }]);
+    pod
+}
+
+/// What a namespace's pods may ask for together: now and then little, now and then enough.
+pub fn quota(random: &mut ChaCha8Rng, name: &str) -> Value {
+    let mut hard = json!({});
+    for (resource, choices) in [
+        ("pods", ["3", "5", "20"]),
+        ("requests.cpu", ["2", "6", "20"]),
+        ("memory", ["3Gi", "8Gi", "40Gi"]),
+        ("limits.memory", ["1Gi", "8Gi", "40Gi"]),
+        ("requests.devices.kubevirt.io/kvm", ["1", "2", "9"]),
+    ] {
+        if random.random_bool(0.4) {
+            hard[resource] = json!(one(random, &choices));
+        }
+    }
+    json!({ "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": name }, "spec": { "hard": hard } })
+}
+
 /// A pod that looks for a node, or asks for one of the given by its name as a migration's target does.
 pub fn candidate(random: &mut ChaCha8Rng, name: &str, nodes: &[String]) -> Value {
     let mut pod = pod(random, name);

@@ -33,6 +33,8 @@ const SWEPT: &[(&str, &str, &str)] = &[
     ("apps", "v1", "Deployment"),
     ("apps", "v1", "DaemonSet"),
     ("", "v1", "Pod"),
+    ("", "v1", "PersistentVolumeClaim"),
+    ("", "v1", "PersistentVolume"),
     ("", "v1", "Node"),
 ];
 

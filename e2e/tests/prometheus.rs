@@ -3,26 +3,20 @@
 
 #![allow(clippy::disallowed_methods, reason = "measures real time; nothing is decided by it")]
 
-use anyhow::Context as _;
-use axum::{Router, routing::get};
 use miyako::observe::load::{
     Inventory, SharedLoadStore, VmPlace,
     prometheus::{Poller, Questions, Server, connect},
 };
 use miyako_core::model::{Cores, NodeName, Span, Timestamp, Uid, VmKey, WindowAverage};
 use miyako_e2e::{
-    child::{Child, Program},
+    prometheus::{Counters, Prometheus},
     wait::{self, Look},
 };
 use std::{
-    fs,
-    net::SocketAddr,
-    path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 
 /// Cores that the exporter's counters say are in use.
 const NODE_CORES: f64 = 3.0;
@@ -34,83 +28,13 @@ fn now() -> Timestamp {
     Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(0))
 }
 
-/// What a kubelet and a virt-handler of one node expose, with `node_label` for the node's name.
-fn exposition(begun: Instant, node_label: &str) -> String {
-    let seconds = begun.elapsed().as_secs_f64();
-    let (node, vm) = (seconds * NODE_CORES, seconds * VM_CORES);
-    format!(
-        "# TYPE container_cpu_usage_seconds_total counter\n\
-         container_cpu_usage_seconds_total{{id=\"/\",{node_label}=\"node-1\"}} {node}\n\
-         container_cpu_usage_seconds_total{{id=\"/kubepods.slice\",{node_label}=\"node-1\"}} 1e12\n\
-         # TYPE container_memory_working_set_bytes gauge\n\
-         container_memory_working_set_bytes{{id=\"/\",{node_label}=\"node-1\"}} 4e9\n\
-         # TYPE kubevirt_vmi_cpu_usage_seconds_total counter\n\
-         kubevirt_vmi_cpu_usage_seconds_total{{{node_label}=\"node-1\",namespace=\"default\",name=\"web\"}} {vm}\n\
-         # TYPE kubevirt_vmi_memory_resident_bytes gauge\n\
-         kubevirt_vmi_memory_resident_bytes{{{node_label}=\"node-1\",namespace=\"default\",name=\"web\"}} 1e9\n"
-    )
-}
-
-/// Serves the exposition until the test ends.
-async fn exporter(node_label: &'static str) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let begun = Instant::now();
-    let app = Router::new().route("/metrics", get(move || async move { exposition(begun, node_label) }));
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    Ok(address)
-}
-
-fn program() -> anyhow::Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join("prometheus")).find(|file| file.is_file());
-    found.context("there is no program `prometheus`: run e2e/tools/apt, which installs Debian's")
-}
-
-/// A real Prometheus server that scrapes `target` every second.
-struct Prometheus {
-    child: Child,
-    url: String,
-    _folder: TempDir,
-}
-
-impl Prometheus {
-    async fn start(target: SocketAddr) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let config = folder.path().join("prometheus.yml");
-        fs::write(
-            &config,
-            format!(
-                "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
-                 scrape_configs:\n\
-                 - {{job_name: cluster, honor_labels: true, static_configs: [{{targets: ['{target}']}}]}}\n"
-            ),
-        )?;
-        let port = free_port().await?;
-        let child = Program::new("prometheus", program()?)
-            .flag("config.file", config)
-            .flag("storage.tsdb.path", folder.path().join("data"))
-            .flag("web.listen-address", format!("127.0.0.1:{port}"))
-            .start(folder.path())?;
-        let prometheus = Self { child, url: format!("http://127.0.0.1:{port}"), _folder: folder };
-        prometheus.wait_until_ready().await?;
-        Ok(prometheus)
-    }
-
-    async fn wait_until_ready(&self) -> anyhow::Result<()> {
-        wait::until("prometheus is ready", Duration::from_secs(30), async || {
-            if let Some(status) = self.child.ended()? {
-                return Ok(Look::NotYet(format!("it ended with {status}:\n{}", self.child.tail(20))));
-            }
-            let answer = reqwest::get(format!("{}/-/ready", self.url)).await?;
-            Ok(Look::holds(answer.status().is_success(), answer.status().to_string()))
-        })
-        .await
-    }
-}
-
-async fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port())
+/// A real server that scrapes counters of one node and its VM.
+async fn scraping(node_label: &'static str) -> anyhow::Result<(Prometheus, TempDir)> {
+    let counters = Counters::new(node_label);
+    counters.node("node-1", NODE_CORES);
+    counters.vm("node-1", "default", "web", VM_CORES);
+    let folder = tempfile::tempdir()?;
+    Ok((Prometheus::start(counters.serve().await?, folder.path()).await?, folder))
 }
 
 /// A store that knows node and VM, filled from `url`.
@@ -154,8 +78,8 @@ async fn until(what: &str, holds: impl Fn() -> bool) -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_real_server_fills_the_windows_and_its_death_is_noticed() -> anyhow::Result<()> {
-    let prometheus = Prometheus::start(exporter("node").await?).await?;
-    let store = filled_from(&prometheus.url, Questions::default())?;
+    let (prometheus, _folder) = scraping("node").await?;
+    let store = filled_from(prometheus.url(), Questions::default())?;
     until("both windows are full", || matches!(windows(&store), (WindowAverage::Full(_), WindowAverage::Full(_))))
         .await?;
     let (node, vm) = windows(&store);
@@ -166,34 +90,33 @@ async fn a_real_server_fills_the_windows_and_its_death_is_noticed() -> anyhow::R
     let interval = store.lock().prometheus().and_then(|report| report.scrape_interval);
     assert_eq!(interval, Some(Span::from_secs(1)), "found out from its answers");
 
-    prometheus.child.pause()?;
+    prometheus.process().pause()?;
     until("its standing still is noticed", || problems(&store) == ["PrometheusTooSlow"]).await?;
     assert!(matches!(windows(&store), (WindowAverage::Stale { .. }, WindowAverage::Stale { .. })));
-    prometheus.child.resume()?;
+    prometheus.process().resume()?;
     until("it is heard again", || windows(&store).0.full().is_some()).await?;
 
-    let Prometheus { child, .. } = prometheus;
-    drop(child);
+    drop(prometheus);
     until("its death is noticed", || problems(&store) == ["PrometheusUnreachable"]).await?;
     until("nothing old passes for fresh", || matches!(windows(&store), (WindowAverage::Stale { .. }, _))).await
 }
 
 #[tokio::test]
 async fn other_labels_are_told_apart_from_no_data() -> anyhow::Result<()> {
-    let prometheus = Prometheus::start(exporter("kubernetes_node").await?).await?;
-    let store = filled_from(&prometheus.url, Questions::default())?;
+    let (prometheus, _folder) = scraping("kubernetes_node").await?;
+    let store = filled_from(prometheus.url(), Questions::default())?;
     until("the missing label is named", || problems(&store).contains(&"PrometheusMissingLabel")).await?;
     assert_eq!(windows(&store), (WindowAverage::Never, WindowAverage::Never));
     let questions = Questions { node_label: "kubernetes_node".to_owned(), ..Questions::default() };
-    let store = filled_from(&prometheus.url, questions)?;
+    let store = filled_from(prometheus.url(), questions)?;
     until("the right label helps", || windows(&store).1.full().is_some()).await?;
 
     let questions = Questions { vm_cpu: "no_such_metric".to_owned(), ..Questions::default() };
-    let store = filled_from(&prometheus.url, questions)?;
+    let store = filled_from(prometheus.url(), questions)?;
     until("a metric that nobody exposes is named", || problems(&store).contains(&"PrometheusNoSeries")).await?;
 
     let questions = Questions { node_cpu: "rate(".to_owned(), ..Questions::default() };
-    let store = filled_from(&prometheus.url, questions)?;
+    let store = filled_from(prometheus.url(), questions)?;
     until("a query that is none is named", || problems(&store).contains(&"PrometheusQueryRefused")).await
 }
 

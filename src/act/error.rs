@@ -1,5 +1,6 @@
 //! What can go wrong with a write, by what to do about it.
 
+use super::fenced::FenceDown;
 use thiserror::Error;
 
 /// What to do about an error (`STYLE.md` of the field: the class decides, not the text).
@@ -34,6 +35,9 @@ pub enum ActError {
     /// The fence is down.
     #[error("the leader's lease is not safely held")]
     NotLeading,
+    /// The object is not the one that was meant, or not any more.
+    #[error("{0}")]
+    Changed(String),
     /// The API server's answer, or none.
     #[error("{what}")]
     Api {
@@ -49,7 +53,11 @@ impl ActError {
     /// What to do about it.
     #[must_use]
     pub fn class(&self) -> Class {
-        let Self::Api { source, .. } = self else { return Class::NotLeading };
+        let source = match self {
+            Self::NotLeading => return Class::NotLeading,
+            Self::Changed(_) => return Class::Conflict,
+            Self::Api { source, .. } => source,
+        };
         match source {
             kube::Error::Api(status) => match status.code {
                 404 | 409 | 410 => Class::Conflict,
@@ -79,6 +87,9 @@ pub(super) trait Attempt<T> {
 
 impl<T> Attempt<T> for Result<T, kube::Error> {
     fn attempt(self, what: impl FnOnce() -> String) -> Result<T, ActError> {
-        self.map_err(|source| ActError::Api { what: what(), source })
+        self.map_err(|source| match source {
+            kube::Error::Service(inner) if inner.is::<FenceDown>() => ActError::NotLeading,
+            source => ActError::Api { what: what(), source },
+        })
     }
 }

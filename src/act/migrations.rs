@@ -60,12 +60,16 @@ impl Actor {
 
     /// Asks KubeVirt to move a VM to a node. An object of this name that is there already is the same wish.
     ///
+    /// A VMIM names its VMI by name alone, so the VMI is read directly first: one that was deleted and made again under
+    /// the same name, which the cache need not show yet, is not moved.
+    ///
     /// # Errors
-    /// See [`ActError::class`]; `Refused` with KubeVirt's words if it will not.
+    /// See [`ActError::class`]; `Refused` with KubeVirt's words if it will not, `Conflict` if the VMI is another one.
     pub async fn migrate(
         &self,
         name: &MigrationName,
         vm: &VmKey,
+        uid: &Uid,
         target: &NodeName,
         plan: &PlanName,
         policy: &PolicyName,
@@ -89,6 +93,7 @@ impl Actor {
             },
             status: None,
         };
+        self.read_same_vm(vm, uid).await?;
         let params = PostParams { field_manager: Some(manager::OPERATOR.into()), ..PostParams::default() };
         match api.create(&params, &object).await {
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
@@ -96,6 +101,20 @@ impl Actor {
             }
             created => created.attempt(|| format!("create VirtualMachineInstanceMigration {name}")),
         }
+    }
+
+    async fn read_same_vm(&self, vm: &VmKey, uid: &Uid) -> Result<(), ActError> {
+        let api: Api<VirtualMachineInstance> = Api::namespaced(self.writer()?, vm.namespace.as_str());
+        let found = api.get_metadata(vm.name.as_str()).await;
+        let found = found.attempt(|| format!("read VirtualMachineInstance {vm} before it is moved"))?.metadata;
+        if found.uid.as_deref() != Some(uid.as_str()) {
+            let message = format!("VirtualMachineInstance {vm} was made anew since its move was decided");
+            return Err(ActError::Changed(message));
+        }
+        if found.deletion_timestamp.is_some() {
+            return Err(ActError::Changed(format!("VirtualMachineInstance {vm} is being deleted")));
+        }
+        Ok(())
     }
 
     /// Deletes a migration of ours, which aborts it: what is left of it until KubeVirt's finalizer lets it go. One that

@@ -1,12 +1,14 @@
 //! Plan → API calls. Everything here is idempotent and has no choice left to make.
 //!
-//! * Every write passes the [`Fence`] first: only a leader whose lease is safely held writes.
+//! * Every request passes the [`Fence`] first: only a leader whose lease is safely held writes, and a request that
+//!   hangs is given up before the lease could be lost.
 //! * Names are digests of what they stand for, so a write that was done before is recognised ([`kube::Error`]
 //!   `AlreadyExists` is success), and a successor that repeats it changes nothing.
 //! * Writes carry the uid they mean: a VM or migration of the same name that came later is not touched.
 
 mod error;
 mod events;
+mod fenced;
 mod migrations;
 mod plans;
 mod power;
@@ -20,20 +22,16 @@ pub use statuses::{merge_conditions, same_but_for_times};
 use crate::clock::Clock;
 use kube::Client;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Judges, just before each write, whether we may still write: the leader's lease, on a monotonic clock.
+/// Judges, just before each request, whether we may still write: the leader's lease, on a monotonic clock.
 pub trait Fence: Send + Sync {
+    /// How long a request that begins right now may take: until then nobody else leads. None if none may begin.
+    fn remaining(&self) -> Option<Duration>;
+
     /// Whether the lease is safely held right now.
-    fn holds(&self) -> bool;
-}
-
-/// A fence that is always open, for tests and for tools that write a person's own wishes.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct OpenFence;
-
-impl Fence for OpenFence {
     fn holds(&self) -> bool {
-        true
+        self.remaining().is_some()
     }
 }
 
@@ -51,7 +49,7 @@ impl Actor {
     /// Hands that write through `client` while `fence` holds.
     #[must_use]
     pub fn new(client: Client, fence: Arc<dyn Fence>, clock: Arc<dyn Clock>, identity: impl Into<String>) -> Self {
-        Self { client, fence, clock, identity: identity.into() }
+        Self { client: fenced::client(client, fence.clone()), fence, clock, identity: identity.into() }
     }
 
     /// The client, once the fence has been asked.

@@ -1,6 +1,7 @@
 //! ConsolidationPlans: written before anything is done, led to their end in status, deleted when nobody needs them.
 
 use super::error::Attempt as _;
+use super::statuses::Precondition;
 use super::{ActError, Actor};
 use crate::time::to_api;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
@@ -244,7 +245,7 @@ impl Actor {
     /// Notes how a plan stands, if that differs from what is noted. Hands back the object if it was written.
     ///
     /// # Errors
-    /// See [`ActError::class`].
+    /// See [`ActError::class`]; `Conflict` if the plan has changed since it was read.
     pub async fn note_plan(
         &self,
         plan: &ConsolidationPlan,
@@ -255,7 +256,11 @@ impl Actor {
             return Ok(None);
         }
         let name = plan.metadata.name.clone().unwrap_or_default();
-        self.apply_status(&name, plan.metadata.uid.as_deref(), &status).await.map(Some)
+        let read = Precondition {
+            uid: plan.metadata.uid.as_deref(),
+            resource_version: plan.metadata.resource_version.as_deref(),
+        };
+        self.apply_status(&name, read, &status).await.map(Some)
     }
 
     /// Deletes a plan that is over and that no budget needs any more.
@@ -275,5 +280,57 @@ impl Actor {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::act::{Class, Fence};
+    use crate::clock::SystemClock;
+    use crate::sim::apiserver::{ApiServer, Options};
+    use serde_json::json;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    struct AlwaysHeld;
+
+    impl Fence for AlwaysHeld {
+        fn remaining(&self) -> Option<Duration> {
+            Some(Duration::from_secs(5))
+        }
+    }
+
+    fn next(phase: PlanPhase) -> Next {
+        Next { deeds: Vec::new(), phase, steps: Vec::new(), message: None, superseded_by: None }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plan_that_changed_since_it_was_read_is_not_noted() {
+        let server = ApiServer::new(Options::default());
+        for crd in miyako_api::crds() {
+            server.add_crd(&json!(crd)).expect("our definitions are understood");
+        }
+        let hands = |name: &str| Actor::new(server.client(name), Arc::new(AlwaysHeld), Arc::new(SystemClock), name);
+        let (old, new) = (hands("old"), hands("new"));
+        let plan: ConsolidationPlan = serde_json::from_value(json!({
+            "apiVersion": "miyako.dev/v1alpha1",
+            "kind": "ConsolidationPlan",
+            "metadata": {"name": "p"},
+            "spec": {
+                "policy": "pack", "mode": "Automatic", "createdFor": "Idle", "summary": "wake d0",
+                "decidedAt": "2026-01-05T00:00:00Z", "expiresAt": "2026-01-05T00:01:00Z",
+                "steps": [{"type": "Wake", "targetNode": "d0", "reason": "Reserve", "message": ""}],
+            },
+        }))
+        .expect("a plan");
+        let read = old.write_plan(&plan).await.expect("it is written");
+        let noted = new.note_plan(&read, &next(PlanPhase::Succeeded)).await.expect("it is noted");
+        let error = old.note_plan(&read, &next(PlanPhase::Running)).await.expect_err("it has changed");
+        assert_eq!(error.class(), Class::Conflict, "{}", error.answer());
+        let phase = old.read_plan(&PlanName::new("p")).await.expect("it is there").status.and_then(|told| told.phase);
+        assert_eq!(phase, Some(ApiPhase::Succeeded));
+        let again = new.note_plan(&noted.expect("it was written"), &next(PlanPhase::Failed)).await;
+        again.expect("what was read last may be written");
     }
 }

@@ -40,13 +40,22 @@ pub fn same_but_for_times(before: &[Condition], after: &[Condition]) -> bool {
     before.iter().map(said).eq(after.iter().map(said))
 }
 
+/// What an object must be for a write to it to be meant.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Precondition<'a> {
+    /// An object of that name that came later is another one.
+    pub(super) uid: Option<&'a str>,
+    /// What was decided from an older version may not hold any more.
+    pub(super) resource_version: Option<&'a str>,
+}
+
 impl Actor {
     /// Writes a policy's status.
     ///
     /// # Errors
     /// See [`ActError::class`].
     pub async fn write_policy_status(&self, name: &str, status: &ConsolidationPolicyStatus) -> Result<(), ActError> {
-        self.apply_status::<ConsolidationPolicy>(name, None, status).await?;
+        self.apply_status::<ConsolidationPolicy>(name, Precondition::default(), status).await?;
         Ok(())
     }
 
@@ -55,16 +64,16 @@ impl Actor {
     /// # Errors
     /// See [`ActError::class`].
     pub async fn write_class_status(&self, name: &str, status: &NodePowerClassStatus) -> Result<(), ActError> {
-        self.apply_status::<NodePowerClass>(name, None, status).await?;
+        self.apply_status::<NodePowerClass>(name, Precondition::default(), status).await?;
         Ok(())
     }
 
     /// Applies a status server-side: fields that we no longer say go away, and saying the same again changes nothing.
-    /// With a uid, an object of that name that came later is not touched.
+    /// An object that is not as the precondition says is not touched.
     pub(super) async fn apply_status<K>(
         &self,
         name: &str,
-        uid: Option<&str>,
+        only_if: Precondition<'_>,
         status: &impl Serialize,
     ) -> Result<K, ActError>
     where
@@ -74,7 +83,7 @@ impl Actor {
         let patch = serde_json::json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
-            "metadata": { "name": name, "uid": uid },
+            "metadata": { "name": name, "uid": only_if.uid, "resourceVersion": only_if.resource_version },
             "status": status,
         });
         api.patch_status(name, &PatchParams::apply(manager::STATUS).force(), &Patch::Apply(&patch))

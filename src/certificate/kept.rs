@@ -7,6 +7,7 @@ use super::{
     identity::{Identity, IdentityError},
     presented::Presented,
 };
+use crate::clock::Clock;
 use futures::{StreamExt, stream};
 use k8s_openapi::{
     ByteString,
@@ -22,7 +23,6 @@ use miyako_api::{
     names::{manager, ours},
     wire::CA_FILE,
 };
-use miyako_core::model::Timestamp;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
@@ -61,7 +61,7 @@ pub struct Keeper {
     /// Where the certificate is shown.
     pub presented: Presented,
     /// The wall clock.
-    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    pub clock: Arc<dyn Clock>,
     /// Whether this replica may write, asked before each write: the leader may.
     pub may_write: Arc<dyn Fn() -> bool + Send + Sync>,
 }
@@ -124,7 +124,7 @@ impl Keeper {
                 .inspect_err(|error| tracing::warn!(secret = SECRET, %error, "can't be shown; to be written anew"))
                 .is_ok()
         });
-        let due = Identity::renewed(current.as_ref(), (self.clock)())?;
+        let due = Identity::renewed(current.as_ref(), self.clock.now())?;
         let published = config_map.as_deref().and_then(|published| published.data.as_ref()?.get(CA_FILE));
         match (due, current) {
             (Some(due), _) => {
@@ -214,8 +214,9 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{Clock as _, SimClock};
+    use crate::clock::SimClock;
     use crate::sim::apiserver::{ApiServer, Options};
+    use miyako_core::model::Timestamp;
     use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::{
         task::JoinHandle,
@@ -253,7 +254,7 @@ mod tests {
                 client: self.server.client("operator"),
                 namespace: "default".to_owned(),
                 presented: presented.clone(),
-                clock: Arc::new(move || clock.now()),
+                clock: Arc::new(clock),
                 may_write: Arc::new(move || may_write.load(Ordering::SeqCst)),
             };
             Replica { presented, leads, keeping: tokio::spawn(keeper.keep()) }

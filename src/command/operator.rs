@@ -8,7 +8,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::command::prometheus::PrometheusArgs;
 use crate::controller::{Candidate, Leadership, LeaseTimes, Metrics, Operator, Options, View};
 use crate::observe::load::SharedLoadStore;
-use crate::observe::load::agents::{AgentAccount, LoadService, TokenReviewer, WallClock, serve};
+use crate::observe::load::agents::{AgentAccount, LoadService, TokenReviewer, serve};
 use crate::observe::load::prometheus::ConnectError;
 use crate::observe::{Observer, Settings};
 use crate::web;
@@ -131,14 +131,10 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     let tls = presented.server_config().map_err(OperatorError::Tls)?;
     let account = AgentAccount { namespace: args.namespace.clone(), name: args.agent_service_account.clone() };
     let reviewer = Arc::new(TokenReviewer::new(client, account));
-    let now: WallClock = {
-        let clock = clock.clone();
-        Arc::new(move || clock.now())
-    };
-    if let Some(poller) = args.prometheus.poller(store.clone(), now.clone()).map_err(OperatorError::Prometheus)? {
+    if let Some(poller) = args.prometheus.poller(store.clone(), clock.clone()).map_err(OperatorError::Prometheus)? {
         tokio::spawn(poller.poll());
     }
-    let service = LoadService::new(reviewer, store, now);
+    let service = LoadService::new(reviewer, store, clock);
 
     let mut terminate = signal(SignalKind::terminate()).map_err(OperatorError::Signal)?;
     let stop = async move {
@@ -203,7 +199,7 @@ async fn present(
             client: client.clone(),
             namespace: args.namespace.clone(),
             presented: presented.clone(),
-            clock: Arc::new(move || clock.now()),
+            clock,
             may_write: Arc::new(move || leadership.holds()),
         };
         tokio::spawn(keeper.keep());

@@ -1,9 +1,11 @@
 //! The flags that say how to ask a Prometheus server for load.
 
+use crate::clock::Clock;
+use crate::observe::load::SharedLoadStore;
 use crate::observe::load::prometheus::{ConnectError, Poller, Questions, Server, connect};
-use crate::observe::load::{SharedLoadStore, agents::WallClock};
 use clap::Args;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Load from Prometheus, where no agent reports it.
@@ -41,7 +43,7 @@ impl PrometheusArgs {
     ///
     /// # Errors
     /// When the URL is none, or the CA can't be read.
-    pub fn poller(&self, store: SharedLoadStore, clock: WallClock) -> Result<Option<Poller>, ConnectError> {
+    pub fn poller(&self, store: SharedLoadStore, clock: Arc<dyn Clock>) -> Result<Option<Poller>, ConnectError> {
         let Some(url) = self.prometheus_url.clone() else { return Ok(None) };
         let server =
             Server { url, ca_file: self.prometheus_ca_file.clone(), token_file: self.prometheus_token_file.clone() };

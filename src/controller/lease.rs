@@ -1,7 +1,8 @@
 //! One leader. The Lease tells the replicas who writes; a monotonic deadline tells the leader when it must stop.
 //!
 //! A follower takes the Lease over only when it has not changed for its whole duration on the follower's own clock.
-//! A leader writes only while its last successful renewal *began* less than the renew deadline ago, less a margin.
+//! A leader begins a write only while its last successful renewal *began* less than the renew deadline ago, less a
+//! margin, and gives it up at that deadline: the margin is the least time that a write has.
 //! As the deadline is shorter than the duration, the old leader has stopped before a new one starts, even if it was
 //! frozen in between: the deadline is judged on a clock that goes on, just before each write.
 
@@ -22,7 +23,7 @@ pub struct LeaseTimes {
     pub duration: Duration,
     /// After this time without a renewal the leader stops writing.
     pub renew_deadline: Duration,
-    /// It stops this much earlier still: a write takes time to arrive.
+    /// It begins nothing new this much earlier still: what was begun is given up at the deadline.
     pub margin: Duration,
     /// Between renewals, and between looks at another's lease.
     pub retry: Duration,
@@ -60,9 +61,10 @@ impl Leadership {
 }
 
 impl Fence for Leadership {
-    fn holds(&self) -> bool {
+    fn remaining(&self) -> Option<Duration> {
         let renewed = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
-        renewed.is_some_and(|renewed| renewed.elapsed() + self.times.margin < self.times.renew_deadline)
+        let left = self.times.renew_deadline.checked_sub(renewed?.elapsed())?;
+        (left > self.times.margin).then_some(left)
     }
 }
 

@@ -8,7 +8,10 @@ mod metrics;
 mod pass;
 mod perform;
 mod picture;
+mod refusals;
+mod stalled;
 mod status;
+mod statuses;
 mod tell;
 
 pub use history::{Draw, History, Move, MoveKind, Point};

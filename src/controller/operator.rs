@@ -4,16 +4,18 @@ use super::history::{Chronicle, History};
 use super::pass::{self, Known, Thoughts};
 use super::perform::Written;
 use super::picture::{Onlookers, Picture};
-use super::status::{self, LoadView};
+use super::refusals::Refusals;
+use super::stalled;
+use super::status::LoadView;
+use super::statuses::Said;
 use super::{Leadership, Metrics};
-use crate::act::{Actor, Fence, merge_conditions, same_but_for_times};
+use crate::act::{Actor, Fence};
 use crate::clock::Clock;
 use crate::observe::load::{Inventory, SharedLoadStore};
 use crate::observe::{Kind, Observer};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use miyako_api::consolidation_policy::ConsolidationPolicyStatus;
 use miyako_api::node_power_class::NodePowerClassStatus;
-use miyako_core::model::{ClassName, Name, Policy, PolicyName, Span, Timestamp};
+use miyako_core::model::{ClassName, Policy, PolicyName, Span, Timestamp, Uid};
 use miyako_core::plan::Report;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,24 +67,20 @@ pub struct View {
 /// Old plans are deleted a few at a time: that is never urgent.
 const FORGOTTEN_AT_ONCE: usize = 5;
 
-/// What was last written about an object, so that only changes are written.
-#[derive(Debug, Clone)]
-struct Said<S> {
-    status: S,
-    at: Timestamp,
-}
-
 /// One replica of the operator.
 pub struct Operator {
     pub(super) actor: Actor,
     pub(super) metrics: Metrics,
     pub(super) clock: Arc<dyn Clock>,
-    observer: Observer,
+    pub(super) observer: Observer,
     load: SharedLoadStore,
     leadership: Arc<Leadership>,
-    options: Options,
-    policies_said: BTreeMap<PolicyName, Said<ConsolidationPolicyStatus>>,
-    classes_said: BTreeMap<ClassName, Said<NodePowerClassStatus>>,
+    pub(super) options: Options,
+    pub(super) policies_said: BTreeMap<PolicyName, Said<ConsolidationPolicyStatus>>,
+    pub(super) classes_said: BTreeMap<ClassName, Said<NodePowerClassStatus>>,
+    pub(super) refusals: Refusals,
+    /// Stalled migrations that people were told about, with how often their time had doubled.
+    pub(super) stalled_told: BTreeMap<Uid, u32>,
     view: watch::Sender<Arc<View>>,
     chronicle: Chronicle,
     onlookers: Onlookers,
@@ -111,6 +109,8 @@ impl Operator {
             options,
             policies_said: BTreeMap::new(),
             classes_said: BTreeMap::new(),
+            refusals: Refusals::default(),
+            stalled_told: BTreeMap::new(),
             view: watch::Sender::new(Arc::default()),
             chronicle: Chronicle::default(),
             onlookers: Onlookers::default(),
@@ -160,7 +160,7 @@ impl Operator {
         let picture = (self.onlookers.count() > 0).then(|| {
             let said = |policy: &Policy| {
                 let said = self.policies_said.get(&policy.name);
-                said.map(|said| said.status.conditions.clone()).unwrap_or_default()
+                said.map(|said| said.status().conditions.clone()).unwrap_or_default()
             };
             Arc::new(Picture::of(snapshot, policies, &thoughts.report, now, said))
         });
@@ -175,7 +175,9 @@ impl Operator {
         if leading {
             let written = self.perform(&thoughts).await;
             self.expect(written);
-            self.write_statuses(&thoughts.report, &load_view, now).await;
+            let stalled = stalled::find(self.observer.snapshot().0, now);
+            self.tell_stalled(&stalled).await;
+            self.write_statuses(&thoughts.report, &load_view, &stalled, now).await;
             self.forget_old_plans(now).await;
         }
         let incomplete = self.observer.snapshot().0.incomplete.clone();
@@ -228,40 +230,6 @@ impl Operator {
         }
     }
 
-    async fn write_statuses(&mut self, report: &Report, load: &LoadView, now: Timestamp) {
-        let mut policies = Vec::new();
-        let mut classes = Vec::new();
-        let declared = [Kind::ConsolidationPolicy, Kind::NodePowerClass].map(|kind| self.observer.declared(kind));
-        let (snapshot, known) = self.observer.snapshot();
-        for (name, policy) in &known.policies {
-            let own = declared[0].get(&Name::from(name.as_str())).cloned().unwrap_or_default();
-            let (generation, problems) = (own.generation, &own.problems);
-            policies.push((name.clone(), status::of_policy(policy, report, snapshot, load, problems, generation)));
-        }
-        for name in known.classes.keys() {
-            let own = declared[1].get(&Name::from(name.as_str())).cloned().unwrap_or_default();
-            let (generation, problems) = (own.generation, &own.problems);
-            classes.push((name.clone(), status::of_class(name, known, report, problems, generation)));
-        }
-        self.policies_said.retain(|name, _| policies.iter().any(|(known, _)| known == name));
-        self.classes_said.retain(|name, _| classes.iter().any(|(known, _)| known == name));
-        let every = self.options.status_interval;
-        for (name, status) in policies {
-            let Some(status) = due(self.policies_said.get(&name), status, now, every) else { continue };
-            match self.actor.write_policy_status(name.as_str(), &status).await {
-                Ok(()) => drop(self.policies_said.insert(name, Said { status, at: now })),
-                Err(error) => self.failed(&error),
-            }
-        }
-        for (name, status) in classes {
-            let Some(status) = due(self.classes_said.get(&name), status, now, every) else { continue };
-            match self.actor.write_class_status(name.as_str(), &status).await {
-                Ok(()) => drop(self.classes_said.insert(name, Said { status, at: now })),
-                Err(error) => self.failed(&error),
-            }
-        }
-    }
-
     async fn forget_old_plans(&mut self, now: Timestamp) {
         let keep = self.options.keep_plans;
         for (name, uid) in self.observer.plans_over_before(now - keep).into_iter().take(FORGOTTEN_AT_ONCE) {
@@ -269,35 +237,5 @@ impl Operator {
                 self.failed(&error);
             }
         }
-    }
-}
-
-/// A status with conditions, which say since when they hold.
-trait Conditioned: PartialEq {
-    fn conditions(&mut self) -> &mut Vec<Condition>;
-}
-
-impl Conditioned for ConsolidationPolicyStatus {
-    fn conditions(&mut self) -> &mut Vec<Condition> {
-        &mut self.conditions
-    }
-}
-
-impl Conditioned for NodePowerClassStatus {
-    fn conditions(&mut self) -> &mut Vec<Condition> {
-        &mut self.conditions
-    }
-}
-
-/// The status to write, if it must be written now: conditions at once, figures now and then.
-fn due<S: Conditioned + Clone>(said: Option<&Said<S>>, mut status: S, now: Timestamp, every: Span) -> Option<S> {
-    let before = said.map(|said| said.status.clone().conditions().clone()).unwrap_or_default();
-    let after = merge_conditions(&before, std::mem::take(status.conditions()), now);
-    let changed = !same_but_for_times(&before, &after);
-    *status.conditions() = after;
-    match said {
-        Some(said) if said.status == status => None,
-        Some(said) if !changed && now.since(said.at) < every => None,
-        _ => Some(status),
     }
 }

@@ -2,18 +2,29 @@
 
 use super::Operator;
 use super::pass::{Aborted, Carried, Thoughts, differs};
+use super::stalled::Stalled;
 use super::tell;
 use crate::act::{ActError, Class, Event};
+use crate::observe::convert;
 use miyako_api::ConsolidationPlan;
 use miyako_api::kubevirt::VirtualMachineInstanceMigration;
-use miyako_core::model::{PlanName, StepOutcome, Uid};
-use miyako_core::plan::Deed;
+use miyako_core::model::{PlanName, PlanRecord, RecordedStep, StepOutcome, Uid};
+use miyako_core::plan::{Deed, Next};
+
+/// The kind of plans as refusals name it.
+const PLAN: &str = "ConsolidationPlan";
 
 /// What was written, for the cache that does not show it yet.
 #[derive(Debug)]
 pub(super) enum Written {
     Plan(Box<ConsolidationPlan>),
     Migration(Box<VirtualMachineInstanceMigration>),
+}
+
+/// Whether a plan as it is noted stands elsewhere than the record that was thought about.
+fn is_ahead(plan: &ConsolidationPlan, record: &PlanRecord) -> bool {
+    let noted = convert::plan::convert(plan).value;
+    noted.phase != record.phase || noted.steps != record.steps
 }
 
 impl Operator {
@@ -27,14 +38,41 @@ impl Operator {
                 Err(error) => self.failed(&error),
             }
         }
+        let wanted = |name: &str| thoughts.carried.iter().any(|carried| carried.record.name.as_str() == name);
+        self.refusals.retain(PLAN, wanted);
         for carried in &thoughts.carried {
+            let (name, policy) = (carried.record.name.as_str(), carried.record.policy.as_str());
+            let now = self.clock.now();
+            if !self.refusals.may_write(PLAN, name, now) {
+                continue;
+            }
             match self.lead_on(carried, &mut written).await {
-                Ok(()) => {}
+                Ok(()) => self.refusals.accepted(PLAN, name),
                 Err(ActError::NotLeading) => return written,
+                Err(error) if error.class() == Class::Refused => {
+                    self.refused(PLAN, name, Some(policy), &error, now);
+                }
                 Err(error) => self.failed(&error),
             }
         }
         written
+    }
+
+    /// Tells people about migrations that are stalled: at once, and again each time they have been for twice as long.
+    pub(super) async fn tell_stalled(&mut self, stalled: &[Stalled]) {
+        self.stalled_told.retain(|uid, _| stalled.iter().any(|one| one.uid == *uid));
+        for one in stalled {
+            if self.stalled_told.get(&one.uid).is_some_and(|told| *told >= one.doublings) {
+                continue;
+            }
+            for event in tell::stalled(one) {
+                match self.tell(&event).await {
+                    Ok(()) => drop(self.stalled_told.insert(one.uid.clone(), one.doublings)),
+                    Err(ActError::NotLeading) => return,
+                    Err(error) => self.failed(&error),
+                }
+            }
+        }
     }
 
     pub(super) fn failed(&self, error: &ActError) {
@@ -54,8 +92,9 @@ impl Operator {
         if let Some(new) = new {
             let plan = self.actor.write_plan(new).await?;
             written.push(Written::Plan(Box::new(plan.clone())));
-            // A plan of this name that was over before is over: its digest says that nothing has changed since.
-            if crate::observe::convert::plan::convert(&plan).value.phase.is_final() {
+            // A plan of this name that is over is over: its digest says that nothing has changed since. One that somebody
+            // else began is led on when we see how it stands.
+            if is_ahead(&plan, record) {
                 return Ok(());
             }
             for event in tell::proposed(&plan) {
@@ -91,6 +130,11 @@ impl Operator {
             Some(plan) => plan,
             None => self.actor.read_plan(&record.name).await?,
         };
+        if is_ahead(&plan, record) {
+            // Somebody else led it on, and our cache does not show that yet: what we thought about it is old.
+            written.push(Written::Plan(Box::new(plan)));
+            return Ok(());
+        }
         for event in tell::progress(&plan, record, &next) {
             self.tell(&event).await?;
         }
@@ -116,7 +160,7 @@ impl Operator {
 
     async fn carry_out(
         &self,
-        record: &miyako_core::model::PlanRecord,
+        record: &PlanRecord,
         deed: &Deed,
     ) -> Result<Option<VirtualMachineInstanceMigration>, ActError> {
         match deed {
@@ -125,9 +169,9 @@ impl Operator {
                 self.actor.label_vm(vm, uid, *mode).await?;
                 Ok(None)
             }
-            Deed::Migrate { vm, migration, target, .. } => {
+            Deed::Migrate { vm, uid, migration, target } => {
                 let (plan, policy): (&PlanName, _) = (&record.name, &record.policy);
-                self.actor.migrate(migration, vm, target, plan, policy).await.map(Some)
+                self.actor.migrate(migration, vm, uid, target, plan, policy).await.map(Some)
             }
             Deed::Wake { node } => {
                 self.actor.order_awake(node, &format!("plan {}", record.name)).await?;
@@ -136,12 +180,12 @@ impl Operator {
         }
     }
 
-    fn count(&self, record: &miyako_core::model::PlanRecord, next: &miyako_core::plan::Next) {
+    fn count(&self, record: &PlanRecord, next: &Next) {
         if next.phase.is_final() {
             self.metrics.plans.with_label_values(&[tell::phase_name(next.phase)]).inc();
         }
         for (step, state) in record.steps.iter().zip(&next.steps) {
-            let miyako_core::model::RecordedStep::Migrate { reason, outcome, .. } = step else { continue };
+            let RecordedStep::Migrate { reason, outcome, .. } = step else { continue };
             let ended = matches!(state.outcome, StepOutcome::Succeeded | StepOutcome::Failed);
             if ended && *outcome != state.outcome {
                 let outcome = if state.outcome == StepOutcome::Succeeded { "Succeeded" } else { "Failed" };

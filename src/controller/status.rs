@@ -1,5 +1,6 @@
 //! Report → the status of policies and classes: pure, and compared before anything is written.
 
+use crate::observe::Declared;
 use crate::observe::convert::Problem;
 use crate::observe::load::{LoadStore, Source};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -56,20 +57,21 @@ pub(super) fn of_policy(
     report: &Report,
     snapshot: &Snapshot,
     load: &LoadView,
-    problems: &[Problem],
-    generation: Option<i64>,
+    trouble: Option<&Trouble>,
+    own: &Declared,
 ) -> ConsolidationPolicyStatus {
     let blank = PolicyReport::default();
     let found = report.policies.get(&policy.name).unwrap_or(&blank);
-    let mut conditions = vec![ready(found, problems), degraded(found, load), conflict(found), load_known(found, load)];
+    let mut conditions =
+        vec![ready(found, &own.problems), degraded(found, load, trouble), conflict(found), load_known(found, load)];
     conditions.push(switch(condition::PAUSED, reason::PAUSED, snapshot.switches.paused.as_deref()));
     let held = snapshot.switches.held.as_ref().or(policy.held.as_ref());
     conditions.push(switch(condition::HELD, reason::HELD, held.map(String::as_str)));
     for condition in &mut conditions {
-        condition.observed_generation = generation;
+        condition.observed_generation = own.generation;
     }
     ConsolidationPolicyStatus {
-        observed_generation: generation,
+        observed_generation: own.generation,
         conditions,
         nodes: Some(NodeCounts {
             awake: found.awake,
@@ -155,7 +157,24 @@ fn ready(found: &PolicyReport, problems: &[Problem]) -> Condition {
     said(condition::READY, false, why, message)
 }
 
-fn degraded(found: &PolicyReport, load: &LoadView) -> Condition {
+/// Something that goes badly for a policy.
+#[derive(Debug, Clone)]
+pub(super) struct Trouble {
+    /// What, as a name.
+    pub(super) reason: &'static str,
+    /// The same in a sentence.
+    pub(super) message: String,
+}
+
+/// The condition that tells of a trouble.
+pub(super) fn degraded_by(trouble: &Trouble) -> Condition {
+    said(condition::DEGRADED, true, trouble.reason, trouble.message.clone())
+}
+
+fn degraded(found: &PolicyReport, load: &LoadView, trouble: Option<&Trouble>) -> Condition {
+    if let Some(trouble) = trouble {
+        return degraded_by(trouble);
+    }
     let gate = found.gate.as_ref().filter(|gate| {
         !matches!(gate, Gate::Off | Gate::Invalid { .. } | Gate::Paused { .. } | Gate::OutsideSchedule { .. })
     });
@@ -220,9 +239,9 @@ pub(super) fn of_class(
     class: &ClassName,
     policies: &Policies,
     report: &Report,
-    problems: &[Problem],
-    generation: Option<i64>,
+    own: &Declared,
 ) -> NodePowerClassStatus {
+    let (problems, generation) = (&own.problems, own.generation);
     let nodes = report.nodes.values().filter(|node| node.class.as_ref() == Some(class)).count();
     let mut conflicts: Vec<ClassConflict> = Vec::new();
     for (node, found) in &report.nodes {

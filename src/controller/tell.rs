@@ -1,12 +1,13 @@
 //! Which Events a transition is worth: on the VM that moves, on its VirtualMachine, and on the policy.
 
+use super::stalled::Stalled;
 use crate::act::{Event, EventKind, Subject};
 use miyako_api::ConsolidationPlan;
-use miyako_api::consolidation_plan::PlanStep;
+use miyako_api::consolidation_plan::VmReference;
 use miyako_api::consolidation_policy::Mode;
 use miyako_api::names::reason;
 use miyako_core::model::{PlanPhase, PlanRecord, StepOutcome, Uid};
-use miyako_core::plan::Next;
+use miyako_core::plan::{MODE_IGNORED, Next};
 
 const KUBEVIRT: &str = "kubevirt.io/v1";
 
@@ -72,7 +73,12 @@ pub(super) fn progress(plan: &ConsolidationPlan, record: &PlanRecord, next: &Nex
             StepOutcome::Waiting | StepOutcome::Skipped => continue,
         };
         let once = format!("{}/{index}/{:?}", record.name, after.outcome);
-        events.extend(on_vm(step, kind, why, action, &note, &once));
+        events.extend(step.vm.iter().flat_map(|vm| on_vm(vm, kind, why, action, &note, &once)));
+        if after.reason == Some(MODE_IGNORED) {
+            let note = format!("the move from {from} to {to}: {}", after.message.as_deref().unwrap_or_default());
+            let (kind, why) = (EventKind::Warning, reason::MODE_IGNORED);
+            events.extend(step.vm.iter().flat_map(|vm| on_vm(vm, kind, why, action, &note, &once)));
+        }
     }
     if record.phase != next.phase {
         let message = next.message.clone().unwrap_or_default();
@@ -97,16 +103,26 @@ pub(super) fn progress(plan: &ConsolidationPlan, record: &PlanRecord, next: &Nex
     events
 }
 
+/// A migration that makes no progress.
+pub(super) fn stalled(one: &Stalled) -> Vec<Event> {
+    let (namespace, name) = (one.vm.namespace.to_string(), one.vm.name.to_string());
+    let vm = VmReference { namespace, name, uid: one.vm_uid.to_string() };
+    let (kind, why) = (EventKind::Warning, reason::MIGRATION_STALLED);
+    let (note, once) = (one.to_string(), format!("{}/{}", one.uid, one.doublings));
+    let mut events = on_vm(&vm, kind, why, "Migrate", &note, &once);
+    events.push(about_policy(one.policy.as_str(), kind, why, note, once));
+    events
+}
+
 /// VMIs vanish, so their VirtualMachine, which has the same name, is told as well.
 fn on_vm(
-    step: &PlanStep,
+    vm: &VmReference,
     kind: EventKind,
     why: &'static str,
     action: &'static str,
     note: &str,
     once: &str,
 ) -> Vec<Event> {
-    let Some(vm) = &step.vm else { return Vec::new() };
     let on = |object: &str, uid: Option<Uid>| Event {
         subject: Subject {
             api_version: KUBEVIRT.into(),
@@ -125,18 +141,23 @@ fn on_vm(
 }
 
 fn on_policy(plan: &ConsolidationPlan, kind: EventKind, why: &'static str, note: String) -> Event {
+    let once = format!("{}/{why}", plan.metadata.name.as_deref().unwrap_or_default());
+    about_policy(&plan.spec.policy, kind, why, note, once)
+}
+
+fn about_policy(policy: &str, kind: EventKind, why: &'static str, note: String, once: String) -> Event {
     Event {
         subject: Subject {
             api_version: "miyako.dev/v1alpha1".into(),
             kind: "ConsolidationPolicy".into(),
             namespace: None,
-            name: plan.spec.policy.clone(),
+            name: policy.to_owned(),
             uid: None,
         },
         kind,
         reason: why,
         action: "Plan",
         note,
-        once: format!("{}/{why}", plan.metadata.name.as_deref().unwrap_or_default()),
+        once,
     }
 }

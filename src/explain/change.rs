@@ -4,7 +4,7 @@ use miyako_core::model::VmActivity;
 use miyako_core::plan::{Gate, NodeVerdict, StayReason};
 
 /// What would make a VM move that stays for this reason.
-pub(super) fn of_stay(reason: &StayReason) -> String {
+pub(crate) fn of_stay(reason: &StayReason) -> String {
     match reason {
         StayReason::NodeNotRuled => {
             "let a NodePowerClass select its node, and name that class in spec.nodeClasses of a ConsolidationPolicy".into()
@@ -32,6 +32,9 @@ pub(super) fn of_stay(reason: &StayReason) -> String {
             format!("time: it is tried again after {until}; the failed plans below say why moves failed")
         }
         StayReason::BudgetSpent { .. } => "time, or a higher budget per VM and day in the policy's spec.budgets".into(),
+        StayReason::ModeIgnored { .. } => {
+            "time: it is tried again after a day; compare the MigrationPolicies in the cluster, of which KubeVirt takes the one that matches with the most labels".into()
+        }
         StayReason::LoadUnknown { .. } => "its load must be known for the whole window: the policy's condition LoadKnown says what is missing".into(),
         StayReason::NodeCalm => "it moves when its node stays overloaded over the policy's window and no movable VM there uses more CPU".into(),
         StayReason::NotFirst { .. } => "it is next if its node is still overloaded after that move".into(),
@@ -49,7 +52,7 @@ pub(super) fn of_stay(reason: &StayReason) -> String {
 }
 
 /// What would let a policy act again.
-pub(super) fn of_gate(gate: &Gate) -> String {
+pub(crate) fn of_gate(gate: &Gate) -> String {
     match gate {
         Gate::Off => "set spec.mode of the policy to Recommend or Automatic".into(),
         Gate::Invalid { .. } => {
@@ -73,7 +76,7 @@ pub(super) fn of_gate(gate: &Gate) -> String {
 }
 
 /// What a node's verdict says, and what would change it.
-pub(super) fn of_node(verdict: &NodeVerdict) -> (&'static str, String, Option<&'static str>) {
+pub(crate) fn of_node(verdict: &NodeVerdict) -> (&'static str, String, Option<&'static str>) {
     match verdict {
         NodeVerdict::NoClass => (
             "NoClass",

@@ -4,7 +4,7 @@
 //! Loads are not in the API. Where the caller has none ([`Seen::knows_load`]), everything that does not depend on them
 //! is told live, and for the rest what the operator itself said ([`Past`]).
 
-mod change;
+pub(crate) mod change;
 mod node;
 mod past;
 mod policy;

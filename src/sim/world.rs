@@ -4,20 +4,21 @@
 //! the same run, byte for byte.
 
 use super::{
-    apiserver::{ApiServer, Clock as _, Options, SimulatedClock},
+    apiserver::{self, ApiServer, Options},
     cluster::{self, ClusterStandIn, NodeSpec, QuotaAdmission},
     kubevirt::{
         self, Clock, ClockSettings, KubeVirtStandIn, Now, VIRT_CONTROLLER, VIRT_HANDLER, VirtApi,
         create::{self, CreateError, VmSpec},
     },
 };
-use jiff::Timestamp;
+use crate::clock::{Clock as _, SimClock};
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
 use miyako_api::kubevirt::VirtualMachineInstance;
+use miyako_core::model::Timestamp;
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -50,6 +51,8 @@ pub struct World {
     pub server: ApiServer,
     /// The clock that everything is stamped by.
     pub now: Now,
+    /// The same clock.
+    pub clock: SimClock,
     /// What carries migrations out: to make guests busy and migrations fail.
     pub hands: Arc<Mutex<Clock>>,
     /// Clients of KubeVirt's accounts.
@@ -65,8 +68,8 @@ impl World {
     /// # Errors
     /// When the API server refuses the KubeVirt installation.
     pub async fn start(settings: WorldSettings) -> Result<Self, CreateError> {
-        let clock = settings.begins.map_or_else(SimulatedClock::default, SimulatedClock::starting_at);
-        let now: Now = Arc::new(move || clock.now());
+        let clock = settings.begins.map_or_else(apiserver::from_the_beginning, SimClock::starting_at);
+        let now: Now = Arc::new(move || crate::time::to_api(clock.now()).0);
         let server = ApiServer::new(Options {
             seed: settings.seed,
             clock: Arc::new(clock),
@@ -90,7 +93,7 @@ impl World {
         tasks.spawn(ClusterStandIn::new(clients, now.clone(), settings.cluster, settings.seed).run());
         let stand_in = KubeVirtStandIn::new(kubevirt.clone(), hands.clone(), now.clone(), settings.kubevirt);
         tasks.spawn(stand_in.run());
-        Ok(Self { server, now, hands, kubevirt, admin, tasks })
+        Ok(Self { server, now, clock, hands, kubevirt, admin, tasks })
     }
 
     /// Adds a node with what runs on every node.

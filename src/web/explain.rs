@@ -1,33 +1,15 @@
-//! Why a VM or node is where and how it is, in sentences.
+//! Why a VM or node is where and how it is, from what the last pass saw: the same kind of explanation, in the same words, as
+//! the command line's.
 
 use super::server::Served;
 use crate::controller::{Move, View};
+use crate::explain::{Explanation, List, change};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use miyako_core::model::{NodeName, Role, VmKey, WindowAverage};
-use miyako_core::plan::{NodeReport, NodeVerdict, StayReason, VmReport, VmVerdict};
-use serde::Serialize;
+use miyako_core::plan::{NodeReport, StayReason, VmReport, VmVerdict};
 use std::sync::Arc;
-
-/// An explanation.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Explanation {
-    title: String,
-    /// What becomes of it, and why.
-    says: String,
-    /// What would change that.
-    would_change: Option<&'static str>,
-    facts: Vec<(&'static str, String)>,
-    lists: Vec<List>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct List {
-    title: &'static str,
-    items: Vec<String>,
-}
 
 type Answer = Result<Json<Explanation>, (StatusCode, String)>;
 
@@ -62,13 +44,16 @@ fn of_vm(key: &VmKey, found: &VmReport, view: &View) -> Explanation {
         facts.push(("Uses", used.unwrap_or_else(|| "unknown".to_owned())));
     }
     facts.push(("Policy", found.policy.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)));
-    let (says, would_change) = match &found.verdict {
-        VmVerdict::Moves { target, reason } => (format!("It moves to {target}: {reason}."), None),
-        VmVerdict::Planned { plan } => (format!("Plan {plan} moves it."), None),
-        VmVerdict::Stays { reason: StayReason::NoRoom { nodes } } if !nodes.is_empty() => {
-            ("It stays: no node has room for it.".to_owned(), Some("It moves as soon as one of these nodes has room."))
+    let (reason, says, would_change) = match &found.verdict {
+        VmVerdict::Moves { target, reason } => (reason.name(), format!("It moves to {target}: {reason}."), None),
+        VmVerdict::Planned { plan } => ("Planned", format!("Plan {plan} moves it."), None),
+        VmVerdict::Stays { reason } => {
+            let says = match reason {
+                StayReason::NoRoom { .. } => "It stays: no node has room for it.".to_owned(),
+                reason => format!("It stays: {reason}."),
+            };
+            (reason.name(), says, Some(change::of_stay(reason)))
         }
-        VmVerdict::Stays { reason } => (format!("It stays: {reason}."), would_move(reason)),
     };
     let mut lists = Vec::new();
     if let VmVerdict::Stays { reason: StayReason::NoRoom { nodes } } = &found.verdict {
@@ -77,24 +62,7 @@ fn of_vm(key: &VmKey, found: &VmReport, view: &View) -> Explanation {
     }
     lists.push(moves("Its last moves", view, |one| one.vm == *key));
     lists.retain(|list| !list.items.is_empty());
-    Explanation { title: wanted, says, would_change, facts, lists }
-}
-
-/// What would make it move, where that is not plain from the reason itself.
-fn would_move(reason: &StayReason) -> Option<&'static str> {
-    Some(match reason {
-        StayReason::NodeCalm => {
-            "It moves when its node stays at its threshold over the policy's window and no VM there uses more CPU."
-        }
-        StayReason::Active { .. } => {
-            "It returns to a shared node when it stays below the policy's idle threshold and one has room."
-        }
-        StayReason::NotFirst { .. } => "It is next if its node is still overloaded after that.",
-        StayReason::OptedOut => "Remove the label or annotation miyako.dev/consolidate to let it be moved.",
-        StayReason::NotMigratable { .. } => "It can be moved when KubeVirt's condition LiveMigratable is True.",
-        StayReason::NotSelected => "Widen spec.virtualMachines of the policy to include it.",
-        _ => return None,
-    })
+    Explanation { title: wanted, reason: Some(reason.to_owned()), says, would_change, facts, lists }
 }
 
 fn of_node(name: &NodeName, found: &NodeReport, view: &View) -> Explanation {
@@ -119,34 +87,17 @@ fn of_node(name: &NodeName, found: &NodeReport, view: &View) -> Explanation {
     lists.push(List { title: "What keeps it awake", items: awake.map(|text| capital(&text)).collect() });
     lists.push(moves("Last moves from and to it", view, |one| one.source == *name || one.target == *name));
     lists.retain(|list| !list.items.is_empty());
-    let sleeps = if found.can_sleep() { " Nothing keeps it awake: it could sleep." } else { "" };
+    let (reason, mut says, would_change) = change::of_node(&found.verdict);
+    if found.can_sleep() {
+        says.push_str(" Nothing keeps it awake: it could sleep.");
+    }
     Explanation {
         title: name.to_string(),
-        says: format!("{}{sleeps}", verdict(&found.verdict)),
-        would_change: None,
+        reason: Some(reason.to_owned()),
+        says,
+        would_change: would_change.map(str::to_owned),
         facts,
         lists,
-    }
-}
-
-fn verdict(verdict: &NodeVerdict) -> String {
-    match verdict {
-        NodeVerdict::NoClass => "No NodePowerClass selects it, so nothing is done here.".to_owned(),
-        NodeVerdict::Ambiguous { classes } => {
-            let classes: Vec<String> = classes.iter().map(ToString::to_string).collect();
-            format!("{} select it, so none of them rules it.", classes.join(" and "))
-        }
-        NodeVerdict::NoPolicy => "No ConsolidationPolicy that acts names its class.".to_owned(),
-        NodeVerdict::NotUsable => "It is not usable now: not ready, asleep, or without virt-handler.".to_owned(),
-        NodeVerdict::Dedicated => "It has a core for each vCPU; its VMs are looked at one by one.".to_owned(),
-        NodeVerdict::LoadUnknown => "Its load is not known well enough to act.".to_owned(),
-        NodeVerdict::Calm { load } => format!("At {load} it is below its threshold."),
-        NodeVerdict::Settling { load } => {
-            format!("At {load} it is overloaded; what was done about it must show before more is done.")
-        }
-        NodeVerdict::Relieving { load } => format!("At {load} it is overloaded, and VMs are being moved away."),
-        NodeVerdict::Relieved { load, vm } => format!("At {load} it is overloaded, and {vm} is moved away."),
-        NodeVerdict::Stuck { load } => format!("At {load} it is overloaded, and no VM on it can be moved."),
     }
 }
 

@@ -3,11 +3,16 @@
 mod budget;
 mod crashes;
 mod faults;
+mod hardships;
+mod leaders;
 mod switches;
+mod unheeded;
 
+use kube::api::Api;
 use miyako::sim::kubevirt::create::VmSpec;
-use miyako::sim::simulation::{Scenario, SimulatedVm, Simulation};
+use miyako::sim::simulation::{Scenario, SimulatedVm, Simulation, USER};
 use miyako::sim::workload::Pattern;
+use miyako_api::ConsolidationPolicy;
 use miyako_core::model::{Bytes, VmKey};
 use serde_json::Value;
 
@@ -47,6 +52,15 @@ fn one_busy_vm(seed: u64) -> Scenario {
         scenario.vms.push(small_vm(&format!("vm{index}"), "shared-0", Pattern::Constant(share)));
     }
     scenario
+}
+
+/// Reason and message of a condition of the policy, if it is True.
+async fn condition(world: &Simulation, kind: &str) -> Option<(String, String)> {
+    let api: Api<ConsolidationPolicy> = Api::all(world.world.server.client(USER));
+    let status = api.get_status("pack").await.expect("the policy is there").status?;
+    let found =
+        status.conditions.into_iter().find(|condition| condition.type_ == kind && condition.status == "True")?;
+    Some((found.reason, found.message))
 }
 
 async fn begin(scenario: Scenario) -> Simulation {

@@ -221,7 +221,7 @@ fn history(cluster: &mut Cluster, dice: &mut Dice) {
     let uid = cluster.snapshot.vms.values().nth(dice.below(cluster.snapshot.vms.len())).map(|vm| vm.uid.clone());
     let at = *dice.pick(&[Timestamp::from_millis(i64::MIN), cluster.now, Timestamp::from_millis(i64::MAX)]);
     if let Some(uid) = uid {
-        let moves = VmMoves { moves: vec![at; 1000], failures: u32::MAX, last_failure: Some(at) };
+        let moves = VmMoves { moves: vec![at; 1000], failures: u32::MAX, last_failure: Some(at), ..VmMoves::default() };
         cluster.snapshot.history.vms.insert(uid, moves);
     }
 }
@@ -273,6 +273,7 @@ fn promise(cluster: &mut Cluster, dice: &mut Dice) {
         started: None,
         ended: None,
         outcome: *dice.pick(&[StepOutcome::Waiting, StepOutcome::Running, StepOutcome::Failed]),
+        mode_ignored: false,
     };
     let record = PlanRecord {
         name: PlanName::new(format!("promise-{}", dice.below(5))),

@@ -2,7 +2,7 @@
 
 use super::{Cluster, cluster::steady};
 use crate::{
-    model::{Cores, LastMigration, Migration, NodeName, PowerState, Role, Span, Uid, VmKey},
+    model::{AppliedPolicy, Cores, LastMigration, Migration, NodeName, PowerState, Role, Span, Uid, VmKey},
     plan::{MigrateStep, Plan, Step},
 };
 use std::collections::BTreeMap;
@@ -50,6 +50,7 @@ impl Cluster {
             failed: false,
             failure: None,
             mode: Some(step.mode),
+            policy: AppliedPolicy::Ours(step.mode),
         });
         self.snapshot.history.vms.entry(vm.uid.clone()).or_default().moves.push(now);
         for pod in self.snapshot.pods.values_mut().filter(|pod| pod.vm() == Some(&step.vm)) {

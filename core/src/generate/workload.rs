@@ -5,7 +5,7 @@ use super::{
     cluster::{Place, steady},
 };
 use crate::model::{
-    Bytes, Labels, LastMigration, Marks, MilliCpu, Name, NodeSelector, NodeSelectorTerm, Operator, Pod,
+    AppliedPolicy, Bytes, Labels, LastMigration, Marks, MilliCpu, Name, NodeSelector, NodeSelectorTerm, Operator, Pod,
     PodAffinityTerm, PodKey, PodOwner, PodPhase, PostCopyMark, Requirement, Resources, Role, Scheduling, Selector,
     Span, SpreadConstraint, Taint, TaintEffect, Timestamp, Toleration, TolerationOperator, Uid, Unsupported, Vm,
     VmActivity, VmKey, VmMoves,
@@ -132,7 +132,11 @@ fn make_special(cluster: &mut Cluster, vm: &mut Vm, dice: &mut Dice) {
             let moves = (0..dice.below(6)).map(|_| cluster.now - Span::from_secs(dice.roll() % 86_000)).collect();
             let failures = if dice.percent(50) { u32::try_from(dice.below(5)).unwrap_or(0) } else { 0 };
             let last_failure = (failures > 0).then(|| cluster.now - Span::from_secs(dice.roll() % 200));
-            cluster.snapshot.history.vms.insert(vm.uid.clone(), VmMoves { moves, failures, last_failure });
+            cluster
+                .snapshot
+                .history
+                .vms
+                .insert(vm.uid.clone(), VmMoves { moves, failures, last_failure, ..VmMoves::default() });
         }
         _ => {
             let mut target = (*vm.target).clone();
@@ -153,6 +157,7 @@ fn moved(now: Timestamp, dice: &mut Dice) -> LastMigration {
         failed: dice.percent(20),
         failure: None,
         mode: None,
+        policy: AppliedPolicy::None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What was done before, folded from ConsolidationPlans: budgets, back-off and attempts survive a restart.
 
-use super::{Span, Timestamp, Uid};
-use std::collections::BTreeMap;
+use super::{MigrationMode, Span, Timestamp, Uid};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What we did to one VM lately.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct VmMoves {
     pub failures: u32,
     /// When the last failure was noted.
     pub last_failure: Option<Timestamp>,
+    /// Modes that we asked for within the last day and KubeVirt did not apply.
+    pub ignored: BTreeSet<MigrationMode>,
 }
 
 impl VmMoves {

@@ -2,6 +2,7 @@
 
 use super::{MigrationName, NodeName, PlanName, Timestamp, Uid, VmKey};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// How a VM is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -10,6 +11,15 @@ pub enum MigrationMode {
     PreCopy,
     /// The switch as early as KubeVirt can, then memory (KubeVirt always begins with pre-copy).
     PostCopy,
+}
+
+impl fmt::Display for MigrationMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PreCopy => "pre-copy",
+            Self::PostCopy => "post-copy",
+        })
+    }
 }
 
 /// KubeVirt's phases, from the VMIM's status.

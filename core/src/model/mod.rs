@@ -38,4 +38,4 @@ pub use selector::{Labels, NodeSelector, NodeSelectorTerm, Operator, Requirement
 pub use snapshot::{Namespace, Quota, Snapshot, Switches};
 pub use time::{Span, Timestamp};
 pub use units::{Bytes, Cores, Joules, MilliCpu, Percent, Seconds, UnitError, Watts};
-pub use vm::{LastMigration, Marks, PostCopyMark, Unsupported, Vm, VmActivity};
+pub use vm::{AppliedPolicy, LastMigration, Marks, PostCopyMark, Unsupported, Vm, VmActivity};

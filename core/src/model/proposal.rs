@@ -72,6 +72,8 @@ pub enum RecordedStep {
         ended: Option<Timestamp>,
         /// How it went.
         outcome: StepOutcome,
+        /// KubeVirt applied another MigrationPolicy than the one that was meant.
+        mode_ignored: bool,
     },
     /// Wake a node.
     Wake {

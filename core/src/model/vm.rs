@@ -2,7 +2,7 @@
 
 use super::{Bytes, Labels, MigrationMode, NodeName, Scheduling, Timestamp, Uid, VmKey};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 /// Something that must end before a VM may be moved (rule 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -52,6 +52,28 @@ pub struct Marks {
     pub post_copy: Option<PostCopyMark>,
 }
 
+/// Which MigrationPolicy KubeVirt applied to a migration: the one that matched best when it began.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AppliedPolicy {
+    /// No policy matched, so the cluster's settings held.
+    #[default]
+    None,
+    /// Ours for this mode.
+    Ours(MigrationMode),
+    /// Somebody else's.
+    Other(String),
+}
+
+impl fmt::Display for AppliedPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => write!(f, "no MigrationPolicy"),
+            Self::Ours(mode) => write!(f, "our MigrationPolicy for {mode}"),
+            Self::Other(name) => write!(f, "MigrationPolicy {name}"),
+        }
+    }
+}
+
 /// The newest migration of a VM, ours or not, from the VMI's `status.migrationState`, which outlives the VMIM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastMigration {
@@ -73,6 +95,8 @@ pub struct LastMigration {
     pub failure: Option<String>,
     /// How it moved.
     pub mode: Option<MigrationMode>,
+    /// The MigrationPolicy that decided about it.
+    pub policy: AppliedPolicy,
 }
 
 /// A VirtualMachineInstance.

@@ -15,14 +15,18 @@
 use super::{MigrateStep, MoveReason, Plan, ProposalVerdict, Step, WakeReason, WakeStep, candidate, identity};
 use crate::check::{self, Rule};
 use crate::model::{
-    LastMigration, Migration, MigrationMode, MigrationName, MigrationPhase, NodeName, PlanName, PlanPhase, PlanRecord,
-    Policies, PolicyName, PowerState, RecordedStep, Snapshot, Span, StepOutcome, Timestamp, Uid, Vm, VmKey,
+    AppliedPolicy, LastMigration, Migration, MigrationMode, MigrationName, MigrationPhase, NodeName, PlanName,
+    PlanPhase, PlanRecord, Policies, PolicyName, PowerState, RecordedStep, Snapshot, Span, StepOutcome, Timestamp, Uid,
+    Vm, VmKey,
 };
 use std::collections::BTreeMap;
 
 /// A migration that was asked for and shows nowhere, neither as an object nor in the VM's state, is given up after
 /// this time: caches are seconds behind, not minutes.
 const VANISHED_AFTER: Span = Span::from_secs(60);
+
+/// The reason of a step whose migration KubeVirt carried out by another MigrationPolicy than was meant.
+pub const MODE_IGNORED: &str = "ModeIgnored";
 
 /// A node that was ordered awake and is not usable this long after its plan had to begin does not come: a server
 /// that boots takes minutes, not a quarter of an hour.
@@ -361,7 +365,7 @@ impl Next {
                 if let Some(object) = snapshot.migrations.get(migration) {
                     state.migration_uid = Some(object.uid.clone());
                     state.started.get_or_insert(object.created);
-                    state.follow(object, found, now);
+                    state.follow(object, found, *mode, now);
                 } else if state.outcome == StepOutcome::Waiting && state.migration_uid.is_none() {
                     let Some(found) = found else {
                         return state.end(StepOutcome::Failed, now, "VmGone", format!("{vm} is gone"));
@@ -374,7 +378,7 @@ impl Next {
                     self.deeds.push((index, Deed::Migrate { vm, uid, migration, target }));
                     state.begin(now);
                 } else {
-                    state.judge_vanished(found, target, now);
+                    state.judge_vanished(found, target, *mode, now);
                 }
             }
         }
@@ -409,25 +413,45 @@ impl StepState {
     }
 
     /// Follows the VMIM; the VMI's own record of it has the last word, because it outlives the VMIM.
-    fn follow(&mut self, migration: &Migration, vm: Option<&Vm>, now: Timestamp) {
+    fn follow(&mut self, migration: &Migration, vm: Option<&Vm>, mode: MigrationMode, now: Timestamp) {
         let last = vm.and_then(|vm| vm.last_migration.as_ref()).filter(|last| last.uid == migration.uid);
         match migration.phase {
             MigrationPhase::Succeeded => {
                 let ended = last.and_then(|last| last.ended).unwrap_or(now);
                 self.end(StepOutcome::Succeeded, ended, "Migrated", arrived(last, migration.target.as_ref()));
+                self.verify(last, vm, mode);
             }
             MigrationPhase::Failed => {
                 let ended = last.and_then(|last| last.ended).unwrap_or(now);
                 let why =
                     last.and_then(|last| last.failure.clone()).unwrap_or_else(|| "KubeVirt gives no reason".into());
                 self.end(StepOutcome::Failed, ended, "MigrationFailed", why);
+                self.verify(last, vm, mode);
             }
             _ => self.begin(now),
         }
     }
 
+    /// Notes it if KubeVirt applied another MigrationPolicy than the one that was meant: ours for the mode, or the
+    /// user's own. Policies replace each other, so none of what we asked for held then.
+    fn verify(&mut self, last: Option<&LastMigration>, vm: Option<&Vm>, mode: MigrationMode) {
+        let (Some(last), Some(vm)) = (last, vm) else { return };
+        let meant = match &last.policy {
+            AppliedPolicy::Ours(applied) => *applied == mode,
+            AppliedPolicy::Other(name) => vm.user_migration_policy.as_ref() == Some(name),
+            AppliedPolicy::None => false,
+        };
+        if !meant {
+            let users = vm.user_migration_policy.as_ref().map(|name| AppliedPolicy::Other(name.clone()));
+            let wanted = users.unwrap_or(AppliedPolicy::Ours(mode));
+            let so_far = self.message.take().unwrap_or_default();
+            self.message = Some(format!("{so_far}; KubeVirt applied {} instead of {wanted}", last.policy));
+            self.reason = Some(MODE_IGNORED);
+        }
+    }
+
     /// The VMIM is gone: deleted by somebody, or swept away by KubeVirt after it was over.
-    fn judge_vanished(&mut self, vm: Option<&Vm>, target: &NodeName, now: Timestamp) {
+    fn judge_vanished(&mut self, vm: Option<&Vm>, target: &NodeName, mode: MigrationMode, now: Timestamp) {
         let Some(vm) = vm else {
             return self.end(StepOutcome::Failed, now, "VmGone", "the VM is gone".into());
         };
@@ -439,10 +463,12 @@ impl StepState {
             Some(last) if last.failed => {
                 let why = last.failure.clone().unwrap_or_else(|| "it was aborted".into());
                 self.end(StepOutcome::Failed, last.ended.unwrap_or(now), "MigrationFailed", why);
+                self.verify(ours, Some(vm), mode);
             }
             Some(last) if last.completed || vm.node.as_ref() == Some(target) => {
                 let ended = last.ended.unwrap_or(now);
                 self.end(StepOutcome::Succeeded, ended, "Migrated", arrived(Some(last), Some(target)));
+                self.verify(ours, Some(vm), mode);
             }
             // KubeVirt is still at it.
             Some(last) if last.ended.is_none() => {}

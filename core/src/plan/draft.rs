@@ -367,7 +367,8 @@ impl<'a> Draft<'a> {
         self.number_of(node).map(|number| &self.places[number])
     }
 
-    fn is_spoken_for(&self, vm: &VmKey) -> bool {
+    /// Whether a migration or an unfinished plan speaks for a VM.
+    pub(super) fn is_spoken_for(&self, vm: &VmKey) -> bool {
         self.occupancy.whereabouts().number_of(vm).is_some_and(|number| self.spoken_for.contains_key(&number))
     }
 
@@ -426,11 +427,11 @@ impl<'a> Draft<'a> {
     ) -> Result<(), StayReason> {
         let vm = guest.vm;
         let Some(source) = vm.node.clone() else { return Err(StayReason::NoNode) };
+        let mode = mode_for(policy, &guest, matches!(reason, MoveReason::Overload { .. }))?;
         match found {
             Found::Awake(_) if !self.has_slot(policy) => Err(StayReason::WaitsForSlot),
             Found::Awake(target) => {
                 let attempt = candidate::attempt(vm, self.snapshot);
-                let relief = matches!(reason, MoveReason::Overload { .. });
                 self.move_vm(
                     MigrateStep {
                         policy: policy.name.clone(),
@@ -438,7 +439,7 @@ impl<'a> Draft<'a> {
                         uid: vm.uid.clone(),
                         source,
                         target,
-                        mode: mode_for(policy, vm, relief),
+                        mode,
                         migration: identity::migration_name(vm, attempt),
                         attempt,
                         reason,
@@ -546,8 +547,12 @@ fn joined<'a, K: Ord, L, R>(
 }
 
 /// How this VM is moved for this policy: `Auto` relieves an overload by post-copy and returns by pre-copy, within what
-/// the policy and the VM's owner allow, because a failed post-copy loses the VM.
-fn mode_for(policy: &Policy, vm: &Vm, relief: bool) -> MigrationMode {
+/// the policy and the VM's owner allow, because a failed post-copy loses the VM. A mode that KubeVirt ignored lately is
+/// not asked for again: nobody knows how the VM would be moved instead.
+///
+/// # Errors
+/// No mode is left.
+fn mode_for(policy: &Policy, vm: &Guest<'_>, relief: bool) -> Result<MigrationMode, StayReason> {
     let wanted = match policy.migration {
         MigrationChoice::PostCopy => true,
         MigrationChoice::PreCopy => false,
@@ -558,5 +563,10 @@ fn mode_for(policy: &Policy, vm: &Vm, relief: bool) -> MigrationMode {
         PostCopyUse::OptIn => vm.marks.post_copy == Some(PostCopyMark::Allow),
         PostCopyUse::Allow => vm.marks.post_copy != Some(PostCopyMark::Never),
     };
-    if wanted && allowed && !vm.host_device { MigrationMode::PostCopy } else { MigrationMode::PreCopy }
+    let is_ignored = |mode| vm.moves.is_some_and(|moves| moves.ignored.contains(&mode));
+    if wanted && allowed && !vm.host_device && !is_ignored(MigrationMode::PostCopy) {
+        return Ok(MigrationMode::PostCopy);
+    }
+    let mode = MigrationMode::PreCopy;
+    if is_ignored(mode) { Err(StayReason::ModeIgnored { mode }) } else { Ok(mode) }
 }

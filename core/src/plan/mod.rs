@@ -22,7 +22,7 @@ mod sleep;
 mod step;
 mod troubled;
 
-pub use carry::{Deed, Next, Pass, StepState, carry};
+pub use carry::{Deed, MODE_IGNORED, Next, Pass, StepState, carry};
 pub use identity::{migration_name, plan_name};
 pub use report::{
     Gate, NoPlace, NodeReport, NodeVerdict, PolicyReport, ProposalVerdict, RankedBlocker, Report, StayReason, VmReport,

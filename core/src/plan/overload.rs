@@ -8,7 +8,7 @@ use crate::model::{Cores, Percent, Policy, Role, Vm, VmKey, WindowAverage};
 /// A VM below this share of its vCPUs relieves its node of nothing worth a move.
 const LEAST_RELIEF: f64 = 1.0;
 
-/// While the busiest VM is only held up for a while (it settles, backs off or is busy otherwise), one that uses less than
+/// While the busiest VM is only held up (it settles, backs off, is busy otherwise or was moved often today), one that uses less than
 /// this share of what it uses does not go in its place: it would take a dedicated node and relieve its own of little.
 const WORTH_OVERTAKING: f64 = 0.5;
 
@@ -62,6 +62,7 @@ fn all_stay(draft: &mut Draft<'_>, vms: &[Guest<'_>], policy: &Policy, reason: &
 fn pop_out<'a>(draft: &mut Draft<'a>, policy: &'a Policy, vms: &[Guest<'a>], load: Percent) -> NodeVerdict {
     let mut candidates: Vec<(Cores, &Guest<'a>)> = Vec::new();
     let mut held_up: Option<(Cores, &VmKey)> = None;
+    let mut for_long = false;
     for vm in vms {
         if draft.note_spoken_for(vm, policy) {
             continue;
@@ -69,9 +70,10 @@ fn pop_out<'a>(draft: &mut Draft<'a>, policy: &'a Policy, vms: &[Guest<'a>], loa
         if let Some(reason) = vm.obstacle(policy, draft.now) {
             let soon =
                 matches!(reason, StayReason::BackingOff { .. } | StayReason::Settling { .. } | StayReason::Busy { .. });
-            let load = draft.vm_load(vm, policy.thresholds.overload_window).full().filter(|_| soon);
+            let tomorrow = matches!(reason, StayReason::BudgetSpent { .. });
+            let load = draft.vm_load(vm, policy.thresholds.overload_window).full().filter(|_| soon || tomorrow);
             if let Some(load) = load.filter(|load| held_up.is_none_or(|(most, _)| *load > most)) {
-                held_up = Some((load, &vm.vm.key));
+                (held_up, for_long) = (Some((load, &vm.vm.key)), tomorrow);
             }
             draft.stays(vm, Some(&policy.name), reason);
             continue;
@@ -89,7 +91,7 @@ fn pop_out<'a>(draft: &mut Draft<'a>, policy: &'a Policy, vms: &[Guest<'a>], loa
         let reason = if let Some(first) = &moved {
             StayReason::NotFirst { first: first.clone() }
         } else if let Some((_, first)) = not_worth_it {
-            waits = true;
+            waits |= !for_long;
             StayReason::NotFirst { first: first.clone() }
         } else if waits {
             StayReason::NodeSettling
@@ -102,6 +104,10 @@ fn pop_out<'a>(draft: &mut Draft<'a>, policy: &'a Policy, vms: &[Guest<'a>], loa
                     continue;
                 }
                 Err(reason) => {
+                    if matches!(reason, StayReason::ModeIgnored { .. }) && held_up.is_none_or(|(most, _)| cores > most)
+                    {
+                        (held_up, for_long) = (Some((cores, &vm.vm.key)), true);
+                    }
                     // Nobody overtakes a VM that only waits: the node would lose more VMs than it must.
                     waits = matches!(
                         reason,

@@ -1,8 +1,8 @@
 //! Plans that were written before and are not over: they speak for their VMs, unless their reason has gone.
 
-use super::draft::Draft;
-use super::{Gate, ProposalVerdict};
-use crate::model::{Percent, PlanPhase, PlanRecord, Policy, RecordedStep, StepOutcome, WindowAverage};
+use super::draft::{Draft, Guest};
+use super::{Gate, ProposalVerdict, place};
+use crate::model::{Percent, PlanPhase, PlanRecord, Policy, RecordedStep, StepOutcome, Vm, VmKey, WindowAverage};
 
 /// A proposal outlives small swings of the load: its reason has gone only when the load is this much (in points of a
 /// percent) on the other side of the threshold. Otherwise noise would write a new object every second.
@@ -23,7 +23,7 @@ pub(super) fn review(draft: &mut Draft<'_>) {
     }
 }
 
-fn judge(draft: &Draft<'_>, record: &PlanRecord) -> ProposalVerdict {
+fn judge(draft: &mut Draft<'_>, record: &PlanRecord) -> ProposalVerdict {
     let obsolete = |message: &str| ProposalVerdict::Obsolete { message: message.to_owned() };
     let Some(policy) = draft.policies.policies.get(&record.policy) else {
         return obsolete("its policy is gone");
@@ -32,14 +32,19 @@ fn judge(draft: &Draft<'_>, record: &PlanRecord) -> ProposalVerdict {
         return obsolete("its policy no longer plans anything");
     }
     for step in &record.steps {
-        if let Err(message) = still_wanted(draft, policy, step) {
+        if let Err(message) = still_wanted(draft, policy, record, step) {
             return obsolete(&message);
         }
     }
     ProposalVerdict::Stands
 }
 
-fn still_wanted(draft: &Draft<'_>, policy: &Policy, step: &RecordedStep) -> Result<(), String> {
+fn still_wanted<'a>(
+    draft: &mut Draft<'a>,
+    policy: &'a Policy,
+    record: &PlanRecord,
+    step: &RecordedStep,
+) -> Result<(), String> {
     let (snapshot, now) = (draft.snapshot, draft.now);
     let (vm, uid, source, migration, reason) = match step {
         RecordedStep::Wake { node, .. } => {
@@ -63,7 +68,12 @@ fn still_wanted(draft: &Draft<'_>, policy: &Policy, step: &RecordedStep) -> Resu
             let calm = below(policy.thresholds.overload, SWING);
             match percent(place.load, place.capacity()) {
                 Some(load) if load < calm => Err(format!("{source} is at {load} and no longer overloaded")),
-                _ => Ok(()),
+                // What a person approved, they approved for this VM.
+                _ if record.is_cleared() => Ok(()),
+                _ => match busier(draft, policy, found) {
+                    Some(other) => Err(format!("{other} uses more CPU on {source} by now")),
+                    None => Ok(()),
+                },
             }
         }
         _ => {
@@ -78,6 +88,22 @@ fn still_wanted(draft: &Draft<'_>, policy: &Policy, step: &RecordedStep) -> Resu
             }
         }
     }
+}
+
+/// A VM on the same node that would be moved instead: it uses clearly more CPU, so that small swings don't make people
+/// approve one plan after the other, and has a place to go.
+fn busier<'a>(draft: &mut Draft<'a>, policy: &'a Policy, vm: &Vm) -> Option<&'a VmKey> {
+    let place = draft.place(vm.node.as_ref()?)?;
+    let (window, capacity) = (policy.thresholds.overload_window, place.capacity());
+    let load = |guest: &Guest<'_>| draft.vm_load(guest, window).full().map(|cores| cores.percent_of(capacity).value());
+    let own = place.vms.iter().find(|guest| guest.key == vm.key).and_then(load)?;
+    let may_go = |guest: &&Guest<'_>| {
+        !draft.is_spoken_for(&guest.key)
+            && guest.obstacle(policy, draft.now).is_none()
+            && load(guest).is_some_and(|load| load >= own + SWING)
+    };
+    let busier: Vec<Guest<'a>> = place.vms.iter().filter(may_go).copied().collect();
+    busier.into_iter().find(|guest| place::dedicated(draft, policy, guest.vm).is_ok()).map(|guest| &guest.vm.key)
 }
 
 fn below(threshold: Percent, swing: f64) -> Percent {

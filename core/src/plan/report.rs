@@ -4,8 +4,8 @@ use super::MoveReason;
 use crate::check::Blocker;
 use crate::fit::Misfit;
 use crate::model::{
-    ClassName, Cores, KubeVirtProblem, NodeName, Percent, PlanName, PolicyName, PowerState, Role, Timestamp,
-    VmActivity, VmKey, WindowAverage,
+    ClassName, Cores, KubeVirtProblem, MigrationMode, NodeName, Percent, PlanName, PolicyName, PowerState, Role,
+    Timestamp, VmActivity, VmKey, WindowAverage,
 };
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt};
@@ -156,6 +156,11 @@ pub enum StayReason {
         /// How many there were.
         moves: usize,
     },
+    /// KubeVirt did not apply the mode that its policy asks for.
+    ModeIgnored {
+        /// Which.
+        mode: MigrationMode,
+    },
     /// Its load is not known well enough.
     LoadUnknown {
         /// What there is.
@@ -219,6 +224,7 @@ impl StayReason {
             Self::Settling { .. } => "Settling",
             Self::BackingOff { .. } => "BackingOff",
             Self::BudgetSpent { .. } => "BudgetSpent",
+            Self::ModeIgnored { .. } => "ModeIgnored",
             Self::LoadUnknown { .. } => "LoadUnknown",
             Self::NodeCalm => "NodeCalm",
             Self::NotFirst { .. } => "NotFirst",
@@ -252,6 +258,9 @@ impl fmt::Display for StayReason {
                 write!(f, "its last {failures} moves failed; next try after {until}")
             }
             Self::BudgetSpent { moves } => write!(f, "it moved {moves} times within a day, which is its budget"),
+            Self::ModeIgnored { mode } => {
+                write!(f, "KubeVirt applied another MigrationPolicy than ours for {mode} when it last moved")
+            }
             Self::LoadUnknown { load } => match load {
                 WindowAverage::Never => write!(f, "its load was never reported"),
                 WindowAverage::Stale { age } => write!(f, "its load was last reported {} s ago", age.as_secs()),

@@ -161,6 +161,7 @@ impl World {
             failed: false,
             failure: None,
             mode: Some(MigrationMode::PreCopy),
+            policy: AppliedPolicy::Ours(MigrationMode::PreCopy),
         });
     }
 
@@ -346,6 +347,7 @@ fn rule_two_keeps_vms_where_they_are() {
                 failed: false,
                 failure: None,
                 mode: None,
+                policy: AppliedPolicy::None,
             });
         }),
     ];
@@ -366,9 +368,24 @@ fn budget_and_back_off_hold() {
     let moves = (0..10).map(|hour| NOW - Span::from_secs(3600 * (10 - hour))).collect();
     world.snapshot.history.vms.insert(uid.clone(), VmMoves { moves, ..VmMoves::default() });
     assert_eq!(world.stays("busy"), "BudgetSpent");
-    let failed = VmMoves { moves: vec![], failures: 1, last_failure: Some(NOW - Span::from_secs(10)) };
+    let failed = VmMoves { failures: 1, last_failure: Some(NOW - Span::from_secs(10)), ..VmMoves::default() };
     world.snapshot.history.vms.insert(uid, failed);
     assert_eq!(world.stays("busy"), "BackingOff");
+}
+
+#[test]
+fn a_mode_that_kubevirt_ignored_is_not_asked_for_again() {
+    let mut world = World::new();
+    world.vm("busy", "shared-0", 1.9);
+    let uid = Uid::new("uid-busy");
+    let ignored = |modes: &[MigrationMode]| VmMoves { ignored: modes.iter().copied().collect(), ..VmMoves::default() };
+    world.snapshot.history.vms.insert(uid.clone(), ignored(&[MigrationMode::PostCopy]));
+    assert_eq!(world.moves(), ["busy: shared-0 -> dedicated-0 PreCopy"]);
+    world.snapshot.history.vms.insert(uid, ignored(&[MigrationMode::PostCopy, MigrationMode::PreCopy]));
+    world.vm("idle", "shared-0", 0.1);
+    assert_eq!(world.stays("busy"), "ModeIgnored");
+    assert_eq!(world.stays("idle"), "NotFirst", "no idle VM goes in its place");
+    assert_eq!(world.moves(), [""; 0]);
 }
 
 #[test]
@@ -376,7 +393,7 @@ fn an_idle_vm_does_not_go_in_place_of_a_busy_one_that_backs_off() {
     let mut world = World::new();
     world.vm("busy", "shared-0", 1.5);
     world.vm("idle", "shared-0", 0.4);
-    let failed = VmMoves { moves: vec![], failures: 1, last_failure: Some(NOW - Span::from_secs(10)) };
+    let failed = VmMoves { failures: 1, last_failure: Some(NOW - Span::from_secs(10)), ..VmMoves::default() };
     world.snapshot.history.vms.insert(Uid::new("uid-busy"), failed);
     assert_eq!(world.moves(), [""; 0]);
     assert_eq!(world.stays("idle"), "NotFirst");
@@ -455,6 +472,7 @@ fn a_plan_that_waits_speaks_for_its_vm_until_its_reason_is_gone() {
                 started: None,
                 ended: None,
                 outcome: StepOutcome::Waiting,
+                mode_ignored: false,
             }],
         },
     );
@@ -536,6 +554,7 @@ fn record(world: &World, moves: &[(&str, &str, &str, StepOutcome)]) -> PlanRecor
             started: None,
             ended: None,
             outcome: *outcome,
+            mode_ignored: false,
         }
     });
     PlanRecord {

@@ -1,7 +1,7 @@
 //! The cluster that the operator is measured on.
 
 use crate::notices::Notices;
-use jiff::Timestamp;
+use miyako::clock::{Clock as _, SystemClock};
 use miyako::sim::cluster::NodeSpec;
 use miyako::sim::kubevirt::ClockSettings;
 use miyako::sim::kubevirt::create::VmSpec;
@@ -46,7 +46,7 @@ impl Cluster {
             [("parallelMigrationsPerCluster", json!(100)), ("parallelOutboundMigrationsPerNode", json!(10))];
         let world = World::start(WorldSettings {
             seed: 1,
-            begins: Some(Timestamp::now()),
+            begins: Some(SystemClock.now()),
             migrations: ClockSettings { bandwidth: 3e9, ..ClockSettings::default() },
             configuration: configuration.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
             ..WorldSettings::default()

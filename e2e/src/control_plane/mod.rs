@@ -100,11 +100,19 @@ impl Stand {
     /// # Errors
     /// When the certificate can't be made.
     pub async fn client_for_user(&self, user: &str, groups: &[&str]) -> anyhow::Result<Client> {
+        access::client(&self.kubeconfig_for_user(user, groups)?).await
+    }
+
+    /// The kubeconfig of a person, for programs.
+    ///
+    /// # Errors
+    /// When the certificate can't be made.
+    pub fn kubeconfig_for_user(&self, user: &str, groups: &[&str]) -> anyhow::Result<PathBuf> {
         let identity = self.authority.client(user, groups)?;
         let kubeconfig = access::kubeconfig_with_certificate(&self.layout.url(), &self.authority.pem(), &identity);
         let path = self.layout.kubeconfig(&format!("user-{user}"));
         access::write_kubeconfig(&kubeconfig, &path)?;
-        access::client(&path).await
+        Ok(path)
     }
 
     /// A token of a ServiceAccount.

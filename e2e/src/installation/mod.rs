@@ -45,10 +45,23 @@ impl Replica {
     /// # Errors
     /// When the chart is not installed or the program can't be started.
     pub async fn start(scene: &Scene, binary: &Path, identity: &str) -> anyhow::Result<Self> {
+        Self::start_with(scene, binary, identity, &[]).await
+    }
+
+    /// The same with more flags and their values.
+    ///
+    /// # Errors
+    /// When the chart is not installed or the program can't be started.
+    pub async fn start_with(
+        scene: &Scene,
+        binary: &Path,
+        identity: &str,
+        flags: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let kubeconfig = scene.stand().kubeconfig_for_service_account(scene.namespace(), OPERATOR).await?;
         let [wire, http] = free_ports()?;
         // The flags are those of the chart's Deployment, but for the addresses.
-        let program = Program::new(format!("{}-{identity}", scene.namespace()), binary)
+        let mut program = Program::new(format!("{}-{identity}", scene.namespace()), binary)
             .arg("operator")
             .flag("namespace", scene.namespace())
             .flag("lease-name", ours::LEASE)
@@ -58,6 +71,9 @@ impl Replica {
             .flag("agent-service-account", AGENT)
             .env("KUBECONFIG", kubeconfig)
             .env("RUST_LOG", "info,miyako=debug");
+        for (name, value) in flags {
+            program = program.flag(name, value);
+        }
         let child = scene.start(&program)?;
         scene.show_on_failure(format!("http://127.0.0.1:{http}/metrics"));
         Ok(Self { child, identity: identity.to_owned(), wire, http })
@@ -79,6 +95,12 @@ impl Replica {
     #[must_use]
     pub fn wire(&self) -> String {
         format!("127.0.0.1:{}", self.wire)
+    }
+
+    /// Where its page and metrics are.
+    #[must_use]
+    pub fn page(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http)
     }
 
     /// What it answers to an HTTP GET: status and body.

@@ -98,8 +98,8 @@ pub(crate) async fn evacuation_goes_first(scene: Arc<Scene>) -> anyhow::Result<(
     .await?;
     world.apply_policy(json!({ "mode": "Automatic" })).await?;
     // These two alone overload their node, also when the others have gone.
-    world.agents.set("vm-0", 1.95);
-    world.agents.set("vm-1", 1.8);
+    world.set_load("vm-0", 1.95);
+    world.set_load("vm-1", 1.8);
 
     until("vm-0 begins to move, once the evacuation has its slot", world::SOON, || async {
         let all = world.migrations().list(&ListParams::default()).await?.items;

@@ -8,11 +8,13 @@ mod conformance;
 mod crds;
 mod failures;
 mod fit;
+mod gitops;
 mod kubevirt;
 mod leftovers;
 mod moves;
 mod nodes;
 mod power;
+mod prometheus;
 mod verdicts;
 mod world;
 
@@ -40,10 +42,12 @@ fn main() -> ExitCode {
             verdicts::good_resources_are_taken,
             verdicts::bad_resources_are_refused,
             verdicts::lint_says_the_same,
+            gitops::applying_again_changes_nothing,
             nodes::run_what_the_scheduler_places,
             nodes::fall_silent_and_wake,
             leftovers::killed_run_leaves_nothing,
             fit::answers_as_the_scheduler_does,
+            fit::quotas_answer_as_admission_does,
             kubevirt::moves_a_vm,
             kubevirt::guards_a_vmi,
             kubevirt::gives_up_a_target_without_room,
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
             power::a_node_with_vms_is_not_suspended,
             moves::overload_and_back,
             moves::quiet_cluster_costs_little,
+            prometheus::is_a_source_of_load_without_agents,
             approval::approve,
             approval::supersede_and_expire,
             failures::leader_is_killed,

@@ -39,7 +39,7 @@ pub(crate) async fn overload_and_back(scene: Arc<Scene>) -> anyhow::Result<()> {
     wait_for_event(&scene, "VirtualMachineInstance", "vm-0", reason::MIGRATED).await?;
     ready(&world).await?;
 
-    world.agents.set("vm-0", 0.1);
+    world.set_load("vm-0", 0.1);
     until("vm-0 is back on a shared node", world::SOON, || async {
         let node = world.vms().get("vm-0").await?.status.and_then(|status| status.node_name).unwrap_or_default();
         Ok(Look::holds(node.starts_with("shared-"), node))

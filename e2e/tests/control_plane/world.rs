@@ -36,7 +36,7 @@ const VMS: usize = 4;
 pub(crate) struct World {
     scene: Arc<Scene>,
     pub(crate) replicas: Vec<Replica>,
-    pub(crate) agents: Agents,
+    agents: Option<Agents>,
 }
 
 /// How KubeVirt is set up.
@@ -98,7 +98,19 @@ impl World {
         for replica in &running {
             replica.wait_ready().await?;
         }
-        Ok(Self { scene: Arc::clone(scene), replicas: running, agents })
+        Ok(Self { scene: Arc::clone(scene), replicas: running, agents: Some(agents) })
+    }
+
+    /// A world of these replicas in which nobody plays the agents.
+    pub(crate) fn without_agents(scene: &Arc<Scene>, replicas: Vec<Replica>) -> Self {
+        Self { scene: Arc::clone(scene), replicas, agents: None }
+    }
+
+    /// From now on a VM uses so many cores.
+    pub(crate) fn set_load(&self, vm: &str, cores: f64) {
+        if let Some(agents) = &self.agents {
+            agents.set(vm, cores);
+        }
     }
 
     /// Applies the two classes and the policy, in the papers' profile; `spec` is merged into the policy's.
@@ -124,15 +136,15 @@ impl World {
     /// Makes a VM so busy, with the others' help, that its shared node is overloaded.
     pub(crate) fn overload(&self, vm: &str) {
         for index in 0..VMS {
-            self.agents.set(&format!("vm-{index}"), 0.6);
+            self.set_load(&format!("vm-{index}"), 0.6);
         }
-        self.agents.set(vm, 1.9);
+        self.set_load(vm, 1.9);
     }
 
     /// Makes every VM quiet.
     pub(crate) fn calm(&self) {
         for index in 0..VMS {
-            self.agents.set(&format!("vm-{index}"), 0.1);
+            self.set_load(&format!("vm-{index}"), 0.1);
         }
     }
 

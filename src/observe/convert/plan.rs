@@ -6,6 +6,7 @@ use miyako_core::model::{
     MigrationMode, MigrationName, NodeName, PlanName, PlanPhase, PlanRecord, PolicyName, RecordedStep, Span,
     StepOutcome, Timestamp, Uid, VmKey, VmMoves,
 };
+use miyako_core::plan::MODE_IGNORED;
 
 /// Converts a ConsolidationPlan.
 #[must_use]
@@ -72,6 +73,7 @@ fn read_step(step: &PlanStep, status: Option<&StepStatus>) -> Option<RecordedSte
         started: status.and_then(|status| status.started_at.as_ref()).map(objects::timestamp),
         ended: status.and_then(|status| status.ended_at.as_ref()).map(objects::timestamp),
         outcome,
+        mode_ignored: status.and_then(|status| status.reason.as_deref()) == Some(MODE_IGNORED),
     })
 }
 
@@ -86,18 +88,22 @@ pub struct RecordedMove {
     pub ended: Option<Timestamp>,
     /// How it went.
     pub outcome: StepOutcome,
+    /// The mode that was asked for, if KubeVirt did not apply it.
+    pub ignored: Option<MigrationMode>,
 }
 
 /// The moves that a plan began.
 #[must_use]
 pub fn moves(plan: &PlanRecord) -> Vec<RecordedMove> {
     let begun = plan.steps.iter().filter_map(|step| match step {
-        RecordedStep::Migrate { uid, started: Some(started), ended, outcome, .. } => {
-            Some(RecordedMove { vm: uid.clone(), started: *started, ended: *ended, outcome: *outcome })
+        RecordedStep::Migrate { uid, started: Some(started), ended, outcome, mode, mode_ignored, .. } => {
+            let (vm, ignored) = (uid.clone(), mode_ignored.then_some(*mode));
+            Some(RecordedMove { vm, started: *started, ended: *ended, outcome: *outcome, ignored })
         }
         // A step can fail before it began: its request was refused.
         RecordedStep::Migrate { uid, started: None, ended: Some(ended), outcome: StepOutcome::Failed, .. } => {
-            Some(RecordedMove { vm: uid.clone(), started: *ended, ended: Some(*ended), outcome: StepOutcome::Failed })
+            let (vm, outcome) = (uid.clone(), StepOutcome::Failed);
+            Some(RecordedMove { vm, started: *ended, ended: Some(*ended), outcome, ignored: None })
         }
         _ => None,
     });
@@ -114,6 +120,7 @@ pub fn fold<'a>(moves: impl IntoIterator<Item = &'a RecordedMove>, now: Timestam
     for one in moves {
         if one.started > day_ago {
             folded.moves.push(one.started);
+            folded.ignored.extend(one.ignored);
         }
         match one.outcome {
             StepOutcome::Succeeded => (folded.failures, folded.last_failure) = (0, None),
@@ -134,7 +141,7 @@ mod tests {
 
     fn one(started: i64, ended: i64, outcome: StepOutcome) -> RecordedMove {
         let [started, ended] = [started, ended].map(Timestamp::from_secs);
-        RecordedMove { vm: Uid::new("u"), started, ended: Some(ended), outcome }
+        RecordedMove { vm: Uid::new("u"), started, ended: Some(ended), outcome, ignored: None }
     }
 
     #[test]

@@ -7,8 +7,8 @@ use miyako_api::{
     names::{descheduler, marks, ours},
 };
 use miyako_core::model::{
-    Bytes, Labels, LastMigration, Marks, MigrationMode, Name, NodeName, PostCopyMark, Uid, Unsupported, Vm, VmActivity,
-    VmKey,
+    AppliedPolicy, Bytes, Labels, LastMigration, Marks, MigrationMode, Name, NodeName, PostCopyMark, Uid, Unsupported,
+    Vm, VmActivity, VmKey,
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -214,6 +214,12 @@ fn last_migration(state: &MigrationState) -> Option<LastMigration> {
         failed: state.failed || aborted,
         failure: state.failure_reason.clone().or_else(|| aborted.then(|| "aborted".to_owned())),
         mode: mode(state.mode.as_deref()),
+        policy: match state.migration_policy_name.as_deref() {
+            None | Some("") => AppliedPolicy::None,
+            Some(ours::POST_COPY_POLICY) => AppliedPolicy::Ours(MigrationMode::PostCopy),
+            Some(ours::PRE_COPY_POLICY) => AppliedPolicy::Ours(MigrationMode::PreCopy),
+            Some(other) => AppliedPolicy::Other(other.to_owned()),
+        },
     })
 }
 

@@ -43,7 +43,7 @@ mod watch;
 mod write;
 
 pub use admission::{Admission, ClusterView, Operation, Review};
-pub use clock::{Clock, EPOCH_SECONDS, SimulatedClock};
+pub use clock::{EPOCH_SECONDS, from_the_beginning};
 pub use discovery::KUBERNETES_VERSION;
 pub use error::{ApiError, FieldError};
 pub use faults::{Crash, Fault, FaultPlan, FaultRates, RandomFaults, RequestInfo};

@@ -2,7 +2,7 @@
 
 use super::{
     admission::{Admission, ClusterView},
-    clock::{Clock, SimulatedClock},
+    clock,
     error::ApiError,
     faults::{Crash, FaultPlan, Faults},
     log::{LoggedRequest, RequestKind, RequestLog},
@@ -14,6 +14,7 @@ use super::{
     store::State,
     write::Call,
 };
+use crate::clock::Clock;
 use kube_cel::Validator;
 use serde_json::{Value, json};
 use std::{
@@ -42,7 +43,7 @@ pub struct Options {
 impl Default for Options {
     /// Seed 0, tokio's clock from a fixed epoch, 10 000 changes, no journal, with KubeVirt.
     fn default() -> Self {
-        Self { seed: 0, clock: Arc::new(SimulatedClock::default()), history: 10_000, journal: false, kubevirt: true }
+        Self { seed: 0, clock: Arc::new(clock::from_the_beginning()), history: 10_000, journal: false, kubevirt: true }
     }
 }
 

@@ -152,7 +152,7 @@ impl Edge {
     }
 
     fn finish(&self, info: &RequestInfo, code: u16, changed: bool) {
-        let now = lock(&self.shared.state).clock.now().as_millisecond();
+        let now = lock(&self.shared.state).clock.now().millis();
         lock(&self.shared.log).finish(now, info, code, changed);
     }
 

@@ -2,10 +2,11 @@
 
 use super::{
     admission::Admission,
-    clock::{Clock, seconds_text},
+    clock::seconds_text,
     registry::{Registry, Resource},
     signal::Signal,
 };
+use crate::clock::Clock;
 use bytes::Bytes;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

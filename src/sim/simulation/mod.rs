@@ -72,8 +72,7 @@ impl Simulation {
             ..WorldSettings::default()
         })
         .await?;
-        // The same moment by another name: the two clocks run with tokio's time from here on.
-        let clock = SimClock::starting_at(Timestamp::from_millis((world.now)().as_millisecond()));
+        let clock = world.clock;
         for crd in miyako_api::crds() {
             world.server.add_crd(&serde_json::to_value(crd).unwrap_or_default())?;
         }

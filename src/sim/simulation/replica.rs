@@ -8,6 +8,7 @@ use crate::observe::{Observer, Settings};
 use crate::sim::workload::Feeder;
 use kube::Client;
 use miyako_core::model::Timestamp;
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -25,6 +26,7 @@ pub struct Replica {
     pub onlookers: Onlookers,
     /// Its metrics.
     pub metrics: Metrics,
+    frozen: watch::Sender<bool>,
     _tasks: JoinSet<()>,
 }
 
@@ -48,9 +50,21 @@ impl Replica {
         let operator = Operator::new(actor, observer, store.clone(), leadership, metrics.clone(), clock, options);
         let (view, onlookers) = (operator.view(), operator.onlookers());
         let mut tasks = JoinSet::new();
-        tasks.spawn(async move { candidate.run().await });
-        tasks.spawn(operator.run());
-        Ok(Self { store, feeder, view, onlookers, metrics, _tasks: tasks })
+        let frozen = watch::Sender::new(false);
+        tasks.spawn(freezable(async move { candidate.run().await }, frozen.subscribe()));
+        tasks.spawn(freezable(operator.run(), frozen.subscribe()));
+        Ok(Self { store, feeder, view, onlookers, metrics, frozen, _tasks: tasks })
+    }
+
+    /// Freezes it, as SIGSTOP or a paused machine would, or thaws it: time goes on for all others.
+    pub fn freeze(&self, frozen: bool) {
+        self.frozen.send_replace(frozen);
+    }
+
+    /// Freezes and thaws it from elsewhere.
+    #[must_use]
+    pub fn freezer(&self) -> watch::Sender<bool> {
+        self.frozen.clone()
     }
 
     /// What feeds it.
@@ -60,5 +74,20 @@ impl Replica {
 
     pub(super) async fn feed(&mut self, now: Timestamp) -> Result<(), kube::Error> {
         self.feeder.feed(&self.store, now).await.map(drop)
+    }
+}
+
+/// The work, which does not go on while it is frozen.
+async fn freezable(work: impl Future<Output = ()>, mut frozen: watch::Receiver<bool>) {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            told = frozen.wait_for(|frozen| *frozen) => if told.is_err() { return },
+            () = &mut work => return,
+        }
+        if frozen.wait_for(|frozen| !*frozen).await.is_err() {
+            return;
+        }
     }
 }

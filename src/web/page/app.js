@@ -432,7 +432,7 @@ async function refreshPanel() {
   }
   if (chosen !== wanted) return;
   const body = [make("p", "says", told.says)];
-  if (told.wouldChange) body.push(make("p", "", told.wouldChange));
+  if (told.wouldChange) body.push(make("p", "", `What would change it: ${told.wouldChange}`));
   const facts = make("dl");
   for (const [name, value] of told.facts) facts.append(make("dt", "", name), make("dd", "", value));
   body.push(facts);

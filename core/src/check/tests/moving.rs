@@ -106,6 +106,7 @@ fn settle(case: &mut Case, failed: bool, ago: u64) {
         failed,
         failure: None,
         mode: None,
+        policy: AppliedPolicy::None,
     });
 }
 
@@ -346,6 +347,7 @@ fn promises_of_running_plans_count() {
         started: None,
         ended: None,
         outcome: StepOutcome::Waiting,
+        mode_ignored: false,
     };
     let record = PlanRecord {
         name: PlanName::new("plan"),

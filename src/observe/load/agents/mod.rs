@@ -9,5 +9,5 @@ mod token_review;
 
 pub use authenticate::{Authenticate, AuthenticationError};
 pub use serve::{ServeError, serve, serve_connections};
-pub use stream::{LoadService, WallClock};
+pub use stream::LoadService;
 pub use token_review::{AgentAccount, TokenReviewer};

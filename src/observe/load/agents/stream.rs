@@ -5,15 +5,13 @@ use super::{
     Authenticate,
     authenticate::bearer,
 };
+use crate::clock::Clock;
 use futures::{Stream, stream};
 use miyako_api::wire::load::{Ack, Control, NodeSample, control, load_server::Load};
-use miyako_core::model::{NodeName, Timestamp};
+use miyako_core::model::NodeName;
 use std::{pin::Pin, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Request, Response, Status, Streaming};
-
-/// The wall clock, handed in: simulations bring their own.
-pub type WallClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// An agent that sends nothing for this long is gone; it will dial again.
 const LONGEST_SILENCE: Duration = Duration::from_secs(30);
@@ -30,12 +28,12 @@ const LIFETIME: Duration = Duration::from_secs(45 * 60);
 pub struct LoadService {
     authenticate: Arc<dyn Authenticate>,
     store: SharedLoadStore,
-    clock: WallClock,
+    clock: Arc<dyn Clock>,
 }
 
 impl LoadService {
     /// A service that lets in whom `authenticate` knows, and keeps what they say in `store`.
-    pub fn new(authenticate: Arc<dyn Authenticate>, store: SharedLoadStore, clock: WallClock) -> Self {
+    pub fn new(authenticate: Arc<dyn Authenticate>, store: SharedLoadStore, clock: Arc<dyn Clock>) -> Self {
         Self { authenticate, store, clock }
     }
 }
@@ -76,7 +74,7 @@ struct Session {
     node: NodeName,
     inbound: Streaming<NodeSample>,
     store: SharedLoadStore,
-    clock: WallClock,
+    clock: Arc<dyn Clock>,
     ends: Instant,
     next: Instant,
 }
@@ -101,7 +99,7 @@ impl Session {
             }
         };
         self.next = Instant::now() + SHORTEST_GAP;
-        let verdict = self.store.lock().accept(self.stream, &self.node, &sample, (self.clock)());
+        let verdict = self.store.lock().accept(self.stream, &self.node, &sample, self.clock.now());
         if let Some(refusal) = verdict.refused.as_ref().filter(|refusal| refusal.ends_stream()) {
             tracing::warn!(node = %self.node, reason = refusal.reason(), %refusal, "ended an agent's stream");
             return Some((Err(Status::permission_denied(refusal.to_string())), None));

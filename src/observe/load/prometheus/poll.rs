@@ -5,11 +5,13 @@ use super::{
     answer::{self, Series},
     figures::{self, About},
 };
-use crate::observe::load::{SharedLoadStore, agents::WallClock};
+use crate::clock::Clock;
+use crate::observe::load::SharedLoadStore;
 use http::Request;
 use http_body_util::BodyExt as _;
 use kube::{Client, Config, client::Body};
 use miyako_core::model::Span;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -73,14 +75,14 @@ pub struct Poller {
     client: Client,
     questions: Questions,
     store: SharedLoadStore,
-    clock: WallClock,
+    clock: Arc<dyn Clock>,
     interval: Option<Span>,
 }
 
 impl Poller {
     /// A poller that asks through `client` (see [`connect`]).
     #[must_use]
-    pub fn new(client: Client, questions: Questions, store: SharedLoadStore, clock: WallClock) -> Self {
+    pub fn new(client: Client, questions: Questions, store: SharedLoadStore, clock: Arc<dyn Clock>) -> Self {
         let interval = questions.scrape_interval;
         Self { client, questions, store, clock, interval }
     }
@@ -132,7 +134,7 @@ impl Poller {
     ) -> Result<(), PrometheusProblem> {
         let range = self.interval.map_or(FIRST_RANGE, |interval| interval.saturating_mul(SCRAPES));
         let cpu = self.ask(&format!("{cpu_query}[{}s]", range.as_secs().max(2))).await?;
-        let arrived = (self.clock)();
+        let arrived = self.clock.now();
         // Memory decides nothing, so it is no problem if this is not known.
         let memory = self.ask(memory_query).await.unwrap_or_default();
         let inventory = self.store.lock().inventory();
