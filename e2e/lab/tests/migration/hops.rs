@@ -5,7 +5,7 @@ use miyako_lab::guest::channel::{Intensity, Permille, Spoil};
 use miyako_lab::qemu::migration::{Mode, Outcome, Phase, Settings};
 
 #[tokio::test]
-async fn a_guest_boots_obeys_and_counts() -> anyhow::Result<()> {
+async fn a_guest_boots_obeys_counts_and_finds_its_spoiled_pages() -> anyhow::Result<()> {
     let (stand, machine) = Stand::boot(100, Intensity::MIXED).await?;
     let state = stand.guest.booted(PATIENCE).await?;
     assert_eq!((state.pages, state.seed, state.workers), (PAGES, 42, 1));
@@ -19,27 +19,22 @@ async fn a_guest_boots_obeys_and_counts() -> anyhow::Result<()> {
     assert_eq!(after.target_millis, 300_000, "a third of a thousand operations");
     assert!(after.operations > before.operations && after.writes > before.writes, "{before:?} {after:?}");
 
-    stand.guest.power_off().await?;
-    let end = tokio::time::timeout(PATIENCE, machine.ended()).await??;
-    assert!(end.success(), "{end}: {}", machine.process().tail(10));
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_spoiled_page_is_found() -> anyhow::Result<()> {
-    // Nothing writes, so a page stays as it was spoiled.
-    let (stand, _machine) = Stand::boot(0, Intensity::BUSY_LOOP).await?;
-    stand.is_whole().await?;
+    // Nothing writes from now on, so a page stays as it is spoiled.
+    stand.guest.set_load(Permille::default(), PATIENCE).await?;
     stand.guest.spoil(17, Spoil::Damage, PATIENCE).await?;
     let check = stand.guest.check(PATIENCE).await?;
     assert_eq!((check.damaged, check.outdated, check.first_bad), (1, 0, Some(17)));
     stand.guest.spoil(PAGES - 1, Spoil::Outdate, PATIENCE).await?;
     let check = stand.guest.check(PATIENCE).await?;
     assert_eq!((check.damaged, check.outdated, check.first_bad), (1, 1, Some(17)));
-    // The other way round once more: damage is undone by damage.
+    // Damage undoes damage.
     stand.guest.spoil(17, Spoil::Damage, PATIENCE).await?;
     let check = stand.guest.check(PATIENCE).await?;
     assert_eq!((check.damaged, check.outdated, check.first_bad), (0, 1, Some(PAGES - 1)));
+
+    stand.guest.power_off().await?;
+    let end = tokio::time::timeout(PATIENCE, machine.ended()).await??;
+    assert!(end.success(), "{end}: {}", machine.process().tail(10));
     Ok(())
 }
 
