@@ -3,7 +3,7 @@
 use super::{
     Settings,
     agent::{Look, LookError, PowerAgent, RECORD_INTERVAL},
-    cluster::ClusterError,
+    cluster::{Cluster as _, ClusterError},
     host::Host,
     kubernetes::{Connect, KubeCluster},
 };
@@ -51,6 +51,9 @@ pub async fn run<H: Host>(
                 let pause = back_off.after_failure();
                 tracing::warn!(%error, again_in = ?pause, "could not look at the order");
                 sleep(pause).await;
+                // The machine may have slept by somebody else's hand: nothing that was open then answers any more.
+                cluster.reconnect();
+                changes = self::changes(&cluster);
             }
         }
     }
