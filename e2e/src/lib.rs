@@ -13,6 +13,7 @@ pub mod control_plane;
 pub mod driver;
 pub mod installation;
 pub mod kubevirt;
+pub mod lab;
 pub mod prometheus;
 pub mod random_pods;
 pub mod scene;

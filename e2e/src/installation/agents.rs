@@ -101,7 +101,10 @@ fn vm(vmi: &VirtualMachineInstance, nodes: &[Node], loads: &BTreeMap<String, f64
 }
 
 /// The operator's certificate authority, in a file.
-async fn trusted(scene: &Scene) -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// When the operator does not publish it in time.
+pub async fn trusted(scene: &Scene) -> anyhow::Result<PathBuf> {
     let maps: Api<ConfigMap> = Api::namespaced(scene.admin(), scene.namespace());
     let pem = until("the operator publishes its certificate", Duration::from_mins(1), || async {
         let data = maps.get("miyako-wire-ca").await?.data.unwrap_or_default();
@@ -112,7 +115,10 @@ async fn trusted(scene: &Scene) -> anyhow::Result<PathBuf> {
 }
 
 /// A token of the agent's pod on a node, in a file: what the kubelet would project into the pod.
-async fn token(scene: &Scene, node: &str) -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// When no agent's pod runs there in time.
+pub async fn token(scene: &Scene, node: &str) -> anyhow::Result<PathBuf> {
     let pods: Api<Pod> = Api::namespaced(scene.admin(), scene.namespace());
     let agents = ListParams::default()
         .labels("app.kubernetes.io/component=agent")

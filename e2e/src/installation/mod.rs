@@ -4,7 +4,7 @@
 //! The chart's Deployment and DaemonSet exist and their pods are bound to nodes, but kwok only says that they run.
 //! What they would do, the processes and tasks of this module do.
 
-mod agents;
+pub mod agents;
 mod chart;
 
 pub use agents::Agents;
@@ -18,6 +18,7 @@ use anyhow::{Context as _, bail};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use miyako_api::names::ours;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,7 @@ const READY_WITHIN: Duration = Duration::from_mins(1);
 pub struct Replica {
     child: Arc<Child>,
     identity: String,
+    address: Ipv4Addr,
     wire: u16,
     http: u16,
 }
@@ -58,6 +60,20 @@ impl Replica {
         identity: &str,
         flags: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
+        Self::start_at(scene, binary, identity, Ipv4Addr::LOCALHOST, flags).await
+    }
+
+    /// The same, but agents reach it at an address of this machine that other networks see.
+    ///
+    /// # Errors
+    /// When the chart is not installed or the program can't be started.
+    pub async fn start_at(
+        scene: &Scene,
+        binary: &Path,
+        identity: &str,
+        address: Ipv4Addr,
+        flags: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let kubeconfig = scene.stand().kubeconfig_for_service_account(scene.namespace(), OPERATOR).await?;
         let [wire, http] = free_ports()?;
         // The flags are those of the chart's Deployment, but for the addresses.
@@ -66,7 +82,7 @@ impl Replica {
             .flag("namespace", scene.namespace())
             .flag("lease-name", ours::LEASE)
             .flag("identity", identity)
-            .flag("wire-listen", format!("127.0.0.1:{wire}"))
+            .flag("wire-listen", format!("{address}:{wire}"))
             .flag("http-listen", format!("127.0.0.1:{http}"))
             .flag("agent-service-account", AGENT)
             .env("KUBECONFIG", kubeconfig)
@@ -76,7 +92,7 @@ impl Replica {
         }
         let child = scene.start(&program)?;
         scene.show_on_failure(format!("http://127.0.0.1:{http}/metrics"));
-        Ok(Self { child, identity: identity.to_owned(), wire, http })
+        Ok(Self { child, identity: identity.to_owned(), address, wire, http })
     }
 
     /// The process, to be paused or killed.
@@ -94,7 +110,7 @@ impl Replica {
     /// Where agents reach it.
     #[must_use]
     pub fn wire(&self) -> String {
-        format!("127.0.0.1:{}", self.wire)
+        format!("{}:{}", self.address, self.wire)
     }
 
     /// Where its page and metrics are.

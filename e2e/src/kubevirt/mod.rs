@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client};
 use miyako::sim::kubevirt::create::{self, VmSpec};
-use miyako::sim::kubevirt::{Clients, Clock, ClockSettings, KubeVirtStandIn, NAMESPACE, Timing};
+use miyako::sim::kubevirt::{Clients, Clock, ClockSettings, Hands, KubeVirtStandIn, NAMESPACE, Timing};
 use miyako_api::kubevirt::VirtualMachineInstance;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -41,6 +41,16 @@ impl KubeVirt {
         clock: ClockSettings,
         hands: impl FnOnce(&mut Clock),
     ) -> anyhow::Result<Self> {
+        let mut clock = Clock::new(clock, 1);
+        hands(&mut clock);
+        Self::install_with(scene, migrations, clock).await
+    }
+
+    /// The same with hands of any kind.
+    ///
+    /// # Errors
+    /// When the API server refuses any of it.
+    pub async fn install_with(scene: &Scene, migrations: Value, hands: impl Hands + 'static) -> anyhow::Result<Self> {
         let admin = scene.admin();
         scene.install_kubevirt_crds().await?;
         accounts::create(&admin).await?;
@@ -52,9 +62,7 @@ impl KubeVirt {
         };
         webhooks::serve(scene, accounts::client(scene, accounts::VIRT_API).await?).await?;
         objects::apply(&admin, &[virt_handlers()]).await?;
-        let mut clock = Clock::new(clock, 1);
-        hands(&mut clock);
-        let stand_in = KubeVirtStandIn::new(clients.clone(), clock, Arc::new(Timestamp::now), Timing::default());
+        let stand_in = KubeVirtStandIn::new(clients.clone(), hands, Arc::new(Timestamp::now), Timing::default());
         scene.play(stand_in.run());
         Ok(Self { clients, admin })
     }

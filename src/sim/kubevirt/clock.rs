@@ -345,6 +345,9 @@ mod tests {
             target_pod: "t".into(),
             bandwidth: None,
             max_downtime: Duration::from_millis(900),
+            allow_post_copy: true,
+            allow_auto_converge: false,
+            limited_cpu: false,
         }
     }
 

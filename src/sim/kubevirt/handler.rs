@@ -321,5 +321,8 @@ fn job_of(vmi: &VirtualMachineInstance, state: &MigrationState, uid: Uid) -> Job
         target_pod: state.target_pod.clone().unwrap_or_default(),
         bandwidth: bandwidth.map(|limit| limit.0).filter(|limit| *limit > 0),
         max_downtime: Duration::from_millis(downtime),
+        allow_post_copy: configuration.allow_post_copy == Some(true),
+        allow_auto_converge: configuration.allow_auto_converge == Some(true),
+        limited_cpu: launcher::is_dedicated(vmi) || vmi.spec.domain.resources.limits.contains_key("cpu"),
     }
 }

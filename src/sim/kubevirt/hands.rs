@@ -30,6 +30,12 @@ pub struct Job {
     pub bandwidth: Option<u64>,
     /// The longest downtime that pre-copy may end with.
     pub max_downtime: Duration,
+    /// It may switch to post-copy, for which both ends have to be prepared.
+    pub allow_post_copy: bool,
+    /// The guest may be slowed down so that pre-copy converges.
+    pub allow_auto_converge: bool,
+    /// The VM has a CPU limit or dedicated CPUs: KubeVirt then uses one connection only.
+    pub limited_cpu: bool,
 }
 
 /// How memory moves.

@@ -160,7 +160,8 @@ fn cpu_model(vmi: &VirtualMachineInstance) -> &str {
     vmi.spec.domain.cpu.as_ref().and_then(|cpu| cpu.model.as_deref()).unwrap_or(HOST_MODEL)
 }
 
-fn is_dedicated(vmi: &VirtualMachineInstance) -> bool {
+/// Whether its CPUs are its own.
+pub(super) fn is_dedicated(vmi: &VirtualMachineInstance) -> bool {
     vmi.spec.domain.cpu.as_ref().and_then(|cpu| cpu.dedicated_cpu_placement).unwrap_or(false)
 }
 

@@ -132,6 +132,27 @@ impl Group {
         }
     }
 
+    /// The CPU time that everything inside and below has used.
+    pub(super) fn cpu_time(&self) -> Result<Duration, NodeError> {
+        let (file, field, unit) = match &self.cgroups {
+            Cgroups::V1(_) => {
+                (self.folder_of("cpuacct")?.join("cpuacct.usage"), "", Duration::from_nanos as fn(u64) -> Duration)
+            }
+            Cgroups::V2(place) => {
+                (place.join(&self.path).join("cpu.stat"), "usage_usec ", Duration::from_micros as fn(u64) -> Duration)
+            }
+        };
+        let text = fs::read_to_string(&file).map_err(NodeError::file("reading", &file))?;
+        let used = text.lines().find_map(|line| line.strip_prefix(field)?.trim().parse::<u64>().ok());
+        let used = used.ok_or_else(|| NodeError::Program(format!("{} holds no figure", file.display())))?;
+        Ok(unit(used))
+    }
+
+    /// Its path, as `/proc/<pid>/cgroup` has it.
+    pub(super) fn path(&self) -> PathBuf {
+        Path::new("/").join(&self.path)
+    }
+
     /// The files by which a process becomes a member: it writes its process id into each.
     pub(super) fn doors(&self) -> Vec<PathBuf> {
         self.folders().into_iter().map(|folder| folder.join("cgroup.procs")).collect()

@@ -147,6 +147,14 @@ impl Launcher {
         inside.strip_prefix("/").map_or_else(|_| inside.to_owned(), |relative| root.join(relative))
     }
 
+    /// The CPU time that everything inside has used.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn cpu_time(&self) -> Result<Duration, NodeError> {
+        self.pod.cpu_time()
+    }
+
     /// The processes inside.
     #[must_use]
     pub fn members(&self) -> Vec<i32> {
@@ -157,7 +165,7 @@ impl Launcher {
     ///
     /// # Errors
     /// When something does not die.
-    pub fn end(self) -> Result<(), NodeError> {
+    pub fn end(&self) -> Result<(), NodeError> {
         self.pod.remove()
     }
 

@@ -186,6 +186,20 @@ impl Node {
         &self.folder
     }
 
+    /// The CPU time that its VMs have used.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn cpu_time(&self) -> Result<Duration, NodeError> {
+        self.machine.cpu_time()
+    }
+
+    /// The cgroup that stands for the node, as `/proc/<pid>/cgroup` has it.
+    #[must_use]
+    pub fn cgroup(&self) -> PathBuf {
+        self.machine.path()
+    }
+
     /// What the node would find in `/sys/fs/cgroup`, for its agent: a folder in which each hierarchy begins at the
     /// node's own.
     #[must_use]

@@ -13,6 +13,9 @@ use std::net::Ipv4Addr;
 /// The first node's last byte.
 const FIRST: u8 = 10;
 
+/// How often TCP sends again before it gives a connection up: some 6 s, where Linux waits 15 min. A run would not.
+const RETRIES: u8 = 5;
+
 /// The lab's bridge.
 #[derive(Debug)]
 pub(super) struct Network {
@@ -67,6 +70,9 @@ impl Network {
         tool("ip", &["-n", namespace, "link", "set", "lo", "up"])?;
         tool("ip", &["-n", namespace, "address", "add", &format!("{}/24", link.address), "dev", "eth0"])?;
         tool("ip", &["-n", namespace, "link", "set", "eth0", "up"])?;
+        let file = format!("--net={}", link.namespace_file());
+        let retries = format!("echo {RETRIES} > /proc/sys/net/ipv4/tcp_retries2");
+        tool("nsenter", &[&file, "--", "sh", "-c", &retries])?;
         Ok(link)
     }
 }

@@ -1,0 +1,2 @@
+//! Runs scenarios in the QEMU lab.
+fn main() {}

@@ -1,0 +1,19 @@
+//! The QEMU lab on the control plane: its nodes' VMs are real QEMU processes, and the operator moves them.
+//!
+//! ```text
+//!   the control plane: etcd, apiserver, scheduler, controller-manager, kwok, KubeVirt's stand-in, the operator
+//!      │ launcher pods              │ migrations                    ▲ samples, once a second
+//!      ▼                            ▼                               │
+//!   Kubelets ── start and end ──▶ Machines ◀── QMP ── QemuHands     miyako-agent of each node
+//!                                   │
+//!   miyako-lab: nodes, launchers, virt-handlers, QEMU, guests ──────┘ cgroups
+//! ```
+//! * [`stand`]: all of it together.
+//! * [`machines`]: which launcher and which QEMU is where; [`kubelets`] start and end them as their pods come and go.
+//! * [`hands`]: the stand-in's hands, which carry migrations out with QEMU.
+//! * [`scenario`], [`run`], [`record`], [`report`]: scenarios as files, and what came of them.
+
+pub mod hands;
+pub mod kubelets;
+pub mod machines;
+pub mod stand;

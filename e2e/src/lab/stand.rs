@@ -1,0 +1,310 @@
+//! The whole lab: nodes, VMs, KubeVirt with real hands, the operator and the agents.
+
+use super::hands::{Log, QemuHands};
+use super::kubelets;
+use super::machines::{Machines, Vm};
+use crate::child::{Child, Program};
+use crate::control_plane::nodes::NewNode;
+use crate::control_plane::objects;
+use crate::installation::{Chart, Replica, agents, wait_for_leader};
+use crate::kubevirt::KubeVirt;
+use crate::scene::Scene;
+use crate::wait::{Look, until};
+use anyhow::Context as _;
+use kube::Api;
+use miyako::sim::kubevirt::create::VmSpec;
+use miyako_api::ConsolidationPolicy;
+use miyako_api::kubevirt::{VirtualMachineInstance, VirtualMachineInstanceMigration};
+use miyako_core::model::Bytes;
+use miyako_lab::guest::{Boot, Guest, Image};
+use miyako_lab::node::{Lab, Node, NodeSpec};
+use miyako_lab::qemu::Spec;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The policy's name.
+pub const POLICY: &str = "lab";
+/// The node label by which a class knows its nodes.
+const POOL: &str = "miyako.dev/pool";
+/// How long a guest may take to boot while others boot too.
+const BOOTED_WITHIN: Duration = Duration::from_mins(2);
+/// How long the operator and KubeVirt may take to see everything.
+const SEEN_WITHIN: Duration = Duration::from_mins(2);
+
+/// The programs that the lab runs besides those of the control plane.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// The operator.
+    pub operator: PathBuf,
+    /// `miyako-agent`.
+    pub agent: PathBuf,
+    /// `lab-node` of miyako-lab.
+    pub node: PathBuf,
+}
+
+/// What a node is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// Many idle VMs.
+    Shared,
+    /// A core for each busy VM.
+    Dedicated,
+}
+
+/// A node to be.
+#[derive(Debug, Clone)]
+pub struct NodePlan {
+    /// The machine.
+    pub spec: NodeSpec,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// A VM to be.
+#[derive(Debug, Clone)]
+pub struct VmPlan {
+    /// Its name.
+    pub name: String,
+    /// Where it begins.
+    pub node: String,
+    /// Its benchmark.
+    pub boot: Boot,
+}
+
+/// What the lab is made of.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Nodes.
+    pub nodes: Vec<NodePlan>,
+    /// VMs.
+    pub vms: Vec<VmPlan>,
+    /// The KubeVirt CR's `spec.configuration.migrations`.
+    pub migrations: Value,
+}
+
+/// The running lab.
+pub struct LabStand {
+    scene: Arc<Scene>,
+    /// The machines.
+    pub machines: Machines,
+    /// The migrations so far.
+    pub log: Log,
+    /// The operator.
+    pub operator: Replica,
+    agents: BTreeMap<String, Arc<Child>>,
+    plan: Plan,
+    lab: Lab,
+    // Last: everything's files.
+    folder: tempfile::TempDir,
+}
+
+impl LabStand {
+    /// Builds it up to the point where all guests run, the operator is ready and every agent speaks to it. There is no
+    /// policy yet, so nothing moves.
+    ///
+    /// # Errors
+    /// When any part of it does not come up.
+    pub async fn begin(scene: &Arc<Scene>, programs: &Programs, plan: Plan) -> anyhow::Result<Self> {
+        // Sockets have room for 107 bytes, so the folder can't be deep below the stand's.
+        let folder = tempfile::Builder::new().prefix("mlab-").tempdir()?;
+        let image = tokio::task::spawn_blocking(Image::make).await??;
+        let mut lab = Lab::begin(&programs.node, &folder.path().join("nodes"))?;
+        let mut nodes = Vec::new();
+        for node in &plan.nodes {
+            nodes.push(Arc::new(lab.add_node(&node.spec)?));
+        }
+        let vms = plan.vms.iter().map(|vm| (vm.name.clone(), Vm { boot: vm.boot, vcpus: 1 })).collect();
+        let machines = Machines::new(image, nodes, vms);
+        let log = Log::default();
+
+        scene.install_our_crds().await?;
+        scene.add_nodes(&plan.nodes.iter().map(cluster_node).collect::<Vec<_>>()).await?;
+        let hands = QemuHands::new(machines.clone(), log.clone());
+        let kubevirt = KubeVirt::install_with(scene, plan.migrations.clone(), hands).await?;
+        Chart::Miyako.install(scene, &[]).await?;
+        let names: Vec<&str> = plan.nodes.iter().map(|node| node.spec.name.as_str()).collect();
+        kubevirt.wait_for_handlers(&names).await?;
+        scene.wait_for_default_account().await?;
+        machines.tell_agents()?;
+        scene.play(kubelets::run(scene.admin(), scene.namespace().to_owned(), machines.clone()));
+        let operator = Replica::start_at(scene, &programs.operator, "replica-0", lab.host_address(), &[]).await?;
+        wait_for_leader(scene, &[&operator]).await?;
+        let mut stand =
+            Self { scene: Arc::clone(scene), machines, log, operator, agents: BTreeMap::new(), plan, lab, folder };
+        stand.start_vms(&kubevirt).await?;
+        for name in stand.machines.nodes().keys().cloned().collect::<Vec<_>>() {
+            let agent = stand.start_agent(&name, &programs.agent).await?;
+            stand.agents.insert(name, agent);
+        }
+        stand.operator.wait_ready().await?;
+        Ok(stand)
+    }
+
+    async fn start_vms(&self, kubevirt: &KubeVirt) -> anyhow::Result<()> {
+        for vm in &self.plan.vms {
+            // One after the other: six that boot at once on a small quota disturb each other's measurements.
+            let memory = Bytes::mib(u64::from(self.memory_mib(vm)));
+            let spec = VmSpec::new(self.scene.namespace(), &vm.name, 1, memory);
+            kubevirt.running_vm(&spec, &vm.node).await?;
+            let guest = &self.machines.guests()[&vm.name];
+            guest.booted(BOOTED_WITHIN).await.with_context(|| self.last_words(&vm.name))?;
+        }
+        Ok(())
+    }
+
+    fn memory_mib(&self, vm: &VmPlan) -> u32 {
+        let nowhere = Image { kernel: PathBuf::new(), initramfs: PathBuf::new() };
+        Spec::new(&vm.name, self.folder.path(), nowhere, vm.boot).memory_mib
+    }
+
+    /// Starts the agent of a node, again if it was killed.
+    ///
+    /// # Errors
+    /// When its token or the operator's certificate can't be had, or it does not start.
+    pub async fn start_agent(&self, node: &str, binary: &Path) -> anyhow::Result<Arc<Child>> {
+        let machine = self.node(node)?;
+        let program = Program::new(format!("agent-{node}"), binary)
+            .arg("run")
+            .flag("node-name", node)
+            .flag("operator", self.operator.wire())
+            .flag("ca-file", agents::trusted(&self.scene).await?)
+            .flag("token-file", agents::token(&self.scene, node).await?)
+            .flag("node-cgroup", machine.cgroup())
+            .flag("pods-file", machine.folder().join("pods.json"))
+            .flag("interface", "eth0")
+            .behind(machine.daemon_prefix());
+        self.scene.start(&program)
+    }
+
+    /// A node by name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn node(&self, name: &str) -> anyhow::Result<&Arc<Node>> {
+        self.machines.nodes().get(name).with_context(|| format!("no node {name}"))
+    }
+
+    /// A guest by the name of its VM.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn guest(&self, vm: &str) -> anyhow::Result<&Guest> {
+        self.machines.guests().get(vm).with_context(|| format!("no VM {vm}"))
+    }
+
+    /// The agent of a node, to be killed.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn agent(&self, node: &str) -> anyhow::Result<&Child> {
+        self.agents.get(node).map(AsRef::as_ref).with_context(|| format!("no agent of {node}"))
+    }
+
+    /// What it was made of.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Applies the two classes and a policy; `spec` is merged into the policy's. Waits until the operator knows the load
+    /// of every VM, so that the run begins with eyes open.
+    ///
+    /// # Errors
+    /// When the API server refuses, or the operator does not become ready.
+    pub async fn apply_policy(&self, spec: Value) -> anyhow::Result<()> {
+        let class = |name: &str, role: Role| {
+            let mut spec = json!({
+                "role": format!("{role:?}"),
+                "nodeSelector": { "matchLabels": { POOL: name } },
+            });
+            if let Some(cpu) = self.cpu_of(role) {
+                spec["capacity"] = json!({ "cpu": cpu });
+            }
+            json!({ "apiVersion": "miyako.dev/v1alpha1", "kind": "NodePowerClass", "metadata": { "name": name }, "spec": spec })
+        };
+        let mut policy = json!({
+            "apiVersion": "miyako.dev/v1alpha1", "kind": "ConsolidationPolicy", "metadata": { "name": POLICY },
+            "spec": { "profile": "Reactive", "nodeClasses": ["shared", "dedicated"] },
+        });
+        if let (Some(all), Some(more)) = (policy["spec"].as_object_mut(), spec.as_object()) {
+            all.extend(more.clone());
+        }
+        let wanted = [class("shared", Role::Shared), class("dedicated", Role::Dedicated), policy];
+        objects::apply(&self.scene.admin(), &wanted).await?;
+        let policies: Api<ConsolidationPolicy> = Api::all(self.scene.admin());
+        until("the operator knows every VM's load", SEEN_WITHIN, || async {
+            let policy = policies.get(POLICY).await?;
+            let status = policy.status.unwrap_or_default();
+            let ready = status.conditions.iter().any(|one| {
+                one.type_ == "Ready" && one.status == "True" && one.observed_generation == policy.metadata.generation
+            });
+            let known = status.vms.as_ref().is_some_and(|vms| vms.load_unknown == 0);
+            Ok(Look::holds(ready && known, format!("{:?} {:?}", status.vms, status.conditions)))
+        })
+        .await
+    }
+
+    /// The CPU of a shared node is what its quota says; a dedicated node has a whole one of the lab's cores, which its
+    /// class counts as one.
+    fn cpu_of(&self, role: Role) -> Option<String> {
+        let shared = self.plan.nodes.iter().find(|node| node.role == Role::Shared)?;
+        (role == Role::Shared).then(|| format!("{:.0}m", shared.spec.cores * 1000.0))
+    }
+
+    /// VMIs.
+    #[must_use]
+    pub fn vms(&self) -> Api<VirtualMachineInstance> {
+        Api::namespaced(self.scene.admin(), self.scene.namespace())
+    }
+
+    /// VMIMs.
+    #[must_use]
+    pub fn migrations(&self) -> Api<VirtualMachineInstanceMigration> {
+        Api::namespaced(self.scene.admin(), self.scene.namespace())
+    }
+
+    /// The scene that it plays in.
+    #[must_use]
+    pub fn scene(&self) -> &Arc<Scene> {
+        &self.scene
+    }
+
+    /// What the QEMU and the guest's kernel of a VM said last.
+    #[must_use]
+    pub fn last_words(&self, vm: &str) -> String {
+        let Ok(home) = self.machines.home(vm) else { return format!("{vm} runs nowhere") };
+        let folder = home.launcher().folder().join("qemu");
+        ["qemu.log", "console.log"]
+            .map(|file| format!("{file} of {vm}:\n{}\n", crate::child::tail(&folder.join(file), 20)))
+            .concat()
+    }
+
+    /// Ends everything and looks for leftovers.
+    ///
+    /// # Errors
+    /// When something stays.
+    pub fn end(self) -> anyhow::Result<()> {
+        for agent in self.agents.values() {
+            agent.kill()?;
+        }
+        drop(self.machines);
+        self.lab.end()?;
+        let left = crate::child::survivors_below(self.folder.path())?;
+        anyhow::ensure!(left.is_empty(), "processes outlive the lab: {left:?}");
+        Ok(())
+    }
+}
+
+fn cluster_node(node: &NodePlan) -> NewNode {
+    let pool = match node.role {
+        Role::Shared => "shared",
+        Role::Dedicated => "dedicated",
+    };
+    // Requests say little about load (KubeVirt asks for a tenth of a core for each vCPU), so a core too many is harmless;
+    // for a dedicated node it leaves room for the daemons' requests.
+    NewNode::new(&node.spec.name).label(POOL, pool).cpus(2)
+}
