@@ -340,24 +340,30 @@ impl Task {
         Ok(match outcome {
             Outcome::Completed(_) => {
                 self.machines.settle(self.job.vm.name.as_str(), &self.job.target_pod);
-                source.process().kill();
+                kill(source);
                 End::Arrived
             }
             Outcome::Cancelled => {
-                target.process().kill();
+                kill(target);
                 End::Stayed { reason: reason.unwrap_or_else(|| "cancelled".to_owned()), aborted: true }
             }
             Outcome::Failed(cause) => {
-                target.process().kill();
+                kill(target);
                 let reason = reason.unwrap_or_else(|| format!("Live migration failed: {}", text_of(cause)));
                 End::Stayed { reason, aborted: false }
             }
             Outcome::Lost(cause) => {
-                source.process().kill();
-                target.process().kill();
+                kill(source);
+                kill(target);
                 End::Lost { reason: format!("Live migration failed and the VM is lost: {}", text_of(cause)) }
             }
         })
+    }
+}
+
+fn kill(machine: &miyako_lab::qemu::Machine) {
+    if let Err(error) = machine.process().kill() {
+        tracing::error!(%error, "a QEMU that is not needed any more does not die");
     }
 }
 

@@ -16,4 +16,5 @@
 pub mod hands;
 pub mod kubelets;
 pub mod machines;
+pub mod scenario;
 pub mod stand;

@@ -98,8 +98,8 @@ pub struct LabStand {
     agents: BTreeMap<String, Arc<Child>>,
     plan: Plan,
     lab: Lab,
-    // Last: everything's files.
-    folder: tempfile::TempDir,
+    /// Everything's files. They stay when something failed, until the next lab begins.
+    folder: PathBuf,
 }
 
 impl LabStand {
@@ -110,9 +110,9 @@ impl LabStand {
     /// When any part of it does not come up.
     pub async fn begin(scene: &Arc<Scene>, programs: &Programs, plan: Plan) -> anyhow::Result<Self> {
         // Sockets have room for 107 bytes, so the folder can't be deep below the stand's.
-        let folder = tempfile::Builder::new().prefix("mlab-").tempdir()?;
+        let folder = new_folder()?;
         let image = tokio::task::spawn_blocking(Image::make).await??;
-        let mut lab = Lab::begin(&programs.node, &folder.path().join("nodes"))?;
+        let mut lab = Lab::begin(&programs.node, &folder.join("nodes"))?;
         let mut nodes = Vec::new();
         for node in &plan.nodes {
             nodes.push(Arc::new(lab.add_node(&node.spec)?));
@@ -158,7 +158,7 @@ impl LabStand {
 
     fn memory_mib(&self, vm: &VmPlan) -> u32 {
         let nowhere = Image { kernel: PathBuf::new(), initramfs: PathBuf::new() };
-        Spec::new(&vm.name, self.folder.path(), nowhere, vm.boot).memory_mib
+        Spec::new(&vm.name, &self.folder, nowhere, vm.boot).memory_mib
     }
 
     /// Starts the agent of a node, again if it was killed.
@@ -293,9 +293,9 @@ impl LabStand {
         }
         drop(self.machines);
         self.lab.end()?;
-        let left = crate::child::survivors_below(self.folder.path())?;
+        let left = crate::child::survivors_below(&self.folder)?;
         anyhow::ensure!(left.is_empty(), "processes outlive the lab: {left:?}");
-        Ok(())
+        std::fs::remove_dir_all(&self.folder).with_context(|| self.folder.display().to_string())
     }
 }
 
@@ -307,4 +307,20 @@ fn cluster_node(node: &NodePlan) -> NewNode {
     // Requests say little about load (KubeVirt asks for a tenth of a core for each vCPU), so a core too many is harmless;
     // for a dedicated node it leaves room for the daemons' requests.
     NewNode::new(&node.spec.name).label(POOL, pool).cpus(2)
+}
+
+/// A new folder with a short path, because sockets have room for 107 bytes. Those of labs whose runner is gone are removed.
+fn new_folder() -> anyhow::Result<PathBuf> {
+    const PREFIX: &str = "mlab-";
+    for entry in std::fs::read_dir(std::env::temp_dir())? {
+        let path = entry?.path();
+        let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
+        let owner = std::fs::read_to_string(path.join("owner")).ok();
+        if ours && owner.is_some_and(|pid| !Path::new("/proc").join(pid.trim()).exists()) {
+            std::fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
+        }
+    }
+    let folder = tempfile::Builder::new().prefix(PREFIX).tempdir()?.keep();
+    std::fs::write(folder.join("owner"), std::process::id().to_string())?;
+    Ok(folder)
 }

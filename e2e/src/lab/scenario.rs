@@ -1,0 +1,358 @@
+//! Scenarios as files: nodes, VMs, and the load of each VM over time.
+//!
+//! Loads are shares of a *core of the lab*, which is a part of a real one ([`Scenario::core`]): so that nodes with a core
+//! each, all busy, fit on a machine with two. What a guest is told is the share times that part.
+
+use super::stand::{NodePlan, Plan, Role, VmPlan};
+use anyhow::{Context as _, ensure};
+use miyako_lab::guest::channel::{Intensity, Permille, Speed};
+use miyako_lab::guest::{Boot, Script};
+use miyako_lab::node::NodeSpec;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Duration;
+
+/// How VMs are moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunMode {
+    /// Relief and return by post-copy.
+    PostCopy,
+    /// By pre-copy.
+    PreCopy,
+    /// As Miyako does by itself: relief by post-copy, return by pre-copy.
+    Auto,
+    /// Not at all: no consolidation, every VM stays where it began.
+    None,
+}
+
+/// A scenario's file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Scenario {
+    /// Its name, which begins the names of its results.
+    pub name: String,
+    /// What it shows, in a sentence.
+    pub about: String,
+    /// How long it runs, in seconds.
+    pub seconds: u32,
+    /// What a core of the lab is, in real ones: the CPU quota of each node.
+    pub core: f64,
+    /// The share of `core` that a load of 100 % asks for; the rest is for what emulation costs beside the benchmark.
+    pub full_load: f64,
+    /// Each node's link in each direction, in megabits per second.
+    pub link_mbit: u64,
+    /// Nodes by role.
+    pub nodes: Nodes,
+    /// VMs; all begin on the first shared node.
+    pub vms: Vec<VmLoad>,
+    /// The seed of random loads and of the guests' memory.
+    #[serde(default = "first_seed")]
+    pub seed: u64,
+    /// Merged into the ConsolidationPolicy's spec.
+    #[serde(default)]
+    pub policy: Value,
+    /// The KubeVirt CR's `spec.configuration.migrations`.
+    #[serde(default)]
+    pub kubevirt: Value,
+}
+
+fn first_seed() -> u64 {
+    1
+}
+
+/// How many nodes of each role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Nodes {
+    /// For idle VMs.
+    pub shared: u8,
+    /// For busy VMs.
+    pub dedicated: u8,
+}
+
+/// A VM and its load over time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VmLoad {
+    /// Its name.
+    pub name: String,
+    /// Its working set in MiB.
+    pub memory_mib: u32,
+    /// What its operations do with memory.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Its load over time.
+    pub load: Load,
+}
+
+/// What operations do with memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kind {
+    /// Nothing.
+    #[default]
+    BusyLoop,
+    /// They read it.
+    ReadMostly,
+    /// They write it: α = 1.
+    WriteHeavy,
+    /// They do both.
+    Mixed,
+    /// They write so many pages per busy loop (α of Reactive Cloud §4.1.1).
+    Alpha(f64),
+}
+
+impl Kind {
+    fn intensity(self) -> Intensity {
+        match self {
+            Self::BusyLoop => Intensity::BUSY_LOOP,
+            Self::ReadMostly => Intensity::READ_MOSTLY,
+            Self::WriteHeavy => Intensity::WRITE_HEAVY,
+            Self::Mixed => Intensity::MIXED,
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked to be from 0 to 100
+            Self::Alpha(alpha) => Intensity { writes: (alpha * 1000.0).round() as u32, reads: 0 },
+        }
+    }
+}
+
+/// A load over time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Load {
+    /// Percent from a second on: `{0: 10, 60: 95}`.
+    Steps(std::collections::BTreeMap<u32, u32>),
+    /// Random, as in Reactive Cloud §4.1.5.
+    Random(Random),
+}
+
+/// Random loads: active or not, for a while, with a load of its own each time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Random {
+    /// The probability to be active, in percent.
+    pub active_percent: u8,
+    /// The load while active, from and to.
+    pub active: [u32; 2],
+    /// The load while not.
+    pub idle: [u32; 2],
+    /// How long a state lasts, in seconds.
+    pub seconds: [u32; 2],
+}
+
+impl Scenario {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// Says what is wrong with it, and where.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let scenario: Self = serde_yaml::from_str(&text).with_context(|| path.display().to_string())?;
+        scenario.check().with_context(|| path.display().to_string())?;
+        Ok(scenario)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let plain =
+            |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        ensure!(!self.name.is_empty() && plain(&self.name), "name: write lower-case letters, digits and hyphens");
+        ensure!((1..=86_400).contains(&self.seconds), "seconds: write from 1 to 86400");
+        ensure!(self.core > 0.0 && self.core <= 1.0, "core: write a part of a real core, such as 0.5");
+        ensure!(self.full_load > 0.0 && self.full_load <= 1.0, "fullLoad: write a share of the core, such as 0.9");
+        ensure!((1..=100_000).contains(&self.link_mbit), "linkMbit: write from 1 to 100000");
+        ensure!(
+            self.nodes.shared >= 1 && self.nodes.shared + self.nodes.dedicated <= 16,
+            "nodes: write 1 to 16, one shared"
+        );
+        ensure!(!self.vms.is_empty() && self.vms.len() <= 64, "vms: write 1 to 64");
+        for (index, vm) in self.vms.iter().enumerate() {
+            ensure!(
+                !vm.name.is_empty() && plain(&vm.name),
+                "vms[{index}].name: write lower-case letters, digits and hyphens"
+            );
+            ensure!(
+                self.vms[..index].iter().all(|other| other.name != vm.name),
+                "vms[{index}].name: {} is taken",
+                vm.name
+            );
+            ensure!((1..=4096).contains(&vm.memory_mib), "vms[{index}].memoryMib: write from 1 to 4096");
+            if let Kind::Alpha(alpha) = vm.kind {
+                ensure!((0.0..=100.0).contains(&alpha), "vms[{index}].kind.alpha: write from 0 to 100");
+            }
+            vm.load.check().with_context(|| format!("vms[{index}].load"))?;
+        }
+        Ok(())
+    }
+
+    /// What the lab has to be made of. Each guest's operations are sized by the same speed, so that they count alike.
+    #[must_use]
+    pub fn plan(&self, speed: Speed) -> Plan {
+        let named = |role: Role, name: &str, count: u8| -> Vec<NodePlan> {
+            let spec = |index| NodeSpec {
+                name: format!("{name}-{index}"),
+                cores: self.core,
+                link: Some(self.link_mbit * 1_000_000),
+            };
+            (0..count).map(|index| NodePlan { spec: spec(index), role }).collect()
+        };
+        let mut nodes = named(Role::Shared, "shared", self.nodes.shared);
+        nodes.extend(named(Role::Dedicated, "dedicated", self.nodes.dedicated));
+        let vms = self.vms.iter().zip(self.seed..);
+        let vms = vms.map(|(vm, seed)| VmPlan {
+            name: vm.name.clone(),
+            node: "shared-0".to_owned(),
+            boot: Boot {
+                pages: vm.memory_mib * 256,
+                seed,
+                // Quiet until the run begins.
+                load: self.permille(5),
+                intensity: vm.kind.intensity(),
+                speed: Some(speed),
+            },
+        });
+        let vms = vms.collect();
+        Plan { nodes, vms, migrations: if self.kubevirt.is_null() { json!({}) } else { self.kubevirt.clone() } }
+    }
+
+    /// The policy's spec for a mode; none without consolidation.
+    #[must_use]
+    pub fn policy(&self, mode: RunMode) -> Option<Value> {
+        let choice = match mode {
+            RunMode::PostCopy => "PostCopy",
+            RunMode::PreCopy => "PreCopy",
+            RunMode::Auto => "Auto",
+            RunMode::None => return None,
+        };
+        let mut policy = json!({ "mode": "Automatic", "migration": { "mode": choice } });
+        if let (Some(policy), Some(more)) = (policy.as_object_mut(), self.policy.as_object()) {
+            policy.extend(more.clone());
+        }
+        Some(policy)
+    }
+
+    /// The loads of each VM over time, in percent of a core of the lab.
+    #[must_use]
+    pub fn percents(&self) -> Vec<Vec<(u32, u32)>> {
+        let vms = self.vms.iter().zip(self.seed..);
+        vms.map(|(vm, seed)| match &vm.load {
+            Load::Steps(steps) => steps.iter().map(|(at, percent)| (*at, *percent)).collect(),
+            Load::Random(random) => random.draw(seed, self.seconds),
+        })
+        .collect()
+    }
+
+    /// The same as scripts for the guests.
+    ///
+    /// # Errors
+    /// Never, once the file was read.
+    pub fn scripts(&self) -> anyhow::Result<Vec<Script>> {
+        let script = |steps: Vec<(u32, u32)>| {
+            let step = |(at, percent)| (Duration::from_secs(u64::from(at)), self.permille(percent));
+            Ok(Script::new(steps.into_iter().map(step).collect())?)
+        };
+        self.percents().into_iter().map(script).collect()
+    }
+
+    fn permille(&self, percent: u32) -> Permille {
+        let share = f64::from(percent) / 100.0 * self.core * self.full_load;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // from 0 to 1
+        Permille::new((share * 1000.0).round() as u64).unwrap_or(Permille::FULL)
+    }
+}
+
+impl Load {
+    fn check(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Steps(steps) => {
+                ensure!(steps.contains_key(&0), "steps: say what the load is at second 0");
+                ensure!(steps.values().all(|percent| *percent <= 100), "steps: write at most 100 percent");
+            }
+            Self::Random(Random { active_percent, active, idle, seconds }) => {
+                ensure!(*active_percent <= 100, "random.activePercent: write at most 100");
+                for [from, to] in [active, idle] {
+                    ensure!(from <= to && *to <= 100, "random: write loads as [from, to], at most 100 percent");
+                }
+                ensure!(seconds[0] >= 1 && seconds[0] <= seconds[1], "random.seconds: write [from, to], from 1");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Random {
+    fn draw(&self, seed: u64, until: u32) -> Vec<(u32, u32)> {
+        // A generator of its own for each VM, so that one more VM does not change the others' loads.
+        let mut generator = ChaCha8Rng::seed_from_u64(seed);
+        let mut steps = Vec::new();
+        let mut at = 0;
+        while at < until {
+            let active = generator.random_range(0..100) < self.active_percent;
+            let [from, to] = if active { self.active } else { self.idle };
+            steps.push((at, generator.random_range(from..=to)));
+            at += generator.random_range(self.seconds[0]..=self.seconds[1]);
+        }
+        steps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = "
+name: small
+about: Nothing much.
+seconds: 60
+core: 0.5
+fullLoad: 0.9
+linkMbit: 100
+nodes: {shared: 1, dedicated: 1}
+vms:
+- {name: vm-0, memoryMib: 16, kind: {alpha: 0.6}, load: {steps: {0: 10, 20: 100}}}
+- name: vm-1
+  memoryMib: 16
+  load: {random: {activePercent: 20, active: [80, 100], idle: [0, 30], seconds: [5, 10]}}
+";
+
+    fn parsed(text: &str) -> anyhow::Result<Scenario> {
+        let scenario: Scenario = serde_yaml::from_str(text)?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    #[test]
+    fn loads_are_scaled_to_the_labs_core() {
+        let scenario = parsed(SMALL).unwrap();
+        let scripts = scenario.scripts().unwrap();
+        let steps: Vec<_> = scripts[0].steps().iter().map(|(at, load)| (at.as_secs(), load.thousandths())).collect();
+        assert_eq!(steps, [(0, 45), (20, 450)]);
+        let plan = scenario.plan(Speed { loops: 1, reads: 1, writes: 1 });
+        assert_eq!(plan.vms[0].boot.intensity.writes, 600);
+        assert_eq!(plan.nodes[1].spec.name, "dedicated-0");
+        assert_eq!(scenario.policy(RunMode::PreCopy).unwrap()["migration"]["mode"], "PreCopy");
+        assert_eq!(scenario.policy(RunMode::None), None);
+    }
+
+    #[test]
+    fn one_seed_gives_one_random_hour() {
+        let scenario = parsed(SMALL).unwrap();
+        assert_eq!(scenario.percents(), scenario.percents());
+        let other = Scenario { seed: 7, ..scenario.clone() };
+        assert_ne!(scenario.percents()[1], other.percents()[1]);
+        for (at, percent) in &scenario.percents()[1] {
+            assert!(*at < 60 && (*percent <= 30 || *percent >= 80), "{percent} at {at}");
+        }
+    }
+
+    #[test]
+    fn a_slip_is_named() {
+        let slip = |from: &str, to: &str| format!("{:#}", parsed(&SMALL.replacen(from, to, 1)).unwrap_err());
+        assert_eq!(slip("core: 0.5", "core: 2"), "core: write a part of a real core, such as 0.5");
+        assert_eq!(slip("{0: 10", "{1: 10"), "vms[0].load: steps: say what the load is at second 0");
+        assert_eq!(slip("vm-1", "vm-0"), "vms[1].name: vm-0 is taken");
+        assert!(slip("seconds", "secs").contains("unknown field `secs`"));
+    }
+}
