@@ -16,5 +16,8 @@
 pub mod hands;
 pub mod kubelets;
 pub mod machines;
+pub mod record;
+pub mod report;
+pub mod run;
 pub mod scenario;
 pub mod stand;
