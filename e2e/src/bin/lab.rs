@@ -97,7 +97,10 @@ async fn perform(flags: Run) -> anyhow::Result<()> {
         Some(speed) => speed,
         None => run::measure_speed().await?,
     };
-    eprintln!("operations are sized by {},{},{} loops, reads and writes a second", speed.loops, speed.reads, speed.writes);
+    eprintln!(
+        "operations are sized by {},{},{} loops, reads and writes a second",
+        speed.loops, speed.reads, speed.writes
+    );
     let mut runs: Vec<Results> = Vec::new();
     let mut failure = None;
     for mode in flags.modes {

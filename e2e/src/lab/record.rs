@@ -160,7 +160,8 @@ impl Recorder {
         let kept = Arc::clone(&samples);
         let sampling = tokio::spawn(async move {
             let read = || {
-                let used = machines.nodes().iter().map(|(name, node)| (name.clone(), node.cpu_time().unwrap_or_default()));
+                let used =
+                    machines.nodes().iter().map(|(name, node)| (name.clone(), node.cpu_time().unwrap_or_default()));
                 (Instant::now(), used.collect::<BTreeMap<String, Duration>>())
             };
             let mut ticks = interval_at(begin, Duration::from_secs(1));
@@ -295,11 +296,7 @@ fn outcome_of(course: &Course) -> String {
 
 /// Sums a run up. `checks` are the guests' checks after its end.
 #[must_use]
-pub fn totals(
-    seconds: &[SecondRow],
-    courses: &[Course],
-    checks: BTreeMap<String, anyhow::Result<Check>>,
-) -> Totals {
+pub fn totals(seconds: &[SecondRow], courses: &[Course], checks: BTreeMap<String, anyhow::Result<Check>>) -> Totals {
     let (mut target, mut failed, mut node_seconds) = (0.0, 0.0, 0);
     for row in seconds {
         for vm in row.vms.values() {

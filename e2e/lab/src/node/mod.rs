@@ -107,6 +107,7 @@ impl Lab {
         let network = Network::create(number)?;
         let cgroups = Cgroups::find()?.group(&slot::cgroup_name(number));
         cgroups.create()?;
+        cgroups.set_first()?;
         let authority = Authority::new().map_err(|error| NodeError::Program(format!("certificates: {error}")))?;
         Ok(Self { teardown, network, cgroups, authority, folder: folder.to_owned(), nodes: 0 })
     }

@@ -11,8 +11,7 @@ const PANEL: f64 = 170.0;
 const ROW: f64 = 18.0;
 const GAP: f64 = 46.0;
 /// Okabe and Ito's colours, which people tell apart whatever their eyes.
-const COLOURS: [&str; 8] =
-    ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999"];
+const COLOURS: [&str; 8] = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999"];
 
 fn colour(index: usize) -> &'static str {
     COLOURS[index % COLOURS.len()]
@@ -33,7 +32,12 @@ pub fn picture(run: &Results) -> String {
     let vms: Vec<&String> = first.vms.keys().collect();
     let mut picture = Picture { text: String::new(), seconds: run.seconds.len() as f64 };
     let mode = serde_json::to_value(run.mode).ok().and_then(|mode| mode.as_str().map(str::to_owned));
-    let title = format!("{}, {}: {:.1} % of operations failed", run.scenario.name, mode.unwrap_or_default(), run.totals.failed_percent);
+    let title = format!(
+        "{}, {}: {:.1} % of operations failed",
+        run.scenario.name,
+        mode.unwrap_or_default(),
+        run.totals.failed_percent
+    );
     picture.words(LEFT, 24.0, 16, &title);
     let mut top = 50.0;
 
@@ -93,7 +97,10 @@ pub fn picture(run: &Results) -> String {
     }
     top += PANEL + GAP;
     let machine = &run.machine;
-    let foot = format!("{} × {}, Linux {}, {}; seed {}", machine.cpus, machine.cpu, machine.kernel, machine.qemu, run.scenario.seed);
+    let foot = format!(
+        "{} × {}, Linux {}, {}; seed {}",
+        machine.cpus, machine.cpu, machine.kernel, machine.qemu, run.scenario.seed
+    );
     picture.words(LEFT, top, 10, &foot);
     picture.words(LEFT, top + 14.0, 10, &run.command);
     let height = top + 26.0;
