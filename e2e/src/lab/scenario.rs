@@ -12,6 +12,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -74,7 +75,7 @@ pub struct Nodes {
     pub dedicated: u8,
 }
 
-/// A VM and its load over time.
+/// A VM and its load over time, in steps or at random.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct VmLoad {
@@ -85,12 +86,19 @@ pub struct VmLoad {
     /// What its operations do with memory.
     #[serde(default)]
     pub kind: Kind,
-    /// Its load over time.
-    pub load: Load,
+    /// Instead of a kind: how many pages they write per busy loop (α of Reactive Cloud §4.1.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
+    /// Percent from a second on: `{0: 10, 60: 95}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub steps: BTreeMap<u32, u32>,
+    /// Random, as in Reactive Cloud §4.1.5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random: Option<Random>,
 }
 
 /// What operations do with memory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
     /// Nothing.
@@ -102,31 +110,6 @@ pub enum Kind {
     WriteHeavy,
     /// They do both.
     Mixed,
-    /// They write so many pages per busy loop (α of Reactive Cloud §4.1.1).
-    Alpha(f64),
-}
-
-impl Kind {
-    fn intensity(self) -> Intensity {
-        match self {
-            Self::BusyLoop => Intensity::BUSY_LOOP,
-            Self::ReadMostly => Intensity::READ_MOSTLY,
-            Self::WriteHeavy => Intensity::WRITE_HEAVY,
-            Self::Mixed => Intensity::MIXED,
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked to be from 0 to 100
-            Self::Alpha(alpha) => Intensity { writes: (alpha * 1000.0).round() as u32, reads: 0 },
-        }
-    }
-}
-
-/// A load over time.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Load {
-    /// Percent from a second on: `{0: 10, 60: 95}`.
-    Steps(std::collections::BTreeMap<u32, u32>),
-    /// Random, as in Reactive Cloud §4.1.5.
-    Random(Random),
 }
 
 /// Random loads: active or not, for a while, with a load of its own each time.
@@ -178,11 +161,7 @@ impl Scenario {
                 "vms[{index}].name: {} is taken",
                 vm.name
             );
-            ensure!((1..=4096).contains(&vm.memory_mib), "vms[{index}].memoryMib: write from 1 to 4096");
-            if let Kind::Alpha(alpha) = vm.kind {
-                ensure!((0.0..=100.0).contains(&alpha), "vms[{index}].kind.alpha: write from 0 to 100");
-            }
-            vm.load.check().with_context(|| format!("vms[{index}].load"))?;
+            vm.check().with_context(|| format!("vms[{index}]"))?;
         }
         Ok(())
     }
@@ -209,7 +188,7 @@ impl Scenario {
                 seed,
                 // Quiet until the run begins.
                 load: self.permille(5),
-                intensity: vm.kind.intensity(),
+                intensity: vm.intensity(),
                 speed: Some(speed),
             },
         });
@@ -237,9 +216,9 @@ impl Scenario {
     #[must_use]
     pub fn percents(&self) -> Vec<Vec<(u32, u32)>> {
         let vms = self.vms.iter().zip(self.seed..);
-        vms.map(|(vm, seed)| match &vm.load {
-            Load::Steps(steps) => steps.iter().map(|(at, percent)| (*at, *percent)).collect(),
-            Load::Random(random) => random.draw(seed, self.seconds),
+        vms.map(|(vm, seed)| match &vm.random {
+            None => vm.steps.iter().map(|(at, percent)| (*at, *percent)).collect(),
+            Some(random) => random.draw(seed, self.seconds),
         })
         .collect()
     }
@@ -263,20 +242,35 @@ impl Scenario {
     }
 }
 
-impl Load {
+impl VmLoad {
+    fn intensity(&self) -> Intensity {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked to be from 0 to 100
+        let writes = |alpha: f64| (alpha * 1000.0).round() as u32;
+        match (self.alpha, self.kind) {
+            (Some(alpha), _) => Intensity { writes: writes(alpha), reads: 0 },
+            (None, Kind::BusyLoop) => Intensity::BUSY_LOOP,
+            (None, Kind::ReadMostly) => Intensity::READ_MOSTLY,
+            (None, Kind::WriteHeavy) => Intensity::WRITE_HEAVY,
+            (None, Kind::Mixed) => Intensity::MIXED,
+        }
+    }
+
     fn check(&self) -> anyhow::Result<()> {
-        match self {
-            Self::Steps(steps) => {
-                ensure!(steps.contains_key(&0), "steps: say what the load is at second 0");
-                ensure!(steps.values().all(|percent| *percent <= 100), "steps: write at most 100 percent");
+        ensure!((1..=4096).contains(&self.memory_mib), "memoryMib: write from 1 to 4096");
+        if let Some(alpha) = self.alpha {
+            ensure!((0.0..=100.0).contains(&alpha), "alpha: write from 0 to 100");
+            ensure!(self.kind == Kind::BusyLoop, "alpha: write either alpha or kind");
+        }
+        ensure!(self.steps.is_empty() == self.random.is_some(), "write either steps or random");
+        if let Some(Random { active_percent, active, idle, seconds }) = &self.random {
+            ensure!(*active_percent <= 100, "random.activePercent: write at most 100");
+            for [from, to] in [active, idle] {
+                ensure!(from <= to && *to <= 100, "random: write loads as [from, to], at most 100 percent");
             }
-            Self::Random(Random { active_percent, active, idle, seconds }) => {
-                ensure!(*active_percent <= 100, "random.activePercent: write at most 100");
-                for [from, to] in [active, idle] {
-                    ensure!(from <= to && *to <= 100, "random: write loads as [from, to], at most 100 percent");
-                }
-                ensure!(seconds[0] >= 1 && seconds[0] <= seconds[1], "random.seconds: write [from, to], from 1");
-            }
+            ensure!(seconds[0] >= 1 && seconds[0] <= seconds[1], "random.seconds: write [from, to], from 1");
+        } else {
+            ensure!(self.steps.contains_key(&0), "steps: say what the load is at second 0");
+            ensure!(self.steps.values().all(|percent| *percent <= 100), "steps: write at most 100 percent");
         }
         Ok(())
     }
@@ -311,10 +305,10 @@ fullLoad: 0.9
 linkMbit: 100
 nodes: {shared: 1, dedicated: 1}
 vms:
-- {name: vm-0, memoryMib: 16, kind: {alpha: 0.6}, load: {steps: {0: 10, 20: 100}}}
+- {name: vm-0, memoryMib: 16, alpha: 0.6, steps: {0: 10, 20: 100}}
 - name: vm-1
   memoryMib: 16
-  load: {random: {activePercent: 20, active: [80, 100], idle: [0, 30], seconds: [5, 10]}}
+  random: {activePercent: 20, active: [80, 100], idle: [0, 30], seconds: [5, 10]}
 ";
 
     fn parsed(text: &str) -> anyhow::Result<Scenario> {
@@ -351,7 +345,7 @@ vms:
     fn a_slip_is_named() {
         let slip = |from: &str, to: &str| format!("{:#}", parsed(&SMALL.replacen(from, to, 1)).unwrap_err());
         assert_eq!(slip("core: 0.5", "core: 2"), "core: write a part of a real core, such as 0.5");
-        assert_eq!(slip("{0: 10", "{1: 10"), "vms[0].load: steps: say what the load is at second 0");
+        assert_eq!(slip("{0: 10", "{1: 10"), "vms[0]: steps: say what the load is at second 0");
         assert_eq!(slip("vm-1", "vm-0"), "vms[1].name: vm-0 is taken");
         assert!(slip("seconds", "secs").contains("unknown field `secs`"));
     }
