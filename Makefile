@@ -1,6 +1,7 @@
 # make demo    the operator at its main job in a simulated cluster, with its page
 # make test    everything CI runs: checks, unit and property tests, simulations, the real control plane
 # make check   formats, lints, licences, generated files
+# make lab     the QEMU lab's scenarios, in every mode: half an hour; results in docs/results
 # make bench   what a decision costs, how fast the operator reacts at 1 000 nodes, what that costs,
 #              and, as root, what an agent beside 50 busy VMs costs
 # make crds    regenerate the CustomResourceDefinitions and their reference
@@ -11,7 +12,9 @@ TOOLS_CACHE ?= $(or $(MIYAKO_TOOLS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)
 DENY := $(TOOLS_CACHE)/cargo-tools/bin/cargo-deny
 DENY_VERSION := 0.20.2
 
-.PHONY: demo test check bench crds tools guest packages
+LAB_SCENARIOS ?= fig6 fig6-alpha random-hour
+
+.PHONY: demo test check lab bench crds tools guest packages
 .DEFAULT_GOAL := test
 
 demo:
@@ -38,6 +41,12 @@ check: $(DENY)
 
 $(DENY):
 	$(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --root $(TOOLS_CACHE)/cargo-tools
+
+# What several runs measure together needs the machine for itself.
+lab: packages
+	set -e; for scenario in $(LAB_SCENARIOS); do \
+		$(CARGO) run --locked --package miyako-e2e --bin lab -- run e2e/lab/scenarios/$$scenario.yaml; \
+	done
 
 bench:
 	$(CARGO) bench --locked --package miyako-core
