@@ -22,12 +22,21 @@ app.kubernetes.io/name: miyako
 app.kubernetes.io/component: agent
 {{- end }}
 
-{{- /* How admission sees the two accounts. */ -}}
+{{- define "miyako.waker.selector" -}}
+app.kubernetes.io/name: miyako
+app.kubernetes.io/component: waker
+{{- end }}
+
+{{- /* How admission sees the accounts. */ -}}
 {{- define "miyako.operator.username" -}}
 system:serviceaccount:{{ .Release.Namespace }}:miyako-operator
 {{- end }}
 {{- define "miyako.agent.username" -}}
 system:serviceaccount:{{ .Release.Namespace }}:miyako-agent
+{{- end }}
+
+{{- define "miyako.waker.username" -}}
+system:serviceaccount:{{ .Release.Namespace }}:miyako-waker
 {{- end }}
 
 {{- /* include "miyako.image" (dict "root" $ "image" .Values.operator.image) */ -}}
