@@ -6,11 +6,11 @@ use futures::future::BoxFuture;
 use kube::api::{Api, Patch, PatchParams};
 use miyako::sim::world::{World, WorldSettings};
 use miyako_agent::stream::WallClock;
-use miyako_agent::wake::{Credentials, Driver, DriverError, PowerState, Reading};
+use miyako_agent::wake::{Credentials, Driver, DriverError, Node, PowerState, Reading, address_of};
 use miyako_agent::waker::{MakeDriver, Waker};
 use miyako_api::NodePower;
 use miyako_api::node_power::{WakeOutcome, WakerStatus};
-use miyako_api::node_power_class::WakeProtocol;
+use miyako_api::node_power_class::{WakeDriver, WakeProtocol};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -38,12 +38,14 @@ struct Machine {
 impl MakeDriver for Machines {
     fn make(
         &self,
-        protocol: WakeProtocol,
-        address: &str,
-        credentials: Option<Credentials>,
+        spec: &WakeDriver,
+        node: Node<'_>,
+        secret: Option<&BTreeMap<String, Vec<u8>>>,
     ) -> Result<Box<dyn Driver>, String> {
+        let credentials = secret.map(Credentials::from_secret).transpose().map_err(|error| error.to_string())?;
         let user = credentials.map_or_else(String::new, |credentials| credentials.username().to_owned());
-        Ok(Box::new(Machine { machines: self.clone(), protocol, address: address.to_owned(), user }))
+        let address = address_of(spec, node).map_err(|error| error.to_string())?;
+        Ok(Box::new(Machine { machines: self.clone(), protocol: spec.driver, address, user }))
     }
 }
 

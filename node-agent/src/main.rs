@@ -61,6 +61,14 @@ enum Command {
     /// Try at the machine whether it can sleep.
     #[command(subcommand)]
     Power(command::power::PowerCommand),
+    /// Try a machine's BMC or network card: how it is, wake it, what it draws.
+    #[command(subcommand)]
+    Wake(command::wake::WakeCommand),
+    /// Wake nodes on the operator's orders through their BMCs or network cards.
+    ///
+    /// Runs as two replicas on nodes that never sleep, with a ServiceAccount of their own that may read the Secrets
+    /// which NodePowerClasses name.
+    Waker(command::waker::Waker),
 }
 
 #[derive(Args)]
@@ -119,6 +127,11 @@ async fn main() -> anyhow::Result<()> {
         Command::Load(flags) => command::load::load(flags).boxed(),
         Command::LoadGenerator(flags) => generate(flags).boxed(),
         Command::Power(command) => command::power::run(command).boxed(),
+        Command::Wake(command) => command::wake::run(command).boxed(),
+        Command::Waker(flags) => {
+            let seed = seed_of(&flags.name);
+            command::waker::run(flags, wall_clock(), seed).boxed()
+        }
     };
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {

@@ -94,37 +94,3 @@ impl<D: Driver> Driver for Careful<D> {
         self.call(self.inner.watts()).boxed()
     }
 }
-
-impl Driver for Box<dyn Driver> {
-    fn protocol(&self) -> WakeProtocol {
-        (**self).protocol()
-    }
-
-    fn address(&self) -> &str {
-        (**self).address()
-    }
-
-    fn can_read(&self) -> bool {
-        (**self).can_read()
-    }
-
-    fn read(&self) -> BoxFuture<'_, Result<Reading, DriverError>> {
-        (**self).read()
-    }
-
-    fn wake(&self) -> BoxFuture<'_, Result<(), DriverError>> {
-        (**self).wake()
-    }
-
-    fn power_on(&self) -> BoxFuture<'_, Result<(), DriverError>> {
-        (**self).power_on()
-    }
-
-    fn verify_off(&self) -> BoxFuture<'_, Result<Reading, DriverError>> {
-        (**self).verify_off()
-    }
-
-    fn watts(&self) -> BoxFuture<'_, Result<WattsReading, DriverError>> {
-        (**self).watts()
-    }
-}

@@ -3,7 +3,7 @@
 //! * [`Driver`]: what every protocol can do; [`Amt`], [`Redfish`], [`Ipmi`], [`Wol`].
 //! * [`Careful`]: deadlines, one call at a time, silence after a refused password.
 //! * [`Sequence`]: which driver to ask what and when to give up, as a pure state machine; [`wake()`] carries it out.
-//! * [`driver_for`]: from a class and a Secret to a driver. [`Template`]: addresses of many nodes in one line. [`Credentials`] never print.
+//! * [`driver_for`]: from a class and a Secret to a driver; [`KeptDrivers`] remember. [`Template`]: addresses of many nodes in one line. [`Credentials`] never print.
 //!
 //! **Invariant**: nothing here can reset, cycle or force off a machine, because a sleeping node's memory may hold what
 //! can't be replaced.
@@ -17,6 +17,7 @@ mod driver;
 mod error;
 mod http;
 mod ipmi;
+mod kept;
 mod redfish;
 mod sequence;
 mod setup;
@@ -31,7 +32,8 @@ pub use driver::{Driver, PowerState, Reading, WattsReading, protocol_name};
 pub use error::{DriverError, Retry, excerpt};
 pub use http::{Endpoint, EndpointError, Fingerprint, FingerprintError, TlsVersion, Trust};
 pub use ipmi::Ipmi;
+pub use kept::KeptDrivers;
 pub use redfish::Redfish;
 pub use sequence::{Answer, Belief, Candidate, Patience, Sequence, Step, Tried, WakeFailure, Woken};
-pub use setup::{Node, SetupError, driver_for};
+pub use setup::{Node, SetupError, address_of, driver_for};
 pub use wol::{APART, BROADCAST, MacAddress, MacAddressError, REPEATS, SecureOn, SecureOnError, Wol, magic_packet};

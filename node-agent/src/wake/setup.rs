@@ -4,7 +4,7 @@ use super::{
     Amt, Careful, Credentials, CredentialsError, Driver, EndpointError, FingerprintError, Ipmi, MacAddressError,
     Redfish, SecureOn, SecureOnError, Template, TemplateError, TlsVersion, Trust, Wol, protocol_name,
 };
-use miyako_api::node_power_class::{WakeDriver, WakeProtocol, WakeTls, WakeTlsVersion};
+use miyako_api::node_power_class::{WakeAddress, WakeDriver, WakeProtocol, WakeTls, WakeTlsVersion};
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
@@ -105,12 +105,10 @@ pub fn driver_for(
     secret: Option<&BTreeMap<String, Vec<u8>>>,
 ) -> Result<Box<dyn Driver>, SetupError> {
     let protocol = protocol_name(spec.driver);
-    let own = spec.nodes.iter().find(|own| own.name == node.name);
-    let address = own.and_then(|own| own.address.as_deref()).unwrap_or(&spec.address);
-    let address = Template::parse(address).and_then(|template| template.expand(node.name, node.labels));
-    let address = address.map_err(|source| SetupError::Template { protocol, source })?;
+    let address = address_of(spec, node).map_err(|source| SetupError::Template { protocol, source })?;
     let endpoint = |source| SetupError::Endpoint { protocol, source };
-    let trust = || trust(protocol, spec.tls.as_ref(), own.and_then(|own| own.certificate_sha256.as_deref()));
+    let pin = own(spec, node).and_then(|own| own.certificate_sha256.as_deref());
+    let trust = || trust(protocol, spec.tls.as_ref(), pin);
     Ok(match spec.driver {
         WakeProtocol::Amt => {
             Box::new(Careful::new(Amt::new(&address, credentials(spec, secret)?, trust()?).map_err(endpoint)?))
@@ -127,6 +125,20 @@ pub fn driver_for(
             Box::new(Careful::new(Wol::new(address.parse()?, secure_on, targets.into_iter().collect())))
         }
     })
+}
+
+/// Where a driver speaks to for one node: the node's own address, or the class's pattern filled in.
+///
+/// # Errors
+///
+/// A bad placeholder, or a label that the node lacks.
+pub fn address_of(spec: &WakeDriver, node: Node<'_>) -> Result<String, TemplateError> {
+    let address = own(spec, node).and_then(|own| own.address.as_deref()).unwrap_or(&spec.address);
+    Template::parse(address)?.expand(node.name, node.labels)
+}
+
+fn own<'a>(spec: &'a WakeDriver, node: Node<'_>) -> Option<&'a WakeAddress> {
+    spec.nodes.iter().find(|own| own.name == node.name)
 }
 
 /// Where the Secret of a driver lies, for messages.
@@ -177,7 +189,6 @@ fn broadcast(text: &str) -> Result<SocketAddr, SetupError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use miyako_api::node_power_class::WakeAddress;
     use serde_json::{Value, json};
 
     fn secret() -> BTreeMap<String, Vec<u8>> {

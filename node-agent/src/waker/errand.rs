@@ -3,7 +3,7 @@
 use super::{Judgement, MakeDriver, judge, ways};
 use crate::{
     stream::WallClock,
-    wake::{Belief, Credentials, Driver, Patience, Woken, protocol_name, wake},
+    wake::{self, Belief, Driver, Patience, Woken, protocol_name, wake},
 };
 use k8s_openapi::{
     api::core::v1::{Node, Secret, SecretReference},
@@ -19,7 +19,7 @@ use miyako_api::{
     node_power::{WakeOutcome, WakerStatus},
 };
 use serde_json::json;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// How often a claim is renewed.
 const RENEWAL: Duration = Duration::from_secs(10);
@@ -171,13 +171,16 @@ impl Errand {
         let ways = ways(&node, &classes.items).map_err(|no_way| no_way.to_string())?;
         let (mut drivers, mut problems) = (Vec::new(), Vec::new());
         for way in ways {
-            let made = match self.credentials(way.secret.as_ref()).await {
-                Ok(credentials) => self.make.make(way.protocol, &way.address, credentials),
+            let known = wake::Node { name: &self.node, labels: node.labels() };
+            let made = match self.secret(way.spec.secret_ref.as_ref()).await {
+                Ok(secret) => self.make.make(&way.spec, known, secret.as_ref()),
                 Err(problem) => Err(problem),
             };
             match made {
                 Ok(driver) => drivers.push(driver),
-                Err(problem) => problems.push(format!("{} at {}: {problem}", protocol_name(way.protocol), way.address)),
+                Err(problem) => {
+                    problems.push(format!("{} at {}: {problem}", protocol_name(way.spec.driver), way.address))
+                }
             }
         }
         // One driver that can't be used must not keep the others from waking the node.
@@ -187,16 +190,14 @@ impl Errand {
         if drivers.is_empty() { Err(problems.join("; ")) } else { Ok(drivers) }
     }
 
-    async fn credentials(&self, reference: Option<&SecretReference>) -> Result<Option<Credentials>, String> {
+    async fn secret(&self, reference: Option<&SecretReference>) -> Result<Option<BTreeMap<String, Vec<u8>>>, String> {
         let Some(reference) = reference else { return Ok(None) };
         let (Some(namespace), Some(name)) = (&reference.namespace, &reference.name) else {
             return Err("secretRef needs a namespace and a name".into());
         };
         let secret = Api::<Secret>::namespaced(self.client.clone(), namespace).get(name).await;
         let secret = secret.map_err(|error| format!("cannot read Secret {namespace}/{name}: {error}"))?;
-        let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
-        let credentials = Credentials::from_secret(&data);
-        credentials.map(Some).map_err(|problem| format!("Secret {namespace}/{name}: {problem}"))
+        Ok(Some(secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect()))
     }
 }
 

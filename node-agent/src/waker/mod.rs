@@ -18,20 +18,32 @@ pub use claim::{CLAIM_LAPSES, Judgement, judge};
 pub use role::Waker;
 pub use ways::{NoWay, Way, ways};
 
-use crate::wake::{Credentials, Driver};
-use miyako_api::node_power_class::WakeProtocol;
+use crate::wake::{Driver, KeptDrivers, Node};
+use miyako_api::node_power_class::WakeDriver;
+use std::collections::BTreeMap;
 
-/// Makes drivers: the network's in a cluster, others in tests.
+/// Makes drivers: [`KeptDrivers`] in a cluster, others in tests.
 pub trait MakeDriver: Send + Sync + 'static {
-    /// The driver for one machine.
+    /// The driver for one node as its class has it. `secret` is the data of the Secret that the class names, if any.
     ///
     /// # Errors
     ///
-    /// What is wrong with the address or the credentials, in words for the class's owner.
+    /// What is wrong with the class or the Secret, in words for the class's owner.
     fn make(
         &self,
-        protocol: WakeProtocol,
-        address: &str,
-        credentials: Option<Credentials>,
+        spec: &WakeDriver,
+        node: Node<'_>,
+        secret: Option<&BTreeMap<String, Vec<u8>>>,
     ) -> Result<Box<dyn Driver>, String>;
+}
+
+impl MakeDriver for KeptDrivers {
+    fn make(
+        &self,
+        spec: &WakeDriver,
+        node: Node<'_>,
+        secret: Option<&BTreeMap<String, Vec<u8>>>,
+    ) -> Result<Box<dyn Driver>, String> {
+        self.driver_for(spec, node, secret).map_err(|error| error.to_string())
+    }
 }

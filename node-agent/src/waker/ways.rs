@@ -1,22 +1,20 @@
 //! The ways to wake one node, from the classes and the node's name and labels, as a pure function.
 
-use crate::wake::{Template, TemplateError, protocol_name};
-use k8s_openapi::api::core::v1::{Node, SecretReference};
+use crate::wake::{TemplateError, address_of, protocol_name};
+use k8s_openapi::api::core::v1::Node;
 use kube::{
     ResourceExt as _,
     core::{Selector, SelectorExt as _},
 };
-use miyako_api::{NodePowerClass, node_power_class::WakeProtocol};
+use miyako_api::{NodePowerClass, node_power_class::WakeDriver};
 
 /// One way to wake a node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Way {
-    /// The protocol.
-    pub protocol: WakeProtocol,
+    /// The class's words for it.
+    pub spec: WakeDriver,
     /// Where this node's BMC or network card is.
     pub address: String,
-    /// The Secret with the user name and password; none for Wake-on-LAN.
-    pub secret: Option<SecretReference>,
 }
 
 /// Why there is no way to wake a node.
@@ -74,10 +72,10 @@ pub fn ways(node: &Node, classes: &[NodePowerClass]) -> Result<Vec<Way>, NoWay> 
     if class.spec.wake.is_empty() {
         return Err(NoWay::NoDriver(class.name_any()));
     }
-    let way = |driver: &miyako_api::node_power_class::WakeDriver| {
-        let address = Template::parse(&driver.address).and_then(|template| template.expand(&name, node.labels()));
+    let way = |driver: &WakeDriver| {
+        let address = address_of(driver, crate::wake::Node { name: &name, labels: node.labels() });
         let bad = |source| NoWay::Address { class: class.name_any(), driver: protocol_name(driver.driver), source };
-        Ok(Way { protocol: driver.driver, address: address.map_err(bad)?, secret: driver.secret_ref.clone() })
+        Ok(Way { spec: driver.clone(), address: address.map_err(bad)? })
     };
     class.spec.wake.iter().map(way).collect()
 }
@@ -85,6 +83,7 @@ pub fn ways(node: &Node, classes: &[NodePowerClass]) -> Result<Vec<Way>, NoWay> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use miyako_api::node_power_class::WakeProtocol;
     use serde_json::json;
 
     fn node() -> Node {
@@ -109,9 +108,9 @@ mod tests {
     fn a_nodes_class_tells_its_ways_in_order() {
         let classes = [class("other", "dedicated", json!([])), class("shared", "shared", amt_and_wol())];
         let found = ways(&node(), &classes).unwrap();
-        let seen: Vec<_> = found.iter().map(|way| (way.protocol, way.address.as_str())).collect();
+        let seen: Vec<_> = found.iter().map(|way| (way.spec.driver, way.address.as_str())).collect();
         assert_eq!(seen, [(WakeProtocol::Amt, "n1.amt.example.org"), (WakeProtocol::Wol, "52:54:00:12:34:56")]);
-        assert_eq!(found[0].secret.as_ref().unwrap().name.as_deref(), Some("amt"));
+        assert_eq!(found[0].spec.secret_ref.as_ref().unwrap().name.as_deref(), Some("amt"));
     }
 
     #[test]

@@ -5,5 +5,6 @@ mod amt;
 mod ipmi;
 mod peers;
 mod redfish;
+mod secrets;
 mod sequence;
 mod wol;
