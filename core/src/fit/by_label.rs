@@ -1,13 +1,13 @@
 //! Pods by the labels that constraints ask about.
 
 use super::occupancy::Placed;
-use crate::model::{Name, Operator, Selector};
+use crate::model::{ByName, Name, Operator, Selector};
 use std::collections::HashMap;
 
 /// Pods by a label's value. It owns its keys, so that an [`super::Occupancy`] can be used where a shorter-lived one is
 /// asked for.
 #[derive(Default)]
-pub(super) struct ByValue(HashMap<String, Vec<usize>>);
+pub(super) struct ByValue(HashMap<String, Vec<usize>, ByName>);
 
 impl ByValue {
     /// The pods with this value.

@@ -7,7 +7,9 @@ use super::{
     quota::{self, PlannedUse},
     whereabouts::{Resident, Whereabouts},
 };
-use crate::model::{Labels, Name, NodeName, PodAffinityTerm, PodOwner, Quota, Scheduling, Selector, Snapshot, Uid, Vm};
+use crate::model::{
+    ByName, Labels, Name, NodeName, PodAffinityTerm, PodOwner, Quota, Scheduling, Selector, Snapshot, Uid, Vm,
+};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -53,7 +55,7 @@ pub struct Occupancy<'a> {
     by_label: RefCell<BTreeMap<LabelQuestion, ByValue>>,
     /// Required anti-affinity of pods that are there, by a label that they keep away: usually there is one, and then
     /// only pods that carry it need a closer look.
-    keep_away: HashMap<(&'a str, &'a str), Vec<(usize, &'a PodAffinityTerm)>>,
+    keep_away: HashMap<(&'a str, &'a str), Vec<(usize, &'a PodAffinityTerm)>, ByName>,
     /// Those for which there is no such label.
     keep_away_others: Vec<(usize, &'a PodAffinityTerm)>,
     planned_quota: BTreeMap<&'a Name, PlannedUse>,
@@ -70,7 +72,7 @@ impl<'a> Occupancy<'a> {
             nodes: snapshot.nodes.values().map(NodeUse::new).collect(),
             added: Vec::new(),
             by_label: RefCell::default(),
-            keep_away: HashMap::new(),
+            keep_away: HashMap::default(),
             keep_away_others: Vec::new(),
             planned_quota: BTreeMap::new(),
             undo: Vec::new(),

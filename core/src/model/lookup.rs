@@ -8,7 +8,7 @@ use std::{
 /// Hashes names eight bytes at a time (the multiply-and-rotate of Firefox's hash tables): names come from the API
 /// server, not from an attacker, and every pod and VM of a decision asks by one.
 #[derive(Default)]
-struct NameHasher(u64);
+pub(crate) struct NameHasher(u64);
 
 impl NameHasher {
     fn mix(&mut self, word: u64) {
@@ -34,8 +34,11 @@ impl Hasher for NameHasher {
     fn write_u8(&mut self, _: u8) {}
 }
 
+/// Hashes keys made of names.
+pub(crate) type ByName = BuildHasherDefault<NameHasher>;
+
 /// What belongs to each name.
-pub(crate) struct Lookup<'a, V>(HashMap<&'a str, V, BuildHasherDefault<NameHasher>>);
+pub(crate) struct Lookup<'a, V>(HashMap<&'a str, V, ByName>);
 
 impl<V> Default for Lookup<'_, V> {
     fn default() -> Self {

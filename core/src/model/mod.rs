@@ -22,7 +22,7 @@ mod vm;
 pub use history::{MoveHistory, VmMoves};
 pub use kubevirt::{KubeVirt, KubeVirtProblem};
 pub use load::{LoadHistory, LoadTable, WindowAverage};
-pub(crate) use lookup::Lookup;
+pub(crate) use lookup::{ByName, Lookup};
 pub use migration::{Migration, MigrationMode, MigrationPhase, TargetTrouble};
 pub use names::{ClassName, MigrationName, Name, NodeName, PlanName, PodKey, PolicyName, Uid, VmKey};
 pub use node::{Node, PowerState, Taint, TaintEffect};

@@ -51,18 +51,24 @@ fn find<'a>(
     let Some(shelf) = draft.shelves.get_mut(&policy.name).map(|shelves| shelves.of_mut(role)) else {
         return Err(StayReason::NoRoom { nodes: Vec::new() });
     };
-    let home = vm.node.as_ref().and_then(|node| draft.snapshot.nodes.get(node));
-    let home = policy.stay_within.iter().map(|key| home?.labels.get(key).map(String::as_str)).collect();
+    let home = |key: &'a String| {
+        let home = draft.occupancy.whereabouts().nodes.get(vm.node.as_ref()?)?;
+        draft.places[home].node.labels.get(key).map(String::as_str)
+    };
+    let home = policy.stay_within.iter().map(home).collect();
     let wish = Wish { vm, role, load, home };
     let probe = draft.occupancy.probe(Candidate::target_of(vm));
+    let quota = probe.quota();
     let takes = |number: usize| {
         let place = &draft.places[number];
         worth_asking(policy, &wish, place)?;
         let no_fit = |misfit| NoPlace::Misfit { misfit };
-        probe.quota().map_err(no_fit)?;
+        quota.clone().map_err(no_fit)?;
         probe.fits_on(draft.occupancy.use_of(number), moment(place)).map_err(no_fit)
     };
-    if !shelf.has_refused(&wish) {
+    if shelf.has_refused(&wish) {
+        debug_assert!(shelf.by_name.iter().all(|&number| takes(number).is_err()), "{} fits after all", vm.key);
+    } else {
         shelf.arrange(policy, role, &draft.places, draft.changes);
         let in_order = shelf.in_order(policy, draft.seed, vm, &draft.places);
         if let Some(&number) = in_order.iter().find(|&&number| takes(number).is_ok()) {
@@ -73,7 +79,7 @@ fn find<'a>(
     }
     let refusal = |&number: &usize| Some((draft.places[number].node.name.clone(), takes(number).err()?));
     let nodes = shelf.by_name.iter().filter_map(refusal).take(NAMED).collect();
-    if !probe.minds_others() && probe.quota().is_ok() {
+    if !probe.minds_others() && quota.is_ok() {
         shelf.refuse(wish);
     }
     Err(StayReason::NoRoom { nodes })

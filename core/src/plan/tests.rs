@@ -278,6 +278,23 @@ fn a_shared_node_admits_by_load_and_by_memory() {
 }
 
 #[test]
+fn who_asks_for_less_than_a_refused_vm_is_asked_about_anew() {
+    let mut world = World::new();
+    world.vm("a-busier", "dedicated-0", 0.3);
+    world.vm("b-calmer", "dedicated-1", 0.1);
+    world.vm("c-busiest", "dedicated-1", 0.4);
+    world.node_load("shared-0", 1.3);
+    assert_eq!(world.moves(), ["b-calmer: dedicated-1 -> shared-0 PreCopy"]);
+    assert_eq!([world.stays("a-busier"), world.stays("c-busiest")], ["NoRoom", "NoRoom"]);
+    // The refusal says what it would mean for this VM, whoever was refused before.
+    world.policy().budgets.concurrent_per_shared_node = 2;
+    let report = world.decide().1;
+    let verdict = &report.vms.get(&VmKey::new("vms", "c-busiest")).unwrap().verdict;
+    let VmVerdict::Stays { reason: reason @ StayReason::NoRoom { .. } } = verdict else { panic!("{verdict:?}") };
+    assert_eq!(reason.to_string(), "no node has room for it; shared-0: would be at 90.0%, admits below 75.0%");
+}
+
+#[test]
 fn tickets_are_served_first_come_first_served_one_at_a_time() {
     let mut world = World::new();
     world.vm("a-late", "dedicated-0", 0.1);
