@@ -10,15 +10,20 @@ use miyako_core::model::{
 use miyako_core::plan::{Next, Pass, Plan, Report, Step, carry, decide, plan_name};
 use std::collections::BTreeMap;
 
-/// A wish whose plan came to its end is not written again before this time: whatever ended it may still hold.
+/// A wish whose plan came to its end is not written again before this time has passed: whatever ended it may still
+/// hold. The time doubles with each further plan that the same wish came to nothing with lately.
 const RESPITE: Span = Span::from_secs(60);
+/// The longest such time: what was in the way may be gone, and a node is overloaded.
+const LONGEST_RESPITE: Span = Span::from_secs(8 * 60);
+/// Ends longer ago than this no longer count.
+const LATELY: Span = Span::from_secs(3600);
 
 /// What else is known of plans and policies.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// Who the policies are.
     pub(super) policies: BTreeMap<PolicyName, Uid>,
-    /// Plans that are over, with when they were decided.
+    /// Plans that are over, with when they ended.
     pub(super) over: BTreeMap<PlanName, Timestamp>,
 }
 
@@ -118,26 +123,57 @@ fn new_plans(
     fresh
 }
 
-/// The first round of a wish whose plan is not over; none while the last one was decided a moment ago.
+/// The first round of a wish whose plan is not over; none while the last one ended too short a time ago.
 fn round(known: &Known, now: Timestamp, name: impl Fn(u32) -> PlanName) -> Option<u32> {
-    let rounds = (0..).map(|round| known.over.get(&name(round)));
-    let mut decided = None;
-    let mut count = 0;
-    for over in rounds.map_while(|over| over) {
-        decided = decided.max(Some(*over));
-        count += 1;
-    }
-    decided.is_none_or(|decided| now.since(decided) >= RESPITE).then_some(count)
+    let ends: Vec<Timestamp> = (0..).map_while(|round| known.over.get(&name(round)).copied()).collect();
+    let latest = ends.iter().max().copied();
+    let lately = ends.iter().filter(|&&ended| now.since(ended) < LATELY).count();
+    let doublings = u32::try_from(lately.saturating_sub(1)).unwrap_or(u32::MAX).min(20);
+    let respite = RESPITE.saturating_mul(1 << doublings).min(LONGEST_RESPITE);
+    let round = u32::try_from(ends.len()).ok()?;
+    latest.is_none_or(|ended| now.since(ended) >= respite).then_some(round)
 }
 
 /// Whether a plan's noted state differs from what it is now.
 pub(super) fn differs(record: &PlanRecord, next: &Next) -> bool {
-    use miyako_core::model::RecordedStep::{Migrate, Wake};
+    use miyako_core::model::RecordedStep::{Migrate, Unreadable, Wake};
     record.phase != next.phase
         || record.steps.iter().zip(&next.steps).any(|(step, state)| match step {
-            Wake { outcome, .. } => *outcome != state.outcome,
+            Wake { outcome, .. } | Unreadable { outcome } => *outcome != state.outcome,
             Migrate { outcome, migration_uid, .. } => {
                 *outcome != state.outcome || *migration_uid != state.migration_uid
             }
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_that_stays_blocked_is_written_ever_more_seldom() {
+        let name = |round| PlanName::new(format!("wish-{round}"));
+        let mut known = Known::default();
+        let (mut now, mut begun) = (Timestamp::from_secs(1_000_000), Vec::new());
+        let start = now;
+        while now.since(start) < Span::from_secs(2 * 3600) {
+            if let Some(round) = round(&known, now, name) {
+                begun.push(now.since(start).as_secs());
+                // Each plan waits a minute and expires.
+                known.over.insert(name(round), now + Span::from_secs(60));
+                now = now + Span::from_secs(60);
+            }
+            now = now + Span::from_secs(1);
+        }
+        let waits: Vec<u64> = begun.windows(2).map(|pair| pair[1] - pair[0] - 60).collect();
+        assert_eq!(waits[..4], [60, 120, 240, 480]);
+        assert!(waits[4..].iter().all(|&wait| wait == 480), "{waits:?}");
+        // A day later nobody remembers, and the first wait is short again.
+        let later = now + Span::from_secs(24 * 3600);
+        let last = u32::try_from(begun.len()).unwrap();
+        assert_eq!(round(&known, later, name), Some(last));
+        known.over.insert(name(last), later);
+        assert_eq!(round(&known, later + Span::from_secs(59), name), None);
+        assert_eq!(round(&known, later + Span::from_secs(60), name), Some(last + 1));
+    }
 }

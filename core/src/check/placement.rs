@@ -69,20 +69,22 @@ pub(super) fn admission(state: &State<'_>, planned: &Move<'_>, found: &mut Findi
         return;
     }
     let (load, thresholds) = (&state.snapshot.load, &policy.thresholds);
-    let of_vm = |key| load.vms.get(key).and_then(|known| known.average(state.now, thresholds.idle_window).full());
+    let coming = state.in_flight.iter().filter(|moving| moving.target == Some(&target.name));
     // One that has arrived shows in the node's own load.
-    let arrived = |key| state.snapshot.vms.get(key).is_some_and(|vm| vm.node.as_ref() == Some(&target.name));
-    let coming = state.in_flight.iter().filter(|moving| moving.target == Some(&target.name) && !arrived(moving.vm));
+    let coming = coming
+        .filter_map(|moving| state.snapshot.vms.get(moving.vm))
+        .filter(|coming| coming.node.as_ref() != Some(&target.name));
     let carried = match load.nodes.get(&target.name).filter(|_| target.is_usable()) {
         Some(known) => known.average(state.now, thresholds.overload_window).full(),
         // A node that sleeps carries nothing.
         None => Some(Cores::ZERO),
     };
-    let Some((carried, own)) = carried.zip(of_vm(&vm.key)) else {
+    let own = load.vms.get(&vm.key).and_then(|known| known.average(state.now, thresholds.idle_window).full());
+    let Some((carried, own)) = carried.zip(own) else {
         found.add(Rule::Knowledge, format!("the load that {} would carry is not known", target.name));
         return;
     };
-    let on_the_way: Cores = coming.filter_map(|moving| of_vm(moving.vm)).sum();
+    let on_the_way: Cores = coming.map(|coming| load.brought_by(coming, state.now, thresholds.idle_window)).sum();
     let predicted = (carried + on_the_way + own).percent_of(target_class.cpu_of(target));
     // Sums of floats in another order differ in their last digits.
     if predicted.value() > thresholds.admission.value() * (1.0 + 1e-9) {

@@ -281,6 +281,7 @@ fn promise(cluster: &mut Cluster, dice: &mut Dice) {
         needs_approval: dice.percent(50),
         approved: dice.percent(50),
         decided: cluster.now,
+        ended: None,
         expires: cluster.now + Span::from_secs(600),
         phase: *dice.pick(&[PlanPhase::Running, PlanPhase::Proposed, PlanPhase::Expired]),
         steps: vec![step],

@@ -132,6 +132,7 @@ fn add_migration(cluster: &mut Cluster, dice: &mut Dice) {
             needs_approval: false,
             approved: false,
             decided: cluster.now,
+            ended: None,
             expires: cluster.now + Span::from_secs(600),
             phase: PlanPhase::Running,
             steps: Vec::new(),

@@ -4,7 +4,7 @@
 //! minute. So a window of 5 s (Reactive Cloud §5.2.3) and one of 30 min cost the same few hundred bytes a VM,
 //! and memory stays flat whatever the policies ask for.
 
-use super::{Cores, NodeName, Span, Timestamp, VmKey};
+use super::{Cores, NodeName, Span, Timestamp, Vm, VmKey};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -259,6 +259,19 @@ pub struct LoadTable {
     pub nodes: BTreeMap<NodeName, LoadHistory>,
     /// CPU in use by each VM (its launcher pod).
     pub vms: BTreeMap<VmKey, LoadHistory>,
+}
+
+impl LoadTable {
+    /// The load that a VM brings to the node that it is on its way to: its average over the window that it was admitted
+    /// by. Of one that is not measured as long as that the newest sample counts, however old, and of one that never was
+    /// all its vCPUs.
+    #[must_use]
+    pub fn brought_by(&self, vm: &Vm, now: Timestamp, window: Span) -> Cores {
+        let known = self.vms.get(&vm.key);
+        let average = known.and_then(|known| known.average(now, window).full());
+        let all = || Cores::new(f64::from(vm.vcpus)).unwrap_or(Cores::ZERO);
+        average.or_else(|| known?.latest()).unwrap_or_else(all)
+    }
 }
 
 #[cfg(test)]

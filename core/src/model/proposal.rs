@@ -82,6 +82,11 @@ pub enum RecordedStep {
         /// How it went.
         outcome: StepOutcome,
     },
+    /// Too little is said to carry it out; it keeps its place, so that the others keep theirs.
+    Unreadable {
+        /// How it went.
+        outcome: StepOutcome,
+    },
 }
 
 impl RecordedStep {
@@ -89,7 +94,7 @@ impl RecordedStep {
     #[must_use]
     pub fn outcome(&self) -> StepOutcome {
         match self {
-            Self::Migrate { outcome, .. } | Self::Wake { outcome, .. } => *outcome,
+            Self::Migrate { outcome, .. } | Self::Wake { outcome, .. } | Self::Unreadable { outcome } => *outcome,
         }
     }
 }
@@ -109,6 +114,8 @@ pub struct PlanRecord {
     pub decided: Timestamp,
     /// When it is void unless begun.
     pub expires: Timestamp,
+    /// When it was over.
+    pub ended: Option<Timestamp>,
     /// How far it is.
     pub phase: PlanPhase,
     /// What it does.

@@ -12,7 +12,8 @@
 //!                                                                 a step failed
 //! ```
 
-use super::{MigrateStep, MoveReason, Plan, ProposalVerdict, Step, WakeReason, WakeStep, candidate, identity};
+use super::renew::renew;
+use super::{MigrateStep, Plan, ProposalVerdict, Step, WakeReason, WakeStep, candidate, identity};
 use crate::check::{self, Rule};
 use crate::model::{
     AppliedPolicy, LastMigration, Migration, MigrationMode, MigrationName, MigrationPhase, NodeName, PlanName,
@@ -240,6 +241,7 @@ fn as_plan(record: &PlanRecord, snapshot: &Snapshot, policies: &Policies, now: T
     let mut plan = Plan::default();
     for step in &record.steps {
         plan.steps.push(match step {
+            RecordedStep::Unreadable { .. } => continue,
             RecordedStep::Wake { node, .. } => {
                 Step::Wake(WakeStep { policy: policy.name.clone(), node: node.clone(), reason: WakeReason::Reserve })
             }
@@ -249,29 +251,7 @@ fn as_plan(record: &PlanRecord, snapshot: &Snapshot, policies: &Policies, now: T
                 if vm.node.as_ref() != Some(source) || identity::migration_name(vm, attempt) != *migration {
                     return Err(format!("{key} has moved since"));
                 }
-                let reason = match reason.as_str() {
-                    "Overload" => {
-                        let node = snapshot.nodes.get(source).ok_or_else(|| format!("{source} is gone"))?;
-                        let class = policies.class_of(node).ok().flatten();
-                        let capacity = class.map_or(node.allocatable.cpu.cores(), |class| class.cpu_of(node));
-                        let load = snapshot.load.nodes.get(source);
-                        let load = load.and_then(|load| load.average(now, policy.thresholds.overload_window).full());
-                        MoveReason::Overload {
-                            node_load: load.unwrap_or_default().percent_of(capacity),
-                            threshold: policy.thresholds.overload,
-                        }
-                    }
-                    _ => {
-                        let vcpus = crate::model::Cores::new(f64::from(vm.vcpus)).unwrap_or_default();
-                        let load = snapshot.load.vms.get(key);
-                        let load = load.and_then(|load| load.average(now, policy.thresholds.idle_window).full());
-                        MoveReason::Idle {
-                            vm_load: load.unwrap_or_default().percent_of(vcpus),
-                            threshold: policy.thresholds.idle,
-                            since: record.decided,
-                        }
-                    }
-                };
+                let reason = renew(reason, vm, source, record.decided, policy, (snapshot, policies, now))?.reason;
                 Step::Migrate(MigrateStep {
                     policy: policy.name.clone(),
                     vm: key.clone(),
@@ -292,7 +272,7 @@ fn as_plan(record: &PlanRecord, snapshot: &Snapshot, policies: &Policies, now: T
 
 fn state(step: &RecordedStep) -> StepState {
     let (outcome, migration_uid, started, ended) = match step {
-        RecordedStep::Wake { outcome, .. } => (*outcome, None, None, None),
+        RecordedStep::Wake { outcome, .. } | RecordedStep::Unreadable { outcome } => (*outcome, None, None, None),
         RecordedStep::Migrate { outcome, migration_uid, started, ended, .. } => {
             (*outcome, migration_uid.clone(), *started, *ended)
         }
@@ -302,7 +282,7 @@ fn state(step: &RecordedStep) -> StepState {
 
 fn has_begun(step: &RecordedStep, snapshot: &Snapshot) -> bool {
     match step {
-        RecordedStep::Wake { outcome, .. } => *outcome != StepOutcome::Waiting,
+        RecordedStep::Wake { outcome, .. } | RecordedStep::Unreadable { outcome } => *outcome != StepOutcome::Waiting,
         RecordedStep::Migrate { outcome, migration, .. } => {
             *outcome != StepOutcome::Waiting || snapshot.migrations.contains_key(migration)
         }
@@ -344,6 +324,10 @@ impl Next {
             return;
         }
         match step {
+            RecordedStep::Unreadable { .. } => {
+                let message = "the plan says too little to carry this step out".to_owned();
+                state.end(StepOutcome::Failed, now, "Unreadable", message);
+            }
             RecordedStep::Wake { node, .. } => {
                 let Some(found) = snapshot.nodes.get(node) else {
                     return state.end(StepOutcome::Failed, now, "NodeGone", format!("{node} is gone"));

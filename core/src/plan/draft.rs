@@ -346,13 +346,15 @@ impl<'a> Draft<'a> {
         let target = target.filter(|&target| source != Some(target));
         self.changes += 1;
         for (end, leaves) in source.map(|end| (end, true)).into_iter().chain(target.map(|end| (end, false))) {
-            let load = vm.filter(|_| !leaves).map_or(Cores::ZERO, |vm| self.vm_load_now(vm));
             let Some(place) = self.number_of(end).map(|number| &mut self.places[number]) else { continue };
             place.moving += 1;
             place.leaving += u32::from(leaves);
             if let Some(vm) = vm.filter(|vm| vm.node.as_ref() != Some(end)) {
                 place.expect(vm);
-                place.arriving += load;
+                if let Some(policy) = place.policy.filter(|_| !leaves) {
+                    let window = policy.thresholds.idle_window;
+                    place.arriving += self.snapshot.load.brought_by(vm, self.now, window);
+                }
             }
         }
     }
@@ -387,12 +389,6 @@ impl<'a> Draft<'a> {
         };
         self.say(vm, Some(&policy.name), verdict);
         true
-    }
-
-    /// The newest known load of a VM; of one that was never measured, all its vCPUs.
-    fn vm_load_now(&self, vm: &Vm) -> Cores {
-        let latest = self.snapshot.load.vms.get(&vm.key).and_then(crate::model::LoadHistory::latest);
-        latest.unwrap_or_else(|| Cores::new(f64::from(vm.vcpus)).unwrap_or(Cores::ZERO))
     }
 
     /// A VM's average over a window.

@@ -15,6 +15,7 @@ mod idle;
 mod overload;
 mod place;
 mod proposals;
+mod renew;
 mod report;
 mod reserve;
 mod shelf;

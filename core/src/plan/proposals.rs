@@ -1,8 +1,9 @@
 //! Plans that were written before and are not over: they speak for their VMs, unless their reason has gone.
 
 use super::draft::{Draft, Guest};
-use super::{Gate, ProposalVerdict, place};
-use crate::model::{Percent, PlanPhase, PlanRecord, Policy, RecordedStep, StepOutcome, Vm, VmKey, WindowAverage};
+use super::renew::renew;
+use super::{Gate, MoveReason, ProposalVerdict, place};
+use crate::model::{PlanPhase, PlanRecord, Policy, RecordedStep, StepOutcome, Vm, VmKey};
 
 /// A proposal outlives small swings of the load: its reason has gone only when the load is this much (in points of a
 /// percent) on the other side of the threshold. Otherwise noise would write a new object every second.
@@ -51,8 +52,10 @@ fn still_wanted<'a>(
             let node = snapshot.nodes.get(node).ok_or("the node to wake is gone")?;
             return if node.can_wake() { Ok(()) } else { Err(format!("{} is not asleep", node.name)) };
         }
-        RecordedStep::Migrate { outcome, .. } if *outcome != StepOutcome::Waiting => return Ok(()),
-        RecordedStep::Migrate { vm, uid, source, migration, reason, .. } => (vm, uid, source, migration, reason),
+        RecordedStep::Migrate { vm, uid, source, migration, reason, outcome: StepOutcome::Waiting, .. } => {
+            (vm, uid, source, migration, reason)
+        }
+        RecordedStep::Migrate { .. } | RecordedStep::Unreadable { .. } => return Ok(()),
     };
     if snapshot.migrations.contains_key(migration) {
         return Ok(());
@@ -61,32 +64,24 @@ fn still_wanted<'a>(
     if found.node.as_ref() != Some(source) {
         return Err(format!("{vm} is no longer on {source}"));
     }
-    let percent = |average: WindowAverage, of| average.full().map(|cores| cores.percent_of(of));
-    match reason.as_str() {
-        "Overload" => {
-            let place = draft.place(source).ok_or_else(|| format!("{source} is gone"))?;
-            let calm = below(policy.thresholds.overload, SWING);
-            match percent(place.load, place.capacity()) {
-                Some(load) if load < calm => Err(format!("{source} is at {load} and no longer overloaded")),
-                // What a person approved, they approved for this VM.
-                _ if record.is_cleared() => Ok(()),
-                _ => match busier(draft, policy, found) {
-                    Some(other) => Err(format!("{other} uses more CPU on {source} by now")),
-                    None => Ok(()),
-                },
-            }
+    let renewed = renew(reason, found, source, record.decided, policy, (snapshot, draft.policies, now))?;
+    match renewed.reason {
+        MoveReason::Overload { node_load, threshold }
+            if renewed.is_known && node_load.value() < threshold.value() - SWING =>
+        {
+            Err(format!("{source} is at {node_load} and no longer overloaded"))
         }
-        _ => {
-            let vcpus = crate::model::Cores::new(f64::from(found.vcpus)).unwrap_or_default();
-            let load = snapshot.load.vms.get(vm);
-            let load = load.map_or(WindowAverage::Never, |load| load.average(now, policy.thresholds.idle_window));
-            match percent(load, vcpus) {
-                Some(load) if load.value() >= policy.thresholds.idle.value() + SWING => {
-                    Err(format!("{vm} uses {load} of its vCPUs and is no longer idle"))
-                }
-                _ => Ok(()),
-            }
+        MoveReason::Idle { vm_load, threshold, .. }
+            if renewed.is_known && vm_load.value() >= threshold.value() + SWING =>
+        {
+            Err(format!("{vm} uses {vm_load} of its vCPUs and is no longer idle"))
         }
+        // What a person approved, they approved for this VM.
+        MoveReason::Overload { .. } if !record.is_cleared() => match busier(draft, policy, found) {
+            Some(other) => Err(format!("{other} uses more CPU on {source} by now")),
+            None => Ok(()),
+        },
+        _ => Ok(()),
     }
 }
 
@@ -104,8 +99,4 @@ fn busier<'a>(draft: &mut Draft<'a>, policy: &'a Policy, vm: &Vm) -> Option<&'a 
     };
     let busier: Vec<Guest<'a>> = place.vms.iter().filter(may_go).copied().collect();
     busier.into_iter().find(|guest| place::dedicated(draft, policy, guest.vm).is_ok()).map(|guest| &guest.vm.key)
-}
-
-fn below(threshold: Percent, swing: f64) -> Percent {
-    Percent::new((threshold.value() - swing).max(0.0)).unwrap_or_default()
 }

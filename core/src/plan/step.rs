@@ -28,11 +28,14 @@ pub enum MoveReason {
 }
 
 impl MoveReason {
+    /// The name of an overload.
+    pub(super) const OVERLOAD: &'static str = "Overload";
+
     /// The reason's name in objects, Events and metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Overload { .. } => "Overload",
+            Self::Overload { .. } => Self::OVERLOAD,
             Self::Idle { .. } => "Idle",
         }
     }

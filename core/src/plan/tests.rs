@@ -475,6 +475,7 @@ fn a_plan_that_waits_speaks_for_its_vm_until_its_reason_is_gone() {
             needs_approval: true,
             approved: false,
             decided: NOW,
+            ended: None,
             expires: NOW + Span::from_secs(3600),
             phase: PlanPhase::Proposed,
             steps: vec![RecordedStep::Migrate {
@@ -580,6 +581,7 @@ fn record(world: &World, moves: &[(&str, &str, &str, StepOutcome)]) -> PlanRecor
         needs_approval: false,
         approved: false,
         decided: NOW,
+        ended: None,
         expires: NOW + Span::from_secs(60),
         phase: PlanPhase::Proposed,
         steps: steps.collect(),
@@ -628,6 +630,20 @@ fn a_step_left_behind_by_a_crash_is_judged_anew() {
     let opted_out = carried(&world, &plan, NOW);
     assert_eq!((asks(&opted_out), opted_out.steps[1].outcome), (false, StepOutcome::Skipped));
     assert_eq!(opted_out.phase, PlanPhase::Running, "the first move is followed to its end");
+}
+
+#[test]
+fn a_step_that_cannot_be_read_keeps_its_place() {
+    let mut world = World::new();
+    world.vm("idle", "dedicated-0", 0.1);
+    let mut plan = record(&world, &[("idle", "dedicated-0", "shared-0", StepOutcome::Waiting)]);
+    plan.steps.insert(0, RecordedStep::Unreadable { outcome: StepOutcome::Waiting });
+    let next = carried(&world, &plan, NOW);
+    assert!(next.deeds.iter().all(|(step, _)| *step == 1) && !next.deeds.is_empty(), "{:?}", next.deeds);
+    assert_eq!(
+        next.steps.iter().map(|step| step.outcome).collect::<Vec<_>>(),
+        [StepOutcome::Failed, StepOutcome::Running]
+    );
 }
 
 #[test]

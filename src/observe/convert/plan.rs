@@ -17,12 +17,13 @@ pub fn convert(plan: &ConsolidationPlan) -> Converted<PlanRecord> {
     let mut steps = Vec::new();
     for (index, step) in spec.steps.iter().enumerate() {
         let status = status.steps.iter().find(|status| usize::try_from(status.index) == Ok(index));
-        match read_step(step, status) {
-            Some(step) => steps.push(step),
-            None => {
-                problems.note(format!("spec.steps[{index}]"), "a move without its VM, source, mode or name; left out")
-            }
-        }
+        let outcome = outcome(status);
+        let step = read_step(step, status, outcome).unwrap_or_else(|| {
+            problems
+                .note(format!("spec.steps[{index}]"), "a move without its VM, source, mode or name; not carried out");
+            RecordedStep::Unreadable { outcome }
+        });
+        steps.push(step);
     }
     let record = PlanRecord {
         name: PlanName::new(objects::name(&plan.metadata).as_str()),
@@ -31,6 +32,7 @@ pub fn convert(plan: &ConsolidationPlan) -> Converted<PlanRecord> {
         approved: spec.approved,
         decided: objects::timestamp(&spec.decided_at),
         expires: objects::timestamp(&spec.expires_at),
+        ended: status.ended_at.as_ref().map(objects::timestamp),
         phase: match status.phase {
             None | Some(api::PlanPhase::Proposed) => PlanPhase::Proposed,
             Some(api::PlanPhase::Running) => PlanPhase::Running,
@@ -45,14 +47,17 @@ pub fn convert(plan: &ConsolidationPlan) -> Converted<PlanRecord> {
     Converted::new(record, problems)
 }
 
-fn read_step(step: &PlanStep, status: Option<&StepStatus>) -> Option<RecordedStep> {
-    let outcome = match status.map(|status| status.phase) {
+fn outcome(status: Option<&StepStatus>) -> StepOutcome {
+    match status.map(|status| status.phase) {
         None | Some(StepPhase::Waiting) => StepOutcome::Waiting,
         Some(StepPhase::Running) => StepOutcome::Running,
         Some(StepPhase::Succeeded) => StepOutcome::Succeeded,
         Some(StepPhase::Failed) => StepOutcome::Failed,
         Some(StepPhase::Skipped) => StepOutcome::Skipped,
-    };
+    }
+}
+
+fn read_step(step: &PlanStep, status: Option<&StepStatus>, outcome: StepOutcome) -> Option<RecordedStep> {
     let target = NodeName::new(&step.target_node);
     if step.kind == StepKind::Wake {
         return Some(RecordedStep::Wake { node: target, outcome });

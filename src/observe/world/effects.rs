@@ -119,7 +119,7 @@ impl World {
 
     pub(super) fn put_plan(&mut self, plan: PlanRecord) {
         if plan.phase.is_final() {
-            self.over.insert(plan.name.clone(), plan.decided);
+            self.over.insert(plan.name.clone(), plan.ended.unwrap_or(plan.decided));
         }
         self.history.put(&plan);
         if plan.phase.is_final() {

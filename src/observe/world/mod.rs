@@ -59,7 +59,7 @@ pub(super) struct World {
     problems: BTreeMap<(Kind, ObjectKey), Vec<Problem>>,
     /// The identity of our own resources: who is meant by a write, and what of a spec was seen.
     own: BTreeMap<(Kind, Name), (Uid, Option<i64>)>,
-    /// Plans that are over, with when they were decided.
+    /// Plans that are over, with when they ended.
     over: BTreeMap<PlanName, Timestamp>,
 }
 
@@ -112,14 +112,14 @@ impl World {
         .collect()
     }
 
-    /// Plans that are over, with when they were decided.
+    /// Plans that are over, with when they ended.
     pub(super) fn plans_over(&self) -> &BTreeMap<PlanName, Timestamp> {
         &self.over
     }
 
-    /// Plans that are over and were decided before this moment.
+    /// Plans that were over before this moment.
     pub(super) fn plans_over_before(&self, moment: Timestamp) -> Vec<(PlanName, Uid)> {
-        let old = self.over.iter().filter(|(_, decided)| **decided < moment);
+        let old = self.over.iter().filter(|(_, ended)| **ended < moment);
         old.filter_map(|(plan, _)| {
             let (uid, _) = self.own.get(&(Kind::ConsolidationPlan, Name::from(plan.as_str())))?;
             Some((plan.clone(), uid.clone()))

@@ -355,6 +355,7 @@ fn promises_of_running_plans_count() {
         needs_approval: false,
         approved: false,
         decided: NOW,
+        ended: None,
         expires: NOW,
         phase: PlanPhase::Running,
         steps: vec![promise],
