@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
     core::v1::{ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota},
-    storage::v1::StorageClass,
+    storage::v1::{CSINode, StorageClass},
 };
 use kube::{Client, Resource};
 use miyako_api::{
@@ -58,6 +58,7 @@ impl Observer {
         observer.watch::<Namespace>(&all, seed);
         observer.watch::<Node>(&all, seed);
         observer.watch::<NodePower>(&all, seed);
+        observer.watch::<CSINode>(&all, seed);
         observer.watch::<StorageClass>(&all, seed);
         observer.watch::<PersistentVolume>(&all, seed);
         observer.watch::<PersistentVolumeClaim>(&all, seed);

@@ -11,7 +11,7 @@ use k8s_openapi::{
     api::{
         apps::v1::DaemonSet,
         core::v1::{ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota},
-        storage::v1::StorageClass,
+        storage::v1::{CSINode, StorageClass},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -20,9 +20,9 @@ use miyako_api::{
     ConsolidationPlan, ConsolidationPolicy, NodePower, NodePowerClass,
     kubevirt::{KubeVirt, MigrationPolicy, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration},
 };
-use miyako_core::model::{self, Labels, Name, NodeClass, NodeSelector, PlanRecord, Quota, Switches, Uid};
+use miyako_core::model::{self, Labels, Name, NodeClass, PlanRecord, Quota, Switches, Uid};
 use serde::de::DeserializeOwned;
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// The kinds that are watched, in the order in which their changes are applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +31,7 @@ pub enum Kind {
     Namespace,
     Node,
     NodePower,
+    CSINode,
     StorageClass,
     PersistentVolume,
     PersistentVolumeClaim,
@@ -50,10 +51,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Namespace,
         Self::Node,
         Self::NodePower,
+        Self::CSINode,
         Self::StorageClass,
         Self::PersistentVolume,
         Self::PersistentVolumeClaim,
@@ -137,7 +139,8 @@ pub(crate) enum Object {
     Node(Box<node::ObservedNode>),
     NodePower(node_power::ObservedPower),
     StorageClass { waits_for_consumer: bool },
-    Volume(Vec<NodeSelector>),
+    AttachLimits(BTreeMap<String, u64>),
+    Volume(storage::Volume),
     Claim(storage::Claim),
     Quota(Option<Quota>),
     MigrationPolicy(Option<migration_policy::UserMigrationPolicy>),
@@ -267,6 +270,7 @@ watched! {
     Namespace, |it| Converted::fine(Object::Namespace(namespace::convert(it).1));
     Node, |it| node::convert(it).map(|node| Object::Node(Box::new(node)));
     NodePower, |it| Converted::fine(Object::NodePower(node_power::convert(it)));
+    CSINode, |it| Converted::fine(Object::AttachLimits(storage::attach_limits(it)));
     StorageClass, |it| Converted::fine(Object::StorageClass { waits_for_consumer: storage::waits_for_consumer(it).1 });
     PersistentVolume, |it| storage::volume(it).map(Object::Volume);
     PersistentVolumeClaim, |it| Converted::fine(Object::Claim(storage::claim(it)));

@@ -103,6 +103,19 @@ pub(super) fn resources(pod: &Scheduling, on: &NodeUse<'_>) -> Result<(), Misfit
     Ok(())
 }
 
+/// NodeVolumeLimits, by what is attached rather than by what pods mount, and without looking whether two pods share a
+/// volume: both count more than the scheduler does, which errs on the safe side.
+pub(super) fn attach_limits(pod: &Scheduling, on: &NodeUse<'_>) -> Result<(), Misfit> {
+    for (driver, wanted) in &pod.csi_volumes {
+        let Some(&limit) = on.node().attach_limits.get(driver) else { continue };
+        let attached = on.node().attached_of(driver).saturating_add(on.attaching(driver));
+        if attached.saturating_add(*wanted) > limit {
+            return Err(Misfit::TooManyVolumes { driver: driver.clone(), limit, attached });
+        }
+    }
+    Ok(())
+}
+
 /// Volume topology: every volume must be usable on the node.
 pub(super) fn volumes(pod: &Scheduling, node: &Node) -> Result<(), Misfit> {
     let usable = pod.volume_topology.iter().all(|volume| volume.matches(node.name.as_str(), &node.labels));

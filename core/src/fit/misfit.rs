@@ -105,6 +105,16 @@ pub enum Misfit {
         /// What is left.
         free: u64,
     },
+    /// NodeVolumeLimits: the node takes no more volumes of a CSI driver.
+    #[error("the node takes {limit} volumes of {driver}, {attached} are attached or on their way")]
+    TooManyVolumes {
+        /// The CSI driver.
+        driver: String,
+        /// What the node takes.
+        limit: u64,
+        /// What it has or will have.
+        attached: u64,
+    },
     /// A volume can't be used there.
     #[error("a volume of it can't be used there")]
     VolumeTopology,

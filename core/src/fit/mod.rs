@@ -1,7 +1,7 @@
 //! What kube-scheduler (1.36, default plugins) would answer about one pod and one node.
 //!
 //! The hard filters are here, in the scheduler's order: NodeUnschedulable, TaintToleration, NodeAffinity, NodePorts,
-//! NodeResourcesFit, volume topology, PodTopologySpread and InterPodAffinity; and before them what KubeVirt and the
+//! NodeResourcesFit, NodeVolumeLimits, volume topology, PodTopologySpread and InterPodAffinity; and before them what KubeVirt and the
 //! API server add: a target never goes to the node it leaves, and the namespace's quotas must allow one more pod.
 //! Scores are not modelled, because a target carries the one node that we chose.
 //!

@@ -21,6 +21,8 @@ pub struct NodeUse<'a> {
     /// Memory requests of their launchers.
     pub vm_memory: Bytes,
     extended: Vec<(&'a str, u64)>,
+    /// Volumes by CSI driver that are to be attached and may not be yet.
+    attaching: Vec<(&'a str, u64)>,
     pub(super) ports: Vec<(&'a str, u16)>,
 }
 
@@ -37,6 +39,7 @@ impl<'a> NodeUse<'a> {
             vcpus: 0,
             vm_memory: Bytes::default(),
             extended: Vec::new(),
+            attaching: Vec::new(),
             ports: Vec::new(),
         }
     }
@@ -53,6 +56,19 @@ impl<'a> NodeUse<'a> {
         self.extended.iter().find(|(known, _)| *known == name).map_or(0, |(_, amount)| *amount)
     }
 
+    /// Volumes of a CSI driver that pods on their way here will bring.
+    #[must_use]
+    pub fn attaching(&self, driver: &str) -> u64 {
+        self.attaching.iter().find(|(known, _)| *known == driver).map_or(0, |(_, count)| *count)
+    }
+
+    /// Counts the volumes of a pod that is on its way here.
+    pub(super) fn attach(&mut self, pod: &'a Scheduling) {
+        for (driver, count) in &pod.csi_volumes {
+            add(&mut self.attaching, driver, *count);
+        }
+    }
+
     /// Counts a pod.
     pub(super) fn add_pod(&mut self, pod: &'a Scheduling) {
         let Resources { cpu, memory, ephemeral_storage, pods: _, extended } = &pod.requests;
@@ -61,10 +77,7 @@ impl<'a> NodeUse<'a> {
         self.ephemeral_storage += *ephemeral_storage;
         self.pods += 1;
         for (name, amount) in extended {
-            match self.extended.iter_mut().find(|(known, _)| known == name) {
-                Some((_, sum)) => *sum = sum.saturating_add(*amount),
-                None => self.extended.push((name, *amount)),
-            }
+            add(&mut self.extended, name, *amount);
         }
         self.ports.extend(pod.host_ports.iter().map(|(protocol, port)| (protocol.as_str(), *port)));
     }
@@ -74,5 +87,13 @@ impl<'a> NodeUse<'a> {
         self.vms += 1;
         self.vcpus += u64::from(vm.vcpus);
         self.vm_memory += vm.target.requests.memory;
+    }
+}
+
+/// Adds to one of a few sums.
+fn add<'a>(sums: &mut Vec<(&'a str, u64)>, name: &'a str, amount: u64) {
+    match sums.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, sum)) => *sum = sum.saturating_add(amount),
+        None => sums.push((name, amount)),
     }
 }

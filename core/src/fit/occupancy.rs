@@ -89,6 +89,9 @@ impl<'a> Occupancy<'a> {
             this.nodes[node].add_vm(vm);
             missing[node] += 1;
         }
+        for &(node, vm) in &moving {
+            this.nodes[node].attach(&vm.target);
+        }
         if missing.iter().any(|&count| count > 0) {
             this.add_launchers(&moving, &missing);
         }
@@ -218,6 +221,7 @@ impl<'a> Occupancy<'a> {
         self.undo.push(Undo { namespace, scheduling, before: (index, self.nodes[index].clone()) });
         self.insert_candidate(candidate, index);
         self.charge_quota(namespace, scheduling);
+        self.nodes[index].attach(scheduling);
         if let Some(vm) = candidate.vm {
             self.nodes[index].add_vm(vm);
         }

@@ -112,6 +112,7 @@ impl<'o, 'a> Probe<'o, 'a> {
         filters::node_affinity(pod, node)?;
         filters::ports(pod, on)?;
         filters::resources(pod, on)?;
+        filters::attach_limits(pod, on)?;
         filters::volumes(pod, node)?;
         match &self.others {
             Some(others) => others.judge(node),

@@ -161,6 +161,32 @@ fn selectors_affinity_and_volumes_choose_nodes() {
 }
 
 #[test]
+fn a_node_takes_so_many_volumes_of_a_driver() {
+    let mut limited = node("n1", "a");
+    limited.attach_limits.insert("disks.example".into(), 3);
+    limited.attached_volumes = ["csi/disks.example^1", "csi/disks.example.two^2", "local/3"]
+        .map(|rest| format!("kubernetes.io/{rest}"))
+        .into();
+    let snapshot = cluster([limited, node("n2", "a")]);
+    let with = |count| {
+        let target = Scheduling { csi_volumes: [("disks.example".to_owned(), count)].into(), ..wants(1, 1) };
+        Vm { target: Arc::new(target), ..vm("vm", "elsewhere", 1) }
+    };
+    let (two, three) = (with(2), with(3));
+    let [n1, n2] = ["n1", "n2"].map(NodeName::new);
+    let mut occupancy = Occupancy::new(&snapshot);
+    let fits = |occupancy: &Occupancy<'_>, vm, node| occupancy.probe(Candidate::target_of(vm)).fits(node, Moment::Now);
+    assert_eq!(fits(&occupancy, &two, &n1), Ok(()), "one is attached, the other driver's does not count");
+    assert!(matches!(fits(&occupancy, &three, &n1), Err(Misfit::TooManyVolumes { limit: 3, attached: 1, .. })));
+    assert_eq!(fits(&occupancy, &three, &n2), Ok(()), "without a limit there is none");
+    let before = occupancy.mark();
+    occupancy.place(Candidate::target_of(&two), &n1);
+    assert!(matches!(fits(&occupancy, &two, &n1), Err(Misfit::TooManyVolumes { attached: 3, .. })));
+    occupancy.roll_back(before);
+    assert_eq!(fits(&occupancy, &two, &n1), Ok(()));
+}
+
+#[test]
 fn a_host_port_is_taken_once() {
     let mut snapshot = cluster([node("n1", "a")]);
     let port = |protocol: &str| Scheduling { host_ports: vec![(protocol.into(), 53)], ..wants(1, 1) };

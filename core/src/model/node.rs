@@ -2,6 +2,7 @@
 
 use super::{Labels, NodeName, Resources, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What a taint does to pods that do not tolerate it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -68,6 +69,8 @@ pub struct Node {
     pub wake_tested: Option<Timestamp>,
     /// Volumes still attached (`status.volumesAttached` and `volumesInUse`).
     pub attached_volumes: Vec<String>,
+    /// How many volumes of each CSI driver can be attached (CSINode's `allocatable.count`), where there is a limit.
+    pub attach_limits: BTreeMap<String, u64>,
     /// virt-handler runs and is ready here.
     pub virt_handler_ready: bool,
     /// An upgrade or somebody else's drain works on this node (a foreign taint or annotation says so).
@@ -91,6 +94,7 @@ impl Node {
             power: PowerState::Awake,
             wake_tested: None,
             attached_volumes: Vec::new(),
+            attach_limits: BTreeMap::new(),
             virt_handler_ready: true,
             maintenance: None,
         }
@@ -100,6 +104,16 @@ impl Node {
     #[must_use]
     pub fn is_usable(&self) -> bool {
         self.power == PowerState::Awake && self.ready && self.virt_handler_ready
+    }
+
+    /// Volumes of a CSI driver that are attached (`kubernetes.io/csi/<driver>^<handle>`).
+    #[must_use]
+    pub fn attached_of(&self, driver: &str) -> u64 {
+        let of_driver = |volume: &&String| {
+            let named = volume.strip_prefix("kubernetes.io/csi/").and_then(|rest| rest.strip_prefix(driver));
+            named.is_some_and(|rest| rest.starts_with('^'))
+        };
+        self.attached_volumes.iter().filter(of_driver).count() as u64
     }
 
     /// Asleep and believed to wake when asked.

@@ -132,6 +132,8 @@ pub struct Scheduling {
     pub host_ports: Vec<(String, u16)>,
     /// Where its volumes can be used: every one of these must match the node.
     pub volume_topology: Vec<NodeSelector>,
+    /// How many volumes of each CSI driver must be attached to its node.
+    pub csi_volumes: BTreeMap<String, u64>,
 }
 
 /// Who is behind a pod.

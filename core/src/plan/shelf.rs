@@ -121,6 +121,7 @@ fn asks_no_less(pod: &Scheduling, other: &Scheduling) -> bool {
         spread,
         host_ports,
         volume_topology,
+        csi_volumes,
     } = pod;
     std::ptr::eq(pod, other)
         || requests.cover(&other.requests)
@@ -132,6 +133,7 @@ fn asks_no_less(pod: &Scheduling, other: &Scheduling) -> bool {
             && *spread == other.spread
             && *host_ports == other.host_ports
             && *volume_topology == other.volume_topology
+            && *csi_volumes == other.csi_volumes
 }
 
 /// The place of a node in a policy's order: awake ones first, then on dedicated nodes the fewest empty cores that

@@ -9,6 +9,7 @@ use miyako_core::model::{
     Name, NodeSelector, PodAffinityTerm, Scheduling, SpreadConstraint, TaintEffect, Toleration, TolerationOperator,
     Unsupported,
 };
+use std::collections::BTreeMap;
 
 /// The constraints of a pod, and the first of them that the model has no word for.
 ///
@@ -56,7 +57,9 @@ pub fn of(
         anti_affinity,
         spread: spread(spec, &mut unknown, problems),
         host_ports: host_ports(spec),
+        // What volumes ask for stands in other objects.
         volume_topology: Vec::<NodeSelector>::new(),
+        csi_volumes: BTreeMap::new(),
     };
     if spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
         unknown.field("spec.schedulingGates");

@@ -1,11 +1,12 @@
-//! PersistentVolumes, PersistentVolumeClaims and StorageClasses: where a VM's volumes can be used.
+//! PersistentVolumes, PersistentVolumeClaims, StorageClasses and CSINodes: where a VM's volumes can be used.
 
 use super::{Converted, Problems, objects, selector};
 use k8s_openapi::api::{
     core::v1::{PersistentVolume, PersistentVolumeClaim},
-    storage::v1::StorageClass,
+    storage::v1::{CSINode, CSINodeDriver, StorageClass},
 };
 use miyako_core::model::{Name, NodeSelector, NodeSelectorTerm, Operator, Requirement};
+use std::collections::BTreeMap;
 
 /// Node labels that a PersistentVolume's own labels of the same name tie it to (the scheduler's VolumeZone plugin).
 const ZONE_LABELS: [&str; 4] = [
@@ -35,9 +36,18 @@ pub fn claim(claim: &PersistentVolumeClaim) -> Claim {
     }
 }
 
-/// Where a PersistentVolume can be used; empty means anywhere. All of the selectors must match.
+/// A PersistentVolume, as far as it decides where it can be used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Volume {
+    /// All of these must match a node; none means anywhere.
+    pub places: Vec<NodeSelector>,
+    /// The CSI driver that attaches it.
+    pub driver: Option<String>,
+}
+
+/// Converts a PersistentVolume.
 #[must_use]
-pub fn volume(volume: &PersistentVolume) -> Converted<Vec<NodeSelector>> {
+pub fn volume(volume: &PersistentVolume) -> Converted<Volume> {
     let mut problems = Problems::default();
     let affinity = volume.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref());
     let required = affinity.and_then(|affinity| affinity.required.as_ref());
@@ -51,7 +61,18 @@ pub fn volume(volume: &PersistentVolume) -> Converted<Vec<NodeSelector>> {
         let labels = vec![Requirement { key: key.clone(), operator: Operator::In, values }];
         places.push(NodeSelector { terms: vec![NodeSelectorTerm { labels, names: Vec::new() }] });
     }
-    Converted::new(places, problems)
+    let csi = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref());
+    Converted::new(Volume { places, driver: csi.map(|csi| csi.driver.clone()) }, problems)
+}
+
+/// How many volumes of each CSI driver a node takes, where it says so.
+#[must_use]
+pub fn attach_limits(node: &CSINode) -> BTreeMap<String, u64> {
+    let limit = |driver: &CSINodeDriver| {
+        let count = driver.allocatable.as_ref()?.count?;
+        Some((driver.name.clone(), u64::try_from(count).unwrap_or(0)))
+    };
+    node.spec.drivers.iter().filter_map(limit).collect()
 }
 
 /// A StorageClass's name, and whether its claims are bound only when a pod that uses them is placed.
@@ -71,7 +92,7 @@ mod tests {
         let object = json!({"metadata": {"name": "pv", "labels": {"topology.kubernetes.io/zone": "a__b"}},
             "spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": [
                 {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["fast"]}]}]}}}});
-        let places = volume(&from_value(object).unwrap()).value;
+        let places = volume(&from_value(object).unwrap()).value.places;
         let fits = |pairs: [(&str, &str); 2]| {
             let labels: Labels = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
             places.iter().all(|place| place.matches("n", &labels))
@@ -79,5 +100,15 @@ mod tests {
         assert!(fits([("disk", "fast"), ("topology.kubernetes.io/zone", "b")]));
         assert!(!fits([("disk", "slow"), ("topology.kubernetes.io/zone", "b")]));
         assert!(!fits([("disk", "fast"), ("topology.kubernetes.io/zone", "c")]));
+    }
+
+    #[test]
+    fn a_node_says_how_many_volumes_of_a_driver_it_takes() {
+        let object = json!({"metadata": {"name": "n"}, "spec": {"drivers": [
+            {"name": "disks.example", "nodeID": "n", "allocatable": {"count": 24}},
+            {"name": "shares.example", "nodeID": "n"},
+            {"name": "odd.example", "nodeID": "n", "allocatable": {"count": -1}}]}});
+        let limits = attach_limits(&from_value(object).unwrap());
+        assert_eq!(limits, [("disks.example".to_owned(), 24), ("odd.example".to_owned(), 0)].into());
     }
 }

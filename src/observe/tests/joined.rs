@@ -60,6 +60,7 @@ fn a_node_is_joined_with_its_power_and_its_virt_handler() {
     assert_eq!((a.allocatable.cpu, a.allocatable.memory, a.allocatable.pods), (MilliCpu(16_000), Bytes::gib(64), 110));
     assert_eq!(a.allocatable.extended["devices.kubevirt.io/kvm"], 1000);
     assert_eq!(a.attached_volumes, ["kubernetes.io/csi/disks^vol-1"]);
+    assert_eq!((a.attached_of("disks"), a.attach_limits["disks"]), (1, 24));
     let b = &snapshot.nodes[&NodeName::new("node-b")];
     assert_eq!((b.power, b.virt_handler_ready), (PowerState::Suspended, false));
     assert_eq!(b.wake_tested, Some(NOW - Span::from_secs(24 * 3600)));
@@ -69,8 +70,10 @@ fn a_node_is_joined_with_its_power_and_its_virt_handler() {
     handler["status"]["conditions"][0]["status"] = json!("False");
     apply(&mut world, &handler);
     remove(&mut world, &object("NodePower", "node-b"));
+    remove(&mut world, &object("CSINode", "node-a"));
     let (snapshot, _) = look(&mut world);
     assert!(!snapshot.nodes[&NodeName::new("node-a")].virt_handler_ready);
+    assert!(snapshot.nodes[&NodeName::new("node-a")].attach_limits.is_empty());
     assert_eq!(snapshot.nodes[&NodeName::new("node-b")].power, PowerState::Awake);
     assert_eq!(snapshot.nodes[&NodeName::new("node-b")].wake_tested, None);
 }

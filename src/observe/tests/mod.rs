@@ -14,7 +14,7 @@ use super::{
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
     core::v1::{ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota},
-    storage::v1::StorageClass,
+    storage::v1::{CSINode, StorageClass},
 };
 use miyako_api::{
     ConsolidationPlan, ConsolidationPolicy, NodePower, NodePowerClass,
@@ -54,6 +54,7 @@ fn see(object: &Value) -> (Kind, Seen) {
         "Namespace" => read::<Namespace>(object),
         "Node" => read::<Node>(object),
         "NodePower" => read::<NodePower>(object),
+        "CSINode" => read::<CSINode>(object),
         "StorageClass" => read::<StorageClass>(object),
         "PersistentVolume" => read::<PersistentVolume>(object),
         "PersistentVolumeClaim" => read::<PersistentVolumeClaim>(object),

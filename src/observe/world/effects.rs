@@ -35,6 +35,7 @@ impl World {
     pub(super) fn put_node(&mut self, mut node: Node) {
         let power = self.powers.get(&node.name).copied().unwrap_or_default();
         (node.power, node.wake_tested) = (power.state, power.wake_tested);
+        node.attach_limits = self.attach_limits.get(&node.name).cloned().unwrap_or_default();
         node.virt_handler_ready = self.handlers.contains_key(&node.name);
         let before = self.snapshot.nodes.get(&node.name);
         if before.is_none_or(|before| before.labels != node.labels) {

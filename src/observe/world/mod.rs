@@ -49,6 +49,7 @@ pub(super) struct World {
     outsides: Outsides,
     history: History,
     powers: BTreeMap<NodeName, ObservedPower>,
+    attach_limits: BTreeMap<NodeName, BTreeMap<String, u64>>,
     quotas: BTreeMap<Name, BTreeMap<Name, Quota>>,
     /// Ready virt-handler pods by node, and their nodes.
     handlers: BTreeMap<NodeName, BTreeSet<PodKey>>,
@@ -90,6 +91,7 @@ impl World {
             outsides: Outsides::default(),
             history: History::default(),
             powers: BTreeMap::new(),
+            attach_limits: BTreeMap::new(),
             quotas: BTreeMap::new(),
             handlers: BTreeMap::new(),
             handler_nodes: BTreeMap::new(),
@@ -258,6 +260,7 @@ impl World {
             Kind::Namespace => snapshot.namespaces.keys().map(|name| cluster(name.as_str())).collect(),
             Kind::Node => snapshot.nodes.keys().map(|name| cluster(name.as_str())).collect(),
             Kind::NodePower => self.powers.keys().map(|name| cluster(name.as_str())).collect(),
+            Kind::CSINode => self.attach_limits.keys().map(|name| cluster(name.as_str())).collect(),
             Kind::StorageClass => self.storage.classes.keys().map(|name| cluster(name.as_str())).collect(),
             Kind::PersistentVolume => self.storage.volumes.keys().map(|name| cluster(name.as_str())).collect(),
             Kind::PersistentVolumeClaim => {
@@ -322,11 +325,18 @@ impl World {
                 }
                 self.powers.insert(name, power);
             }
+            Object::AttachLimits(limits) => {
+                let name = NodeName::new(key.name.as_str());
+                if let Some(node) = self.snapshot.nodes.get_mut(&name) {
+                    node.attach_limits.clone_from(&limits);
+                }
+                self.attach_limits.insert(name, limits);
+            }
             Object::StorageClass { waits_for_consumer } => {
                 self.storage.classes.insert(key.name.clone(), waits_for_consumer);
             }
-            Object::Volume(places) => {
-                self.storage.volumes.insert(key.name.clone(), places);
+            Object::Volume(volume) => {
+                self.storage.volumes.insert(key.name.clone(), volume);
                 self.touch_users_of_volume(&key.name);
             }
             Object::Claim(claim) => {
@@ -406,6 +416,13 @@ impl World {
                 self.powers.remove(&node);
                 if let Some(node) = self.snapshot.nodes.get_mut(&node) {
                     (node.power, node.wake_tested) = Default::default();
+                }
+            }
+            Kind::CSINode => {
+                let node = NodeName::new(name);
+                self.attach_limits.remove(&node);
+                if let Some(node) = self.snapshot.nodes.get_mut(&node) {
+                    node.attach_limits.clear();
                 }
             }
             Kind::StorageClass => {

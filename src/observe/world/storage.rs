@@ -1,17 +1,26 @@
 //! Claims, volumes and classes: where a VM's disks can be used.
 
-use crate::observe::convert::storage::Claim;
+use crate::observe::convert::storage::{Claim, Volume};
 use miyako_core::model::{Name, NodeSelector, Unsupported, VmKey};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A claim by namespace and name.
 pub(super) type ClaimKey = (Name, Name);
 
+/// What the volumes of a VM ask of its node.
+#[derive(Debug, Default)]
+pub(super) struct Disks {
+    /// Where they can be used: all of these must match.
+    pub(super) places: Vec<NodeSelector>,
+    /// How many there are of each CSI driver.
+    pub(super) by_driver: BTreeMap<String, u64>,
+}
+
 /// All storage objects, and who uses which claim.
 #[derive(Debug, Default)]
 pub(super) struct Storage {
     pub(super) claims: BTreeMap<ClaimKey, Claim>,
-    pub(super) volumes: BTreeMap<Name, Vec<NodeSelector>>,
+    pub(super) volumes: BTreeMap<Name, Volume>,
     /// Classes by name: whether their claims wait for a consumer.
     pub(super) classes: BTreeMap<Name, bool>,
     users: BTreeMap<ClaimKey, BTreeSet<VmKey>>,
@@ -49,12 +58,12 @@ impl Storage {
         bound.flat_map(|(key, _)| self.users_of(key))
     }
 
-    /// Where all of these claims can be used.
+    /// Where all of these claims can be used, and how many volumes of each CSI driver they are.
     ///
     /// # Errors
     /// A claim whose place is not known: it is not bound yet, or not seen.
-    pub(super) fn places(&self, namespace: &Name, claims: &BTreeSet<Name>) -> Result<Vec<NodeSelector>, Unsupported> {
-        let mut places: Vec<NodeSelector> = Vec::new();
+    pub(super) fn places(&self, namespace: &Name, claims: &BTreeSet<Name>) -> Result<Disks, Unsupported> {
+        let mut disks = Disks::default();
         for name in claims {
             let unknown = |what: &str| Unsupported { field: format!("persistentVolumeClaim {name} ({what})") };
             let claim = self.claims.get(&(namespace.clone(), name.clone())).ok_or_else(|| unknown("not found"))?;
@@ -62,13 +71,16 @@ impl Storage {
                 let waits = claim.class.as_ref().and_then(|class| self.classes.get(class)) == Some(&true);
                 return Err(unknown(if waits { "WaitForFirstConsumer, not bound yet" } else { "not bound" }));
             };
-            let where_usable = self.volumes.get(volume).ok_or_else(|| unknown("its volume is not found"))?;
-            for place in where_usable {
-                if !places.contains(place) {
-                    places.push(place.clone());
+            let volume = self.volumes.get(volume).ok_or_else(|| unknown("its volume is not found"))?;
+            for place in &volume.places {
+                if !disks.places.contains(place) {
+                    disks.places.push(place.clone());
                 }
             }
+            if let Some(driver) = &volume.driver {
+                *disks.by_driver.entry(driver.clone()).or_default() += 1;
+            }
         }
-        Ok(places)
+        Ok(disks)
     }
 }

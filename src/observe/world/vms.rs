@@ -1,6 +1,6 @@
 //! VMs: a VMI joined with its launcher pods, its node, its VirtualMachine, its volumes and its namespace.
 
-use super::storage::Storage;
+use super::storage::{Disks, Storage};
 use crate::observe::convert::{
     migration_policy::{self, UserMigrationPolicy},
     pod::Launcher,
@@ -150,12 +150,13 @@ impl Vms {
         };
         vm.launcher_labels.clone_from(&pod.labels);
         let claims = own.asks.claims.union(&launcher.claims).cloned().collect();
-        let (volumes, unknown_place) = match around.storage.places(&vm.key.namespace, &claims) {
-            Ok(places) => (places, None),
-            Err(unknown) => (Vec::new(), Some(unknown)),
+        let (disks, unknown_place) = match around.storage.places(&vm.key.namespace, &claims) {
+            Ok(disks) => (disks, None),
+            Err(unknown) => (Disks::default(), Some(unknown)),
         };
         let source = vm.node.as_ref().and_then(|node| around.nodes.get(node)).map(|node| &node.labels);
-        let next = target::next(&own.asks, launcher, source, volumes);
+        let mut next = target::next(&own.asks, launcher, source, disks.places);
+        next.csi_volumes = disks.by_driver;
         vm.target = pool.share(Arc::new(next));
         vm.unsupported = own.unsupported.clone().or_else(|| launcher.unsupported.clone()).or(unknown_place);
     }

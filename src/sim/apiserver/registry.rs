@@ -230,6 +230,7 @@ const BUILT_IN: &[Row] = &[
     ("coordination.k8s.io", "v1", "leases", "Lease", true, false, Generation::None, ""),
     ("events.k8s.io", "v1", "events", "Event", true, false, Generation::None, "ev"),
     ("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", true, true, Generation::Spec, "pdb"),
+    ("storage.k8s.io", "v1", "csinodes", "CSINode", false, false, Generation::None, ""),
     ("storage.k8s.io", "v1", "storageclasses", "StorageClass", false, false, Generation::None, "sc"),
     ("storage.k8s.io", "v1", "volumeattachments", "VolumeAttachment", false, true, Generation::None, ""),
     ("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", false, false, Generation::Spec, "pc"),
