@@ -1,10 +1,11 @@
 //! Where a VM could go.
 
 use super::draft::{Draft, Place};
-use super::shelf::Wish;
+use super::shelf::{Shelf, Wish};
 use super::{NoPlace, StayReason};
-use crate::fit::{Candidate, Moment};
+use crate::fit::{Candidate, Misfit, Moment};
 use crate::model::{Cores, NodeName, Policy, Role, Vm};
+use std::cell::OnceCell;
 
 /// So many nodes are named when there is no room: enough to see why, not a list of the cluster.
 const NAMED: usize = 5;
@@ -57,29 +58,37 @@ fn find<'a>(
     };
     let home = policy.stay_within.iter().map(home).collect();
     let wish = Wish { vm, role, load, home };
-    let probe = draft.occupancy.probe(Candidate::target_of(vm));
-    let quota = probe.quota();
+    // Where other pods are is found out only when a node is worth asking.
+    let scheduler = OnceCell::new();
     let takes = |number: usize| {
         let place = &draft.places[number];
         worth_asking(policy, &wish, place)?;
         let no_fit = |misfit| NoPlace::Misfit { misfit };
-        quota.clone().map_err(no_fit)?;
+        let probe = scheduler.get_or_init(|| draft.occupancy.probe(Candidate::target_of(vm)));
+        probe.quota().map_err(no_fit)?;
         probe.fits_on(draft.occupancy.use_of(number), moment(place)).map_err(no_fit)
     };
+    let refusal = |&number: &usize| Some((draft.places[number].node.name.clone(), takes(number).err()?));
+    let refusals = |shelf: &Shelf<'_>| shelf.by_name.iter().filter_map(refusal).take(NAMED).collect();
     if shelf.has_refused(&wish) {
         debug_assert!(shelf.by_name.iter().all(|&number| takes(number).is_err()), "{} fits after all", vm.key);
-    } else {
-        shelf.arrange(policy, role, &draft.places, draft.changes);
-        let in_order = shelf.in_order(policy, draft.seed, vm, &draft.places);
-        if let Some(&number) = in_order.iter().find(|&&number| takes(number).is_ok()) {
-            let node = &draft.places[number].node;
-            let name = node.name.clone();
-            return Ok(if node.is_usable() { Found::Awake(name) } else { Found::Asleep(name) });
+        return Err(StayReason::NoRoom { nodes: refusals(shelf) });
+    }
+    shelf.arrange(policy, role, &draft.places, draft.changes);
+    for &number in shelf.in_order(policy, draft.seed, vm, &draft.places).iter() {
+        match takes(number) {
+            Ok(()) => {
+                let node = &draft.places[number].node;
+                let name = node.name.clone();
+                return Ok(if node.is_usable() { Found::Awake(name) } else { Found::Asleep(name) });
+            }
+            // A quota is the same on every node.
+            Err(NoPlace::Misfit { misfit: Misfit::Quota { .. } | Misfit::QuotaNeeds { .. } }) => break,
+            Err(_) => {}
         }
     }
-    let refusal = |&number: &usize| Some((draft.places[number].node.name.clone(), takes(number).err()?));
-    let nodes = shelf.by_name.iter().filter_map(refusal).take(NAMED).collect();
-    if !probe.minds_others() && quota.is_ok() {
+    let nodes = refusals(shelf);
+    if scheduler.get().is_none_or(|probe| !probe.minds_others() && probe.quota().is_ok()) {
         shelf.refuse(wish);
     }
     Err(StayReason::NoRoom { nodes })
