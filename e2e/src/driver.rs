@@ -24,6 +24,7 @@ type Run = Box<dyn FnOnce(Arc<Scene>) -> BoxFuture<'static, anyhow::Result<()>> 
 pub struct Scenario {
     name: &'static str,
     run: Run,
+    long: bool,
 }
 
 impl Scenario {
@@ -33,7 +34,13 @@ impl Scenario {
         F: FnOnce(Arc<Scene>) -> R + Send + 'static,
         R: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        Self { name, run: Box::new(move |scene| run(scene).boxed()) }
+        Self { name, run: Box::new(move |scene| run(scene).boxed()), long: false }
+    }
+
+    /// The same, but left out unless asked for (`-- --include-ignored`).
+    #[must_use]
+    pub fn long(self) -> Self {
+        Self { long: true, ..self }
     }
 }
 
@@ -65,7 +72,7 @@ pub fn run(base: &Path, scenarios: Vec<Scenario>) -> ExitCode {
 }
 
 fn trial(scenario: Scenario, shared: Arc<Shared>) -> Trial {
-    let Scenario { name, run } = scenario;
+    let Scenario { name, run, long } = scenario;
     Trial::test(name, move || {
         let stand = shared.stand().map_err(|error| Failed::from(format!("{error:#}")))?;
         let begin = Instant::now();
@@ -74,6 +81,7 @@ fn trial(scenario: Scenario, shared: Arc<Shared>) -> Trial {
         print!("{:.1} s ", begin.elapsed().as_secs_f64());
         outcome.map_err(Failed::from)
     })
+    .with_ignored_flag(long)
 }
 
 async fn perform(name: &'static str, run: Run, stand: Arc<Stand>) -> Result<(), String> {

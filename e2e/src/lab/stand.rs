@@ -161,6 +161,17 @@ impl LabStand {
         Spec::new(&vm.name, &self.folder, nowhere, vm.boot).memory_mib
     }
 
+    /// Starts one more replica of the operator.
+    ///
+    /// # Errors
+    /// When it does not start or see the cluster in time.
+    pub async fn another_operator(&self, programs: &Programs, identity: &str) -> anyhow::Result<Replica> {
+        let replica =
+            Replica::start_at(&self.scene, &programs.operator, identity, self.lab.host_address(), &[]).await?;
+        wait_for_leader(&self.scene, &[&replica]).await?;
+        Ok(replica)
+    }
+
     /// Starts the agent of a node, again if it was killed.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Longer than anything here takes on a busy machine.
-const SOON: Duration = Duration::from_mins(2);
+pub(crate) const SOON: Duration = Duration::from_mins(2);
 /// 24 MiB.
 const PAGES: u32 = 6144;
 /// A lab's core is this share of a real one.
@@ -29,8 +29,8 @@ pub(crate) fn programs() -> Programs {
     }
 }
 
-fn node(name: &str, role: Role) -> NodePlan {
-    NodePlan { spec: NodeSpec { name: name.into(), cores: CORE, link: Some(200_000_000) }, role }
+fn node(name: &str, role: Role, link: u64) -> NodePlan {
+    NodePlan { spec: NodeSpec { name: name.into(), cores: CORE, link: Some(link) }, role }
 }
 
 /// A load as a share of the lab's core.
@@ -39,14 +39,15 @@ fn load(share: f64) -> Permille {
     Permille::new((share * CORE * 1000.0) as u64).unwrap_or_default()
 }
 
-pub(crate) fn plan() -> Plan {
+/// Two VMs on a shared node, and a dedicated one; links of so many bits per second.
+fn plan(link: u64) -> Plan {
     let vm = |index: u64, intensity| VmPlan {
         name: format!("vm-{index}"),
         node: "shared-0".into(),
         boot: Boot { pages: PAGES, seed: index, load: load(0.05), intensity, speed: None },
     };
     Plan {
-        nodes: vec![node("shared-0", Role::Shared), node("dedicated-0", Role::Dedicated)],
+        nodes: vec![node("shared-0", Role::Shared, link), node("dedicated-0", Role::Dedicated, link)],
         vms: vec![vm(0, Intensity::MIXED), vm(1, Intensity::READ_MOSTLY)],
         migrations: json!({}),
     }
@@ -64,6 +65,29 @@ pub(crate) async fn arrived(lab: &LabStand, vm: &str, count: usize) -> anyhow::R
     .await
 }
 
+/// A lab whose shared node is overloaded by `vm-0`, under a policy that relieves it in this mode.
+pub(crate) async fn overloaded(scene: &Arc<Scene>, link: u64, mode: &str) -> anyhow::Result<LabStand> {
+    let lab = LabStand::begin(scene, &programs(), plan(link)).await?;
+    lab.apply_policy(json!({
+        "mode": "Automatic",
+        "migration": { "mode": mode },
+        "thresholds": { "idlePercent": 20 },
+    }))
+    .await?;
+    lab.guest("vm-0")?.set_load(Permille::FULL, SOON).await?;
+    Ok(lab)
+}
+
+/// Waits for the end of the first migration.
+pub(crate) async fn end_of(lab: &LabStand) -> anyhow::Result<Course> {
+    until("the migration is over", SOON, || async {
+        let courses = lab.log.courses();
+        let over = courses.first().filter(|course| course.outcome.is_some() || course.failure.is_some());
+        Ok(Look::some(over.cloned(), format!("{courses:?}")))
+    })
+    .await
+}
+
 /// The VM runs, once, and every page of its memory is what it should be.
 pub(crate) async fn whole(lab: &LabStand, vm: &str) -> anyhow::Result<()> {
     let guest = lab.guest(vm)?;
@@ -76,7 +100,7 @@ pub(crate) async fn whole(lab: &LabStand, vm: &str) -> anyhow::Result<()> {
 
 /// Overload → post-copy → relieved; idle → pre-copy → back.
 pub(crate) async fn there_and_back(scene: Arc<Scene>) -> anyhow::Result<()> {
-    let lab = LabStand::begin(&scene, &programs(), plan()).await?;
+    let lab = LabStand::begin(&scene, &programs(), plan(200_000_000)).await?;
     // A fifth of a whole vCPU is half of the lab's core, as the papers' threshold is half of theirs.
     lab.apply_policy(json!({
         "mode": "Automatic",
