@@ -80,12 +80,17 @@ impl Actor {
         K: Resource<DynamicType = (), Scope = ClusterResourceScope> + Clone + DeserializeOwned + Debug,
     {
         let api: Api<K> = Api::all(self.writer()?);
-        let patch = serde_json::json!({
+        let mut patch = serde_json::json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
-            "metadata": { "name": name, "uid": only_if.uid, "resourceVersion": only_if.resource_version },
+            "metadata": { "name": name },
             "status": status,
         });
+        // Left out where nothing is asked: kube-apiserver reads a null as the wish to clear the version, and refuses.
+        let asked = [("uid", only_if.uid), ("resourceVersion", only_if.resource_version)];
+        for (field, value) in asked.into_iter().filter_map(|(field, value)| Some((field, value?))) {
+            patch["metadata"][field] = serde_json::json!(value);
+        }
         api.patch_status(name, &PatchParams::apply(manager::STATUS).force(), &Patch::Apply(&patch))
             .await
             .attempt(|| format!("write the status of {} {name}", K::kind(&())))
