@@ -27,10 +27,15 @@ pub(crate) async fn applying_again_changes_nothing(scene: Arc<Scene>) -> anyhow:
         let name = object["metadata"]["name"].as_str().context("an object without a name")?;
         let api = api_of(&scene.admin(), &kind_of(object)?, None).await?;
         for how in [How::ServerSide, How::ClientSide] {
+            // Plans are the operator's own: nobody keeps them in files.
+            if matches!(how, How::ClientSide) && object["kind"] == "ConsolidationPlan" {
+                continue;
+            }
             let first = apply(&api, name, object, how).await.with_context(|| format!("{how:?}: {object}"))?;
-            let again = apply(&api, name, object, how).await.with_context(|| format!("{how:?} again: {object}"))?;
-            if first != again {
-                changed.push(format!("{how:?} of {} {name}: {object}", object["kind"]));
+            match apply(&api, name, object, how).await {
+                Ok(again) if again == first => {}
+                Ok(_) => changed.push(format!("{how:?} of {} {name}: {object}", object["kind"])),
+                Err(error) => changed.push(format!("{how:?} of {} {name}: {error:#}", object["kind"])),
             }
             api.delete(name, &DeleteParams::default()).await?;
         }

@@ -444,6 +444,11 @@ impl State {
         if !call.options.force && !conflicts.is_empty() {
             return Err(conflict_error(&managers, &conflicts));
         }
+        // A null that is written there takes the version away.
+        let wipes_version = body["metadata"].get("resourceVersion").is_some_and(Value::is_null);
+        if wipes_version && live.is_some() && !builtin::may_update_blindly(resource) {
+            return Err(ApiError::version_required(resource, &call.name));
+        }
         take_over(&mut managers, &comparison, &conflicts, &writer);
         if let Some(managed) = managers.get_mut(&writer) {
             managed.fields = managed.fields.difference(&never_owned());

@@ -167,6 +167,8 @@ fn refusals(widgets: &str) -> Vec<Step> {
         apply("apply with another name", &s, "one", with("name", json!("t"))),
         apply("apply with managedFields", &s, "one", with("managedFields", json!([{"manager": "one"}]))),
         apply("apply with an old version", &format!("{s}?force=true"), "one", with("resourceVersion", json!("1"))),
+        apply("apply with a null version", &format!("{s}?force=true"), "one", with("resourceVersion", Value::Null)),
+        apply("apply with a null uid", &format!("{s}?force=true"), "one", with("uid", Value::Null)),
         apply("apply with a uid what is not there", &format!("{widgets}/none"), "one", {
             let mut object = with("uid", json!("11111111-2222-3333-4444-555555555555"));
             object["metadata"]["name"] = "none".into();
