@@ -5,6 +5,9 @@ use super::times::{ASKED_AGAIN, ASKED_AT_LEAST_EVERY, ORDER_MARGIN, ORDER_STANDS
 use super::{Ask, BmcWord, Desired, Facts, Marks, NodeCondition, PhaseChange, PowerRecord, Purpose, Wish, Write};
 use crate::model::{PowerState, Span, Timestamp};
 
+/// So many purposes are remembered besides the newest: a plan or request is over long before so many others came.
+const EARLIER: usize = 8;
+
 /// Everything one step looks at.
 struct Look<'a> {
     record: &'a PowerRecord,
@@ -47,7 +50,7 @@ impl Look<'_> {
         }
         let empty = self.facts.usable && self.facts.blocker.is_none();
         if let Some(request) = &self.record.request {
-            let spent = self.record.purpose.as_ref() == Some(&request.purpose());
+            let spent = self.record.is_spent(&request.purpose());
             let answer = match (request.ask, &self.facts.blocker) {
                 (Ask::Wake, _) => Some("it is awake".to_owned()),
                 _ if spent => Some(self.record.message.clone().unwrap_or_else(|| "it is awake again".to_owned())),
@@ -60,8 +63,10 @@ impl Look<'_> {
             }
         }
         match self.wish {
-            Wish::Asleep { purpose } if empty && self.record.purpose.as_ref() != Some(purpose) => {
+            Wish::Asleep { purpose } if empty && !self.record.is_spent(purpose) => {
                 let mut change = self.change(PowerState::Emptying, "nothing on it; seeing whether it stays so");
+                change.earlier.splice(0..0, change.purpose.take());
+                change.earlier.truncate(EARLIER);
                 change.purpose = Some(purpose.clone());
                 (change.suspend_generation, change.asleep_since) = (None, None);
                 Some(Write::Phase(Box::new(change)))
@@ -314,6 +319,7 @@ impl Look<'_> {
             phase,
             since: self.now,
             purpose: record.purpose.clone(),
+            earlier: record.earlier.clone(),
             suspend_generation: record.suspend_generation,
             asleep_since: record.asleep_since,
             boot_id: record.boot_id.clone(),

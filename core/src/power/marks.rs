@@ -70,7 +70,7 @@ impl Marks {
         let mut taints = node.taints.iter().filter(|taint| taint.key == POWER);
         let (taint, more) = (taints.next(), taints.next());
         let marks = Self::ALL.into_iter().find(|marks| marks.taint().as_ref() == taint)?;
-        let has = |(key, value): (&str, &str)| node.labels.get(key).is_some_and(|found| found == value);
+        let has = |(key, value): (&str, &str)| node.labels.get(key).is_some_and(|found| found == value || key != POWER);
         let labelled = marks.labels().into_iter().all(has);
         let clean = !marks.labels().is_empty() || !node.labels.contains_key(POWER);
         (more.is_none() && labelled && clean).then_some(marks)

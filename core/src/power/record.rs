@@ -39,6 +39,8 @@ pub struct AgentWord {
     pub resumed: Option<Timestamp>,
     /// Why it refused the order it acknowledged, if it did.
     pub refusal: Option<String>,
+    /// What keeps its machine from sleeping whatever runs on it.
+    pub obstacles: Vec<String>,
 }
 
 /// What a node is suspended for: a ConsolidationPlan or a person's request. Nothing is suspended twice for the same.
@@ -122,6 +124,8 @@ pub struct PowerRecord {
     pub since: Option<Timestamp>,
     /// What the newest suspend is, or was, for.
     pub purpose: Option<Purpose>,
+    /// What earlier suspends were for, the newest first.
+    pub earlier: Vec<Purpose>,
     /// The generation of the newest order to suspend: noted before it is given.
     pub suspend_generation: Option<i64>,
     /// Since when it sleeps, or slept before the wake that is under way.
@@ -145,6 +149,12 @@ impl PowerRecord {
     #[must_use]
     pub fn generation(&self) -> i64 {
         self.order.as_ref().map_or(0, |order| order.generation)
+    }
+
+    /// A suspend for this was taken up before: there is no second one.
+    #[must_use]
+    pub fn is_spent(&self, purpose: &Purpose) -> bool {
+        self.purpose.as_ref() == Some(purpose) || self.earlier.contains(purpose)
     }
 
     /// The agent has acknowledged an order of this generation, or a later one.

@@ -12,6 +12,8 @@ pub struct PhaseChange {
     pub since: Timestamp,
     /// What the newest suspend is for.
     pub purpose: Option<Purpose>,
+    /// What earlier suspends were for.
+    pub earlier: Vec<Purpose>,
     /// The generation of the newest order to suspend.
     pub suspend_generation: Option<i64>,
     /// Since when it sleeps.

@@ -98,7 +98,7 @@ fn calm(stand: &mut Stand, seconds: u32) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, max_shrink_iters: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_a_node_that_is_wanted_comes_back_and_can_sleep_again(

@@ -143,6 +143,7 @@ impl Stand {
         let record = &mut self.record;
         (record.phase, record.since, record.noted) = (change.phase, Some(change.since), true);
         (record.purpose, record.suspend_generation) = (change.purpose, change.suspend_generation);
+        record.earlier = change.earlier;
         (record.asleep_since, record.boot_id) = (change.asleep_since, change.boot_id);
         (record.last_sleep, record.message) = (change.last_sleep, Some(change.message));
         if let Some(woke) = change.woke {
