@@ -129,7 +129,7 @@ async fn provide_volumes(
             },
         }))?;
         claims.create(&PostParams::default(), &claim).await?;
-        places.insert(name, convert::storage::volume(&volume).value);
+        places.insert(name, convert::storage::volume(&volume).value.places);
     }
     for name in places.keys() {
         let is_bound = |claim: Option<&PersistentVolumeClaim>| {
