@@ -13,8 +13,8 @@ use std::sync::Arc;
 /// Where kubectl keeps what was applied last by the client.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Every good fixture and every example, as it is and with nulls written where nothing is said, by server-side apply and
-/// as kubectl applies by default.
+/// Every good fixture and every example, by server-side apply and as kubectl applies by default, there also with nulls
+/// written where nothing is said.
 pub(crate) async fn applying_again_changes_nothing(scene: Arc<Scene>) -> anyhow::Result<()> {
     scene.install_our_crds().await?;
     let mut wanted = objects::documents_in(&workspace_root().join("e2e/fixtures/crs/good"))?;
@@ -27,8 +27,13 @@ pub(crate) async fn applying_again_changes_nothing(scene: Arc<Scene>) -> anyhow:
         let name = object["metadata"]["name"].as_str().context("an object without a name")?;
         let api = api_of(&scene.admin(), &kind_of(object)?, None).await?;
         for how in [How::ServerSide, How::ClientSide] {
-            // Plans are the operator's own: nobody keeps them in files.
-            if matches!(how, How::ClientSide) && object["kind"] == "ConsolidationPlan" {
+            let skipped = match how {
+                // A server-side apply takes a written null for a value, which the schemas refuse the first time.
+                How::ServerSide => holds_null(object),
+                // Plans are the operator's own: nobody keeps them in files.
+                How::ClientSide => object["kind"] == "ConsolidationPlan",
+            };
+            if skipped {
                 continue;
             }
             let first = apply(&api, name, object, how).await.with_context(|| format!("{how:?}: {object}"))?;
@@ -107,6 +112,15 @@ fn differences(from: &Value, to: &Value, deletions: bool) -> Value {
         patch.extend(from.keys().filter(|key| !to.contains_key(*key)).map(|key| (key.clone(), Value::Null)));
     }
     Value::Object(patch)
+}
+
+fn holds_null(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(fields) => fields.values().any(holds_null),
+        Value::Array(items) => items.iter().any(holds_null),
+        _ => false,
+    }
 }
 
 /// The same object with nulls for optional fields that it does not set: templates write such.
