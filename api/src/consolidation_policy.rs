@@ -421,8 +421,13 @@ pub struct Schedule {
     /// How long it lasts.
     #[schemars(schema_with = "schema::stretch")]
     pub duration: Duration,
-    /// The IANA time zone that cron is in.
+    /// The IANA time zone that cron is in; UTC unless given.
+    // The schema has no default: within a list kubectl would take it for a change each time the same file is applied.
     #[serde(default = "utc")]
-    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_+/-]+$"))]
+    #[schemars(
+        length(min = 1, max = 64),
+        regex(pattern = r"^[A-Za-z0-9_+/-]+$"),
+        transform = schema::without_default
+    )]
     pub time_zone: String,
 }

@@ -228,3 +228,8 @@ pub(crate) fn read_quantity<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
         _ => None,
     })
 }
+
+/// Takes the default out of a field's schema, where only the reader of an object fills it in.
+pub(crate) fn without_default(schema: &mut Schema) {
+    schema.remove("default");
+}
