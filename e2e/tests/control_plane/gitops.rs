@@ -23,6 +23,7 @@ pub(crate) async fn applying_again_changes_nothing(scene: Arc<Scene>) -> anyhow:
     ensure!(wanted.len() > 10, "only {} objects of ours", wanted.len());
     // Nobody keeps a status in a file; some fixtures carry an odd one, which must not matter elsewhere.
     wanted.iter_mut().filter_map(Value::as_object_mut).for_each(|object| drop(object.remove("status")));
+    wanted.iter_mut().for_each(write_as_kubectl);
     let with_nulls: Vec<Value> = wanted.iter().map(with_nulls).collect();
     let mut changed = Vec::new();
     for object in wanted.iter().chain(&with_nulls) {
@@ -103,8 +104,7 @@ fn differences(from: &Value, to: &Value, deletions: bool) -> Value {
                     patch.insert(key.clone(), inner);
                 }
             }
-            // kubectl reads 5.0 as the whole number that it is.
-            Some(there) if there == wanted || there.as_f64().is_some_and(|there| Some(there) == wanted.as_f64()) => {}
+            Some(there) if there == wanted => {}
             _ if !deletions && !wanted.is_null() => {
                 patch.insert(key.clone(), wanted.clone());
             }
@@ -115,6 +115,22 @@ fn differences(from: &Value, to: &Value, deletions: bool) -> Value {
         patch.extend(from.keys().filter(|key| !to.contains_key(*key)).map(|key| (key.clone(), Value::Null)));
     }
     Value::Object(patch)
+}
+
+/// kubectl makes JSON of YAML before it does anything else, and writes 5.0 as 5.
+fn write_as_kubectl(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            let whole =
+                number.as_f64().filter(|_| number.is_f64()).and_then(|value| format!("{value}").parse::<i64>().ok());
+            if let Some(whole) = whole {
+                *value = whole.into();
+            }
+        }
+        Value::Object(fields) => fields.values_mut().for_each(write_as_kubectl),
+        Value::Array(items) => items.iter_mut().for_each(write_as_kubectl),
+        _ => {}
+    }
 }
 
 fn holds_null(value: &Value) -> bool {
