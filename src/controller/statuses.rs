@@ -4,18 +4,16 @@
 use super::Operator;
 use super::stalled::Stalled;
 use super::status::{self, LoadView, Trouble};
-use crate::act::{ActError, Class, merge_conditions, same_but_for_times};
+use crate::act::{ActError, Actor, Class, merge_conditions, same_but_for_times};
 use crate::observe::Kind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use miyako_api::consolidation_policy::ConsolidationPolicyStatus;
 use miyako_api::names::reason;
 use miyako_api::node_power_class::NodePowerClassStatus;
-use miyako_core::model::{Name, PolicyName, Span, Timestamp};
+use miyako_core::model::{ClassName, Name, PolicyName, Span, Timestamp};
 use miyako_core::plan::Report;
-
-/// The kinds as refusals name them.
-const POLICY: &str = "ConsolidationPolicy";
-const CLASS: &str = "NodePowerClass";
+use std::collections::BTreeMap;
+use std::fmt::Display;
 
 /// What was last written about an object, so that only changes are written.
 #[derive(Debug, Clone)]
@@ -53,45 +51,32 @@ impl Operator {
             let own = declared[1].get(&Name::from(name.as_str())).cloned().unwrap_or_default();
             classes.push((name.clone(), status::of_class(name, known, report, &own)));
         }
-        self.policies_said.retain(|name, _| policies.iter().any(|(known, _)| known == name));
-        self.classes_said.retain(|name, _| classes.iter().any(|(known, _)| known == name));
-        self.refusals.retain(POLICY, |name| policies.iter().any(|(known, _)| known.as_str() == name));
-        self.refusals.retain(CLASS, |name| classes.iter().any(|(known, _)| known.as_str() == name));
+        self.say(policies, now).await;
+        self.say(classes, now).await;
+    }
+
+    /// Writes the statuses of all objects of one kind, those of which there is something new to say.
+    async fn say<S: OwnStatus>(&mut self, statuses: Vec<(S::Name, S)>, now: Timestamp) {
+        S::said(self).retain(|name, _| statuses.iter().any(|(known, _)| known == name));
+        self.refusals.retain(S::KIND, |name| statuses.iter().any(|(known, _)| known.to_string() == name));
         let every = self.options.status_interval;
-        for (name, status) in policies {
-            if !self.refusals.may_write(POLICY, name.as_str(), now) {
+        for (key, status) in statuses {
+            let name = key.to_string();
+            if !self.refusals.may_write(S::KIND, &name, now) {
                 continue;
             }
-            let Some(status) = due(self.policies_said.get(&name), status, now, every) else { continue };
-            match self.actor.write_policy_status(name.as_str(), &status).await {
+            let Some(status) = due(S::said(self).get(&key), status, now, every) else { continue };
+            match status.write(&self.actor, &name).await {
                 Ok(()) => {
-                    self.refusals.accepted(POLICY, name.as_str());
-                    self.policies_said.insert(name, Said { status, at: now });
+                    self.refusals.accepted(S::KIND, &name);
+                    S::said(self).insert(key, Said { status, at: now });
                 }
                 Err(error) => {
-                    if let Some(condition) = self.status_refused(POLICY, name.as_str(), &error, now) {
-                        let (observed_generation, conditions) = (status.observed_generation, vec![condition]);
-                        let least = ConsolidationPolicyStatus { observed_generation, conditions, ..Default::default() };
-                        self.say_at_least(self.actor.write_policy_status(name.as_str(), &least).await);
-                    }
-                }
-            }
-        }
-        for (name, status) in classes {
-            if !self.refusals.may_write(CLASS, name.as_str(), now) {
-                continue;
-            }
-            let Some(status) = due(self.classes_said.get(&name), status, now, every) else { continue };
-            match self.actor.write_class_status(name.as_str(), &status).await {
-                Ok(()) => {
-                    self.refusals.accepted(CLASS, name.as_str());
-                    self.classes_said.insert(name, Said { status, at: now });
-                }
-                Err(error) => {
-                    if let Some(condition) = self.status_refused(CLASS, name.as_str(), &error, now) {
-                        let (observed_generation, conditions) = (status.observed_generation, vec![condition]);
-                        let least = NodePowerClassStatus { observed_generation, conditions, ..Default::default() };
-                        self.say_at_least(self.actor.write_class_status(name.as_str(), &least).await);
+                    if let Some(condition) = self.status_refused(S::KIND, &name, &error, now)
+                        && let Err(error) = status.only(condition).write(&self.actor, &name).await
+                    {
+                        let error = crate::error_chain(&error);
+                        tracing::debug!(error, "a status with one condition is refused as well");
                     }
                 }
             }
@@ -118,12 +103,6 @@ impl Operator {
             return Some(condition);
         }
         None
-    }
-
-    fn say_at_least(&self, written: Result<(), ActError>) {
-        if let Err(error) = written {
-            tracing::debug!(error = crate::error_chain(&error), "a status with one condition is refused as well");
-        }
     }
 
     /// Takes in that a write was refused, and logs it if that is news. Whether it is.
@@ -158,25 +137,68 @@ fn trouble(policy: &PolicyName, stalled: &[Stalled], refused: Option<String>) ->
     refused.map(|message| Trouble { reason: reason::WRITE_REFUSED, message })
 }
 
-/// A status with conditions, which say since when they hold.
-trait Conditioned: PartialEq {
+/// A status that is ours as a whole. Its conditions say since when they hold.
+trait OwnStatus: Clone + PartialEq {
+    /// The object's kind, as refusals name it.
+    const KIND: &'static str;
+    /// What such objects are named by.
+    type Name: Ord + Display;
+
     fn conditions(&mut self) -> &mut Vec<Condition>;
+
+    /// About the same generation, and with this one condition alone.
+    fn only(&self, condition: Condition) -> Self;
+
+    /// What was last written about such objects.
+    fn said(operator: &mut Operator) -> &mut BTreeMap<Self::Name, Said<Self>>;
+
+    async fn write(&self, actor: &Actor, name: &str) -> Result<(), ActError>;
 }
 
-impl Conditioned for ConsolidationPolicyStatus {
+impl OwnStatus for ConsolidationPolicyStatus {
+    const KIND: &'static str = "ConsolidationPolicy";
+    type Name = PolicyName;
+
     fn conditions(&mut self) -> &mut Vec<Condition> {
         &mut self.conditions
     }
+
+    fn only(&self, condition: Condition) -> Self {
+        Self { observed_generation: self.observed_generation, conditions: vec![condition], ..Self::default() }
+    }
+
+    fn said(operator: &mut Operator) -> &mut BTreeMap<PolicyName, Said<Self>> {
+        &mut operator.policies_said
+    }
+
+    async fn write(&self, actor: &Actor, name: &str) -> Result<(), ActError> {
+        actor.write_policy_status(name, self).await
+    }
 }
 
-impl Conditioned for NodePowerClassStatus {
+impl OwnStatus for NodePowerClassStatus {
+    const KIND: &'static str = "NodePowerClass";
+    type Name = ClassName;
+
     fn conditions(&mut self) -> &mut Vec<Condition> {
         &mut self.conditions
+    }
+
+    fn only(&self, condition: Condition) -> Self {
+        Self { observed_generation: self.observed_generation, conditions: vec![condition], ..Self::default() }
+    }
+
+    fn said(operator: &mut Operator) -> &mut BTreeMap<ClassName, Said<Self>> {
+        &mut operator.classes_said
+    }
+
+    async fn write(&self, actor: &Actor, name: &str) -> Result<(), ActError> {
+        actor.write_class_status(name, self).await
     }
 }
 
 /// The status to write, if it must be written now: conditions at once, figures now and then.
-fn due<S: Conditioned + Clone>(said: Option<&Said<S>>, mut status: S, now: Timestamp, every: Span) -> Option<S> {
+fn due<S: OwnStatus>(said: Option<&Said<S>>, mut status: S, now: Timestamp, every: Span) -> Option<S> {
     let before = said.map(|said| said.status.clone().conditions().clone()).unwrap_or_default();
     let after = merge_conditions(&before, std::mem::take(status.conditions()), now);
     let changed = !same_but_for_times(&before, &after);
