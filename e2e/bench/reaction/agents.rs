@@ -8,6 +8,7 @@ use kube::Api;
 use miyako::sim::workload::{Feeder, Meter, Pattern, Placement, Workload};
 use miyako_agent::stream::{Fleet, Newest, Replicas, TlsDialer, WallClock, newest};
 use miyako_core::model::{self, Cores, LoadHistory, NodeName, Span, VmKey};
+use miyako_e2e::wait::{Look, until};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -122,12 +123,9 @@ impl Agents {
 /// The operator's CA, once it has published it.
 async fn certificate(cluster: &Cluster) -> anyhow::Result<String> {
     let maps: Api<ConfigMap> = Api::namespaced(cluster.world.admin.clone(), NAMESPACE);
-    for _ in 0..600 {
-        let map = maps.get_opt("miyako-wire-ca").await?;
-        if let Some(pem) = map.and_then(|map| map.data?.remove("ca.crt")).filter(|pem| !pem.is_empty()) {
-            return Ok(pem);
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    anyhow::bail!("the operator has not published its certificate within a minute")
+    until("the operator publishes its certificate", Duration::from_mins(1), || async {
+        let data = maps.get("miyako-wire-ca").await?.data.unwrap_or_default();
+        Ok(Look::some(data.get("ca.crt").filter(|pem| !pem.is_empty()).cloned(), "the ConfigMap is empty"))
+    })
+    .await
 }

@@ -25,9 +25,9 @@ use agents::Agents;
 use anyhow::Context as _;
 use clap::Parser;
 use cluster::{Cluster, NAMESPACE};
-use jiff::Timestamp;
 use miyako_e2e::child::Program;
 use miyako_e2e::control_plane::servers::free_ports;
+use miyako_e2e::wait::{Look, until};
 use overloads::Overloads;
 use process::Usage;
 use std::path::PathBuf;
@@ -108,13 +108,9 @@ async fn main() -> anyhow::Result<()> {
 
 /// Waits until the operator's picture of the cluster is complete.
 async fn until_ready(port: u16) -> anyhow::Result<()> {
-    for _ in 0..600 {
-        if let Ok(answer) = reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await
-            && answer.status().is_success()
-        {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    anyhow::bail!("the operator is not ready after five minutes (it is {})", Timestamp::now())
+    until("the operator is ready", Duration::from_mins(5), || async {
+        let answer = reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await?;
+        Ok(Look::holds(answer.status().is_success(), answer.text().await?))
+    })
+    .await
 }

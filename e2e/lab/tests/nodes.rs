@@ -64,6 +64,15 @@ impl World {
         (listener, UnixStream::connect(&self.source.sockets_on_host()[&DIRECT_PORT]).unwrap())
     }
 
+    /// The same, once a byte has gone all the way: both ends of it.
+    fn connected(&self) -> (UnixStream, UnixStream) {
+        let (listener, mut source) = self.connect();
+        source.write_all(b"a").unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+        (source, stream)
+    }
+
     fn close(&self) {
         self.runtime.block_on(async {
             for node in &self.nodes {
@@ -179,11 +188,8 @@ fn a_node_has_no_more_than_its_quota() {
 #[test]
 fn a_frozen_node_stands_still_and_goes_on() {
     let world = world();
-    let (listener, mut source) = world.connect();
-    source.write_all(b"a").unwrap();
-    let (mut stream, _) = listener.accept().unwrap();
+    let (mut source, mut stream) = world.connected();
     let mut byte = [0];
-    stream.read_exact(&mut byte).unwrap();
     world.nodes[1].freeze();
     source.write_all(b"b").unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
@@ -197,11 +203,8 @@ fn a_frozen_node_stands_still_and_goes_on() {
 #[test]
 fn a_node_that_is_cut_off_hears_nothing_until_its_cable_is_back() {
     let world = world();
-    let (listener, mut source) = world.connect();
-    source.write_all(b"a").unwrap();
-    let (mut stream, _) = listener.accept().unwrap();
+    let (mut source, mut stream) = world.connected();
     let mut byte = [0];
-    stream.read_exact(&mut byte).unwrap();
     world.nodes[0].cut_off().unwrap();
     source.write_all(b"b").unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
