@@ -108,7 +108,7 @@ pub struct PlanStep {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub source_node: Option<String>,
-    /// To where; of a Wake step, the node that is woken.
+    /// To where; of a Wake or Suspend step, the node that is woken or suspended.
     #[schemars(length(min = 1, max = 253))]
     pub target_node: String,
     /// How.
@@ -151,6 +151,8 @@ pub enum StepKind {
     Migrate,
     /// Wakes a node.
     Wake,
+    /// Suspends a node.
+    Suspend,
 }
 
 /// How a VM is moved.

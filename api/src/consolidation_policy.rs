@@ -3,8 +3,10 @@
 #![allow(unreachable_pub, reason = "KubeSchema puts a copy of each struct into the function that makes its schema")]
 #![allow(clippy::duplicated_attributes, reason = "two columns may be of the same type")]
 
+mod sleep;
 mod status;
 
+pub use sleep::Sleep;
 pub use status::{Blocker, ConsolidationPolicyStatus, LastDecision, LoadSource, LoadStatus, NodeCounts, VmCounts};
 
 use crate::{duration::Duration, schema};
@@ -86,6 +88,9 @@ pub struct ConsolidationPolicySpec {
     /// Nodes kept awake and empty in advance.
     #[serde(default)]
     pub spare: Spare,
+    /// When empty nodes sleep.
+    #[serde(default, skip_serializing_if = "Sleep::is_unset")]
+    pub sleep: Sleep,
     /// Failures that the awake nodes must be able to take.
     #[serde(default)]
     pub keep_awake: KeepAwake,
@@ -124,6 +129,7 @@ impl ConsolidationPolicySpec {
             migration: Migration::default(),
             budgets: Budgets::default(),
             spare: Spare::default(),
+            sleep: Sleep::default(),
             keep_awake: KeepAwake::default(),
             min_awake: one(),
             schedules: Vec::new(),
@@ -374,7 +380,11 @@ impl Default for Budgets {
 }
 
 /// Nodes kept awake and empty in advance.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = (
+    "!has(self.mostDedicatedNodes) || self.mostDedicatedNodes >= self.dedicatedNodes",
+    "write a mostDedicatedNodes of at least dedicatedNodes"
+))]
 #[serde(rename_all = "camelCase")]
 pub struct Spare {
     /// Dedicated nodes that are awake and empty, so that a busy VM need not wait for one to wake (Reactive Cloud,
@@ -382,6 +392,11 @@ pub struct Spare {
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub dedicated_nodes: u32,
+    /// The most that are kept awake while nodes have to be woken often: one more for every two wakes that a VM or pod
+    /// waited for within the last ten minutes. By default twice dedicatedNodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub most_dedicated_nodes: Option<u32>,
 }
 
 /// Failures that the awake nodes must be able to take.

@@ -54,6 +54,14 @@ pub mod ours {
     pub const SWITCHES: &str = "miyako-switches";
     /// The Lease of the leading operator.
     pub const LEASE: &str = "miyako-operator";
+    /// On a Node (taint and label): it is being emptied, asleep or quarantined.
+    pub const POWER: &str = "miyako.dev/power";
+    /// On a Node (annotation): which of the other labels are ours, so that a person's are left as they were.
+    pub const OWN_LABELS: &str = "miyako.dev/own-labels";
+    /// On a NodePower (annotation): what a person asks for: `wake`, `suspend` or `wake-test`, then who and when.
+    pub const REQUEST: &str = "miyako.dev/request";
+    /// Keeps a ConsolidationPlan until its migrations are over or aborted.
+    pub const PLAN_FINALIZER: &str = "miyako.dev/plan";
 }
 
 /// Field managers of our server-side applies: one per writer and concern, so that none takes back another's fields.
@@ -66,6 +74,8 @@ pub mod manager {
     pub const MIGRATION_MODE: &str = "miyako-migration-mode";
     /// An agent's writes of `NodePower.status.agent`.
     pub const AGENT: &str = "miyako-agent";
+    /// The operator's taint, labels and condition on Nodes.
+    pub const NODE_POWER: &str = "miyako-node-power";
     /// The command line (`pause`, `hold`, `resume`).
     pub const CLI: &str = "miyako-cli";
     /// The `reportingComponent` of our Events.
@@ -158,6 +168,10 @@ pub mod descheduler {
 pub mod kubernetes {
     /// A Node's host name, by which a migration's target is chosen.
     pub const HOSTNAME: &str = "kubernetes.io/hostname";
+    /// On a Node (label): left out when the node controller counts how much of a zone is down.
+    pub const EXCLUDE_DISRUPTION: &str = "node.kubernetes.io/exclude-disruption";
+    /// On a Node (label): medik8s' remediators leave it alone.
+    pub const EXCLUDE_REMEDIATION: &str = "remediation.medik8s.io/exclude-from-remediation";
     /// A Node's zone.
     pub const ZONE: &str = "topology.kubernetes.io/zone";
     /// A Node's region.
@@ -240,6 +254,21 @@ pub mod reason {
     pub const NO_CONFLICT: &str = "NoConflict";
     /// A user's own MigrationPolicy decides how some VMs move.
     pub const USER_MIGRATION_POLICY: &str = "UserMigrationPolicy";
+
+    /// A node is about to be suspended.
+    pub const NODE_EMPTYING: &str = "NodeEmptying";
+    /// A node is being suspended.
+    pub const NODE_SUSPENDING: &str = "NodeSuspending";
+    /// A node sleeps.
+    pub const NODE_SUSPENDED: &str = "NodeSuspended";
+    /// A node is being woken.
+    pub const NODE_WAKING: &str = "NodeWaking";
+    /// A node is awake again.
+    pub const NODE_AWAKE: &str = "NodeAwake";
+    /// A node did not wake.
+    pub const NODE_WAKE_FAILED: &str = "NodeWakeFailed";
+    /// What a person asked of a node was done, or can't be.
+    pub const REQUEST_ANSWERED: &str = "RequestAnswered";
 
     /// A VM is being moved.
     pub const MIGRATING: &str = "Migrating";

@@ -93,6 +93,33 @@ pub struct NodePowerStatus {
     /// Since when it is in this phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
+    /// What the phase is about, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+    /// What the newest suspend is, or was, for: a ConsolidationPlan or a person's request. No node is ordered to sleep
+    /// twice for the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub purpose: Option<String>,
+    /// The generation of the newest order to suspend, noted before it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub suspend_generation: Option<i64>,
+    /// The kernel's boot id when it was last ordered to suspend: another one afterwards means a cold boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub boot_id: Option<String>,
+    /// Since when it sleeps, or slept before the wake that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asleep_since: Option<Time>,
+    /// How long it slept last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub last_sleep_seconds: Option<i64>,
+    /// Since when nothing keeps it awake but spare capacity and time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_since: Option<Time>,
     /// What keeps it awake, in a few words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
@@ -137,7 +164,8 @@ pub enum PowerPhase {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentStatus {
-    /// The newest order it has seen and will not carry out again.
+    /// The newest order it has seen and will not carry out again. Orders to be awake are acknowledged too: a node that
+    /// was told not to fall asleep counts as awake only when its agent has seen that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub acknowledged_generation: Option<i64>,
