@@ -60,8 +60,8 @@ pub mod ours {
     pub const OWN_LABELS: &str = "miyako.dev/own-labels";
     /// On a NodePower (annotation): what a person asks for: `wake`, `suspend` or `wake-test`, then who and when.
     pub const REQUEST: &str = "miyako.dev/request";
-    /// Keeps a ConsolidationPlan until its migrations are over or aborted.
-    pub const PLAN_FINALIZER: &str = "miyako.dev/plan";
+    /// On a NodePower (annotation): what became of the last request.
+    pub const ANSWER: &str = "miyako.dev/answer";
 }
 
 /// Field managers of our server-side applies: one per writer and concern, so that none takes back another's fields.

@@ -122,7 +122,14 @@ fn step_object(step: &Step, load: &LoadTable) -> Option<PlanStep> {
             message: step.reason.to_string(),
             ..blank
         }),
-        Step::Suspend(_) | Step::Abort { .. } => None,
+        Step::Suspend(step) => Some(PlanStep {
+            kind: StepKind::Suspend,
+            target_node: step.node.to_string(),
+            reason: "Empty".into(),
+            message: "nothing keeps it awake: no VM, no other pod, no volume, spare capacity stays".into(),
+            ..blank
+        }),
+        Step::Abort { .. } => None,
     }
 }
 
@@ -139,7 +146,8 @@ fn reasons(plan: &Plan) -> String {
         .filter_map(|step| match step {
             Step::Migrate(step) => Some(step.reason.name()),
             Step::Wake(step) => Some(step.reason.name()),
-            _ => None,
+            Step::Suspend(_) => Some("Empty"),
+            Step::Abort { .. } => None,
         })
         .collect();
     names.sort_unstable();
@@ -154,7 +162,8 @@ fn summary(plan: &Plan) -> String {
         .filter_map(|step| match step {
             Step::Migrate(step) => Some(format!("{} → {}", step.vm, step.target)),
             Step::Wake(step) => Some(format!("wake {}", step.node)),
-            _ => None,
+            Step::Suspend(step) => Some(format!("suspend {}", step.node)),
+            Step::Abort { .. } => None,
         })
         .collect();
     steps.join(", ")

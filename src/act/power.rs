@@ -1,69 +1,365 @@
-//! Orders to nodes. This release only ever orders a node awake; who carries that out is the agents' part.
+//! The power sequence's writes (`miyako_core::power`): NodePowers with their orders, and what Nodes carry meanwhile.
+//!
+//! Every write to a NodePower is for exactly the version that was looked at: an agent's word, or another operator's
+//! write, in between makes it a conflict. A Node is read just before it is written, and written only if it is still
+//! the same.
 
 use super::error::Attempt as _;
 use super::{ActError, Actor};
-use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
-use miyako_api::names::{manager, ours};
+use crate::observe::convert::{self, objects};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use miyako_api::kubevirt::{VirtualMachineInstance, VirtualMachineInstanceMigration};
+use miyako_api::names::{kubernetes, kubevirt, manager, ours};
 use miyako_api::node_power::{DesiredPower, NodePower, NodePowerSpec};
 use miyako_api::node_power_class::SuspendMethod;
-use miyako_core::model::{NodeName, Span};
+use miyako_core::check::{Blocker, SuspendBlockers};
+use miyako_core::model::{NodeName, Policies, PowerState, Snapshot, Span, Timestamp};
+use miyako_core::power::{Desired, Marks, NodeCondition, PhaseChange, PowerRecord};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// How long an order to wake stands before it is given anew.
-const WAKE_ORDER_STANDS: Span = Span::from_secs(300);
+/// As much of a text as the fields of a NodePower take.
+const LONGEST: usize = 1000;
+
+fn shortened(text: &str) -> String {
+    text.chars().take(LONGEST).collect()
+}
+
+fn patching() -> PatchParams {
+    PatchParams { field_manager: Some(manager::OPERATOR.into()), ..PatchParams::default() }
+}
+
+fn time(moment: Timestamp) -> Value {
+    serde_json::to_value(crate::time::to_api(moment)).unwrap_or_default()
+}
+
+fn phase_name(phase: PowerState) -> &'static str {
+    match phase {
+        PowerState::Awake => "Awake",
+        PowerState::Emptying => "Emptying",
+        PowerState::Suspending => "Suspending",
+        PowerState::Suspended => "Suspended",
+        PowerState::Waking => "Waking",
+        PowerState::Quarantined => "Quarantined",
+    }
+}
+
+/// A status that says what a change of phase says, and takes away what it no longer says.
+fn phase_status(change: &PhaseChange, now: Timestamp) -> Value {
+    let mut status = json!({
+        "phase": phase_name(change.phase),
+        "since": time(change.since),
+        "message": shortened(&change.message),
+        "purpose": change.purpose.as_ref().map(|purpose| purpose.0.chars().take(512).collect::<String>()),
+        "suspendGeneration": change.suspend_generation,
+        "bootId": change.boot_id,
+        "asleepSince": change.asleep_since.map(time),
+        "lastSleepSeconds": change.last_sleep.map(|span| span.as_secs()),
+        "emptySince": null,
+    });
+    if let Some(woke) = change.woke {
+        status["lastWakeTest"] = json!({ "at": time(now), "succeeded": woke, "message": shortened(&change.message) });
+    }
+    status
+}
+
+/// The change of a Node that makes it carry these marks, and leaves what people wrote as it is.
+fn mark_patch(node: &Node, marks: Marks) -> Value {
+    let metadata = &node.metadata;
+    let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key));
+    let own = objects::annotation(metadata, ours::OWN_LABELS).unwrap_or_default();
+    let is_own = |key: &str| key == ours::POWER || own.split(',').any(|one| one == key);
+    let wanted = marks.labels();
+    let mut labels = Map::new();
+    let mut set = Vec::new();
+    for key in [ours::POWER, kubernetes::EXCLUDE_DISRUPTION, kubernetes::EXCLUDE_REMEDIATION] {
+        let value = wanted.iter().find(|(one, _)| *one == key).map(|(_, value)| *value);
+        match value {
+            // A person's own label of the same meaning stays theirs.
+            Some(_) if label(key).is_some() && !is_own(key) => {}
+            Some(value) => {
+                labels.insert(key.to_owned(), json!(value));
+                set.push(key);
+            }
+            None if is_own(key) && label(key).is_some() => {
+                labels.insert(key.to_owned(), Value::Null);
+            }
+            None => {}
+        }
+    }
+    let others = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    let mut taints: Vec<Value> = others.filter(|taint| taint.key != ours::POWER).map(|taint| json!(taint)).collect();
+    if let Some(taint) = marks.taint() {
+        taints.push(json!({ "key": taint.key, "value": taint.value, "effect": format!("{:?}", taint.effect) }));
+    }
+    let set = (!set.is_empty()).then(|| set.join(","));
+    json!({
+        "metadata": {
+            "uid": metadata.uid,
+            "resourceVersion": metadata.resource_version,
+            "labels": labels,
+            "annotations": { ours::OWN_LABELS: set },
+        },
+        "spec": { "taints": taints },
+    })
+}
 
 impl Actor {
-    /// Orders a node awake, unless it is ordered so already.
+    /// Creates a node's NodePower, ordered awake, with generation 0. One that is there already is handed back.
     ///
     /// # Errors
     /// See [`ActError::class`].
-    pub async fn order_awake(&self, node: &NodeName, reason: &str) -> Result<(), ActError> {
+    pub async fn create_node_power(&self, node: &NodeName) -> Result<NodePower, ActError> {
         let api: Api<NodePower> = Api::all(self.writer()?);
-        let what = || format!("order node {node} awake");
-        let current = api.get_opt(node.as_str()).await.attempt(what)?;
+        let now = crate::time::to_api(self.clock.now());
+        let power = NodePower {
+            metadata: ObjectMeta {
+                name: Some(node.to_string()),
+                labels: Some(BTreeMap::from([(ours::MANAGED_BY.into(), ours::MIYAKO.into())])),
+                ..ObjectMeta::default()
+            },
+            spec: NodePowerSpec {
+                desired: DesiredPower::Awake,
+                generation: 0,
+                issued_at: now.clone(),
+                expires_at: now,
+                reason: "nothing was ordered yet".into(),
+                wake_by: None,
+                method: SuspendMethod::default(),
+                wake_at: None,
+                despite_failures: false,
+            },
+            status: None,
+        };
+        let params = PostParams { field_manager: Some(manager::OPERATOR.into()), ..PostParams::default() };
+        match api.create(&params, &power).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                api.get(node.as_str()).await.attempt(|| format!("read NodePower {node}"))
+            }
+            created => created.attempt(|| format!("create NodePower {node}")),
+        }
+    }
+
+    /// Gives an order.
+    ///
+    /// # Errors
+    /// See [`ActError::class`].
+    pub async fn order(
+        &self,
+        node: &NodeName,
+        record: &PowerRecord,
+        (desired, generation, stands): (Desired, i64, Span),
+        reason: &str,
+    ) -> Result<NodePower, ActError> {
         let now = self.clock.now();
         let spec = NodePowerSpec {
-            desired: DesiredPower::Awake,
-            generation: current.as_ref().map_or(0, |power| power.spec.generation) + 1,
+            desired: match desired {
+                Desired::Awake => DesiredPower::Awake,
+                Desired::Suspended => DesiredPower::Suspended,
+            },
+            generation,
             issued_at: crate::time::to_api(now),
-            expires_at: crate::time::to_api(now + WAKE_ORDER_STANDS),
-            reason: reason.to_owned(),
+            expires_at: crate::time::to_api(now + stands),
+            reason: shortened(reason),
             wake_by: None,
             method: SuspendMethod::default(),
             wake_at: None,
-            despite_failures: false,
+            despite_failures: record.request.is_some(),
         };
-        match current {
-            Some(power)
-                if power.spec.desired == DesiredPower::Awake && crate::time::from_api(&power.spec.expires_at) > now => {
-            }
-            Some(power) => {
-                let patch = serde_json::json!({
-                    "metadata": { "resourceVersion": power.metadata.resource_version },
-                    "spec": spec,
-                });
-                let params = PatchParams { field_manager: Some(manager::OPERATOR.into()), ..PatchParams::default() };
-                api.patch(node.as_str(), &params, &Patch::Merge(&patch)).await.attempt(what)?;
-            }
-            None => {
-                let power = NodePower {
-                    metadata: ObjectMeta {
-                        name: Some(node.to_string()),
-                        labels: Some(BTreeMap::from([(ours::MANAGED_BY.into(), ours::MIYAKO.into())])),
-                        ..ObjectMeta::default()
-                    },
-                    spec,
-                    status: None,
-                };
-                let params = PostParams { field_manager: Some(manager::OPERATOR.into()), ..PostParams::default() };
-                match api.create(&params, &power).await {
-                    Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-                    created => {
-                        created.attempt(what)?;
-                    }
-                }
-            }
+        self.patch_power(node, record, json!({ "spec": spec })).await
+    }
+
+    /// Notes a phase.
+    ///
+    /// # Errors
+    /// See [`ActError::class`].
+    pub async fn note_phase(
+        &self,
+        node: &NodeName,
+        record: &PowerRecord,
+        change: &PhaseChange,
+    ) -> Result<NodePower, ActError> {
+        self.patch_power_status(node, record, phase_status(change, self.clock.now())).await
+    }
+
+    /// Notes since when nothing keeps a node awake, and in a few words why it is awake all the same.
+    ///
+    /// # Errors
+    /// See [`ActError::class`].
+    pub async fn note_empty(
+        &self,
+        node: &NodeName,
+        record: &PowerRecord,
+        since: Option<Timestamp>,
+        why_awake: Option<&str>,
+    ) -> Result<NodePower, ActError> {
+        let why = why_awake.map(|why| why.chars().take(256).collect::<String>());
+        self.patch_power_status(node, record, json!({ "emptySince": since.map(time), "whyAwake": why })).await
+    }
+
+    /// Takes a person's request away.
+    ///
+    /// # Errors
+    /// See [`ActError::class`].
+    pub async fn answer_request(
+        &self,
+        node: &NodeName,
+        record: &PowerRecord,
+        message: &str,
+    ) -> Result<NodePower, ActError> {
+        let annotations = json!({ ours::REQUEST: null, ours::ANSWER: shortened(message) });
+        self.patch_power(node, record, json!({ "metadata": { "annotations": annotations } })).await
+    }
+
+    async fn patch_power(
+        &self,
+        node: &NodeName,
+        record: &PowerRecord,
+        mut patch: Value,
+    ) -> Result<NodePower, ActError> {
+        let api: Api<NodePower> = Api::all(self.writer()?);
+        (patch["metadata"]["uid"], patch["metadata"]["resourceVersion"]) = (json!(record.uid), json!(record.version));
+        let patched = api.patch(node.as_str(), &patching(), &Patch::Merge(&patch)).await;
+        patched.attempt(|| format!("write NodePower {node}"))
+    }
+
+    async fn patch_power_status(
+        &self,
+        node: &NodeName,
+        record: &PowerRecord,
+        status: Value,
+    ) -> Result<NodePower, ActError> {
+        let api: Api<NodePower> = Api::all(self.writer()?);
+        let metadata = json!({ "uid": record.uid, "resourceVersion": record.version });
+        let patch = json!({ "metadata": metadata, "status": status });
+        let params = PatchParams { field_manager: Some(manager::STATUS.into()), ..PatchParams::default() };
+        let patched = api.patch_status(node.as_str(), &params, &Patch::Merge(&patch)).await;
+        patched.attempt(|| format!("write the status of NodePower {node}"))
+    }
+
+    /// Makes a Node carry these marks.
+    ///
+    /// # Errors
+    /// See [`ActError::class`].
+    pub async fn mark_node(&self, node: &NodeName, marks: Marks) -> Result<Node, ActError> {
+        let api: Api<Node> = Api::all(self.writer()?);
+        let found = api.get(node.as_str()).await.attempt(|| format!("read Node {node}"))?;
+        let params = PatchParams { field_manager: Some(manager::NODE_POWER.into()), ..PatchParams::default() };
+        let patch = mark_patch(&found, marks);
+        let patched = api.patch(node.as_str(), &params, &Patch::Merge(&patch)).await;
+        patched.attempt(|| format!("write our taint and labels on Node {node}"))
+    }
+
+    /// Makes a Node say why it does not answer, or takes that away.
+    ///
+    /// # Errors
+    /// See [`ActError::class`].
+    pub async fn note_condition(&self, node: &NodeName, condition: Option<NodeCondition>) -> Result<Node, ActError> {
+        let api: Api<Node> = Api::all(self.writer()?);
+        let now = time(self.clock.now());
+        let entry = match condition {
+            Some(condition) => json!({
+                "type": NodeCondition::TYPE,
+                "status": condition.status(),
+                "reason": condition.reason(),
+                "message": condition.message(),
+                "lastTransitionTime": now,
+                "lastHeartbeatTime": now,
+            }),
+            None => json!({ "type": NodeCondition::TYPE, "$patch": "delete" }),
+        };
+        let patch = json!({ "status": { "conditions": [entry] } });
+        let params = PatchParams { field_manager: Some(manager::NODE_POWER.into()), ..PatchParams::default() };
+        let patched = api.patch_status(node.as_str(), &params, &Patch::Strategic(&patch)).await;
+        patched.attempt(|| format!("write our condition on Node {node}"))
+    }
+
+    /// Rule 3 by the API server itself, past all caches, immediately before a node is ordered to sleep: what is on it,
+    /// and what it says of itself. Hands back the first thing that keeps it awake.
+    ///
+    /// # Errors
+    /// See [`ActError::class`].
+    pub async fn look_before_suspend(
+        &self,
+        node: &NodeName,
+        record: &PowerRecord,
+        policies: &Policies,
+        wake_test: bool,
+    ) -> Result<Option<String>, ActError> {
+        let what = || format!("look at node {node} before it is suspended");
+        let client = self.client.clone();
+        let found = Api::<Node>::all(client.clone()).get(node.as_str()).await.attempt(what)?;
+        let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
+        let pods = Api::<Pod>::all(client.clone()).list(&on_node).await.attempt(what)?;
+        let here = ListParams::default().labels(&format!("{}={node}", kubevirt::NODE_NAME));
+        let vmis = Api::<VirtualMachineInstance>::all(client.clone()).list_metadata(&here).await.attempt(what)?;
+        let migrations: Api<VirtualMachineInstanceMigration> = Api::all(client);
+        let migrations = migrations.list(&ListParams::default()).await.attempt(what)?;
+        let mut seen = convert::node::convert(&found).value.node;
+        (seen.power, seen.wake_tested) = (PowerState::Emptying, record.wake_tested);
+        if wake_test {
+            seen.wake_tested = Some(self.clock.now());
         }
-        Ok(())
+        if !vmis.items.is_empty() {
+            return Ok(Some(Blocker::Vms { count: u32::try_from(vmis.items.len()).unwrap_or(u32::MAX) }.to_string()));
+        }
+        let mut snapshot = Snapshot::default();
+        snapshot.nodes.insert(seen.name.clone(), seen.clone());
+        for pod in &pods.items {
+            let pod = convert::pod::convert(pod).value.pod;
+            snapshot.pods.insert(pod.key.clone(), pod);
+        }
+        for migration in &migrations.items {
+            let migration = convert::migration::convert(migration).value;
+            snapshot.migrations.insert(migration.name.clone(), migration);
+        }
+        let blockers = SuspendBlockers::of_snapshot(&snapshot, policies).of(&seen);
+        Ok(blockers.first().map(ToString::to_string))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::from_value;
+
+    fn patched(node: Value, marks: Marks) -> (Node, Value) {
+        let node: Node = from_value(node).expect("a Node");
+        let patch = mark_patch(&node, marks);
+        let mut object = serde_json::to_value(&node).expect("a Node");
+        json_patch::merge(&mut object, &patch);
+        (from_value(object).expect("still a Node"), patch)
+    }
+
+    fn marks_of(node: &Node) -> Option<Marks> {
+        Marks::of(&convert::node::convert(node).value.node)
+    }
+
+    #[test]
+    fn marks_come_and_go_and_leave_what_people_wrote() {
+        let before = json!({
+            "metadata": {"name": "n", "resourceVersion": "7", "labels": {"a": "b", kubernetes::EXCLUDE_DISRUPTION: ""}},
+            "spec": {"taints": [{"key": "dedicated", "value": "db", "effect": "NoSchedule"}]},
+        });
+        for marks in [Marks::Emptying, Marks::Asleep, Marks::Quarantined] {
+            let (marked, patch) = patched(before.clone(), marks);
+            assert_eq!(patch["metadata"]["resourceVersion"], "7");
+            let labels = marked.metadata.labels.clone().unwrap_or_default();
+            assert_eq!(labels.get(kubernetes::EXCLUDE_DISRUPTION).map(String::as_str), Some(""), "a person's own");
+            assert_eq!(labels.contains_key(ours::POWER), marks != Marks::Emptying);
+            assert_eq!(labels.contains_key(kubernetes::EXCLUDE_REMEDIATION), marks == Marks::Asleep);
+            let (clean, _) = patched(serde_json::to_value(&marked).expect("a Node"), Marks::None);
+            assert_eq!(marks_of(&clean), Some(Marks::None));
+            let clean = serde_json::to_value(&clean).expect("a Node");
+            assert_eq!(
+                (&clean["metadata"]["labels"], &clean["spec"]),
+                (&before["metadata"]["labels"], &before["spec"])
+            );
+        }
+        let bare = json!({"metadata": {"name": "n"}});
+        for marks in Marks::ALL {
+            assert_eq!(marks_of(&patched(bare.clone(), marks).0), Some(marks));
+        }
     }
 }

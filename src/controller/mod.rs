@@ -8,6 +8,7 @@ mod metrics;
 mod pass;
 mod perform;
 mod picture;
+mod power;
 mod refusals;
 mod stalled;
 mod status;

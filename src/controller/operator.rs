@@ -175,6 +175,7 @@ impl Operator {
         if leading {
             let written = self.perform(&thoughts).await;
             self.expect(written);
+            self.lead_power(&thoughts.report, now).await;
             let stalled = stalled::find(self.observer.snapshot().0, now);
             self.tell_stalled(&stalled).await;
             self.write_statuses(&thoughts.report, &load_view, &stalled, now).await;

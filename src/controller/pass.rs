@@ -136,10 +136,10 @@ fn round(known: &Known, now: Timestamp, name: impl Fn(u32) -> PlanName) -> Optio
 
 /// Whether a plan's noted state differs from what it is now.
 pub(super) fn differs(record: &PlanRecord, next: &Next) -> bool {
-    use miyako_core::model::RecordedStep::{Migrate, Unreadable, Wake};
+    use miyako_core::model::RecordedStep::{Migrate, Suspend, Unreadable, Wake};
     record.phase != next.phase
         || record.steps.iter().zip(&next.steps).any(|(step, state)| match step {
-            Wake { outcome, .. } | Unreadable { outcome } => *outcome != state.outcome,
+            Wake { outcome, .. } | Suspend { outcome, .. } | Unreadable { outcome } => *outcome != state.outcome,
             Migrate { outcome, migration_uid, .. } => {
                 *outcome != state.outcome || *migration_uid != state.migration_uid
             }

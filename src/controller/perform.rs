@@ -148,7 +148,7 @@ impl Operator {
 
     /// Tells an Event. One that is refused (its namespace is going, or is gone) is lost: it must not keep a plan from
     /// noting how it stands, for ever. One that may go through later is told before that is noted.
-    async fn tell(&self, event: &Event) -> Result<(), ActError> {
+    pub(super) async fn tell(&self, event: &Event) -> Result<(), ActError> {
         match self.actor.tell(event).await {
             Err(error) if matches!(error.class(), Class::Refused | Class::Conflict) => {
                 self.failed(&error);
@@ -172,10 +172,6 @@ impl Operator {
             Deed::Migrate { vm, uid, migration, target } => {
                 let (plan, policy): (&PlanName, _) = (&record.name, &record.policy);
                 self.actor.migrate(migration, vm, uid, target, plan, policy).await.map(Some)
-            }
-            Deed::Wake { node } => {
-                self.actor.order_awake(node, &format!("plan {}", record.name)).await?;
-                Ok(None)
             }
         }
     }

@@ -194,6 +194,9 @@ impl Observer {
             Kind::NodePower => {
                 self.tasks.spawn(watch::read::<NodePower>(client, key, news));
             }
+            Kind::Node => {
+                self.tasks.spawn(watch::read::<Node>(client, key, news));
+            }
             _ => debug_assert!(false, "{kind} is never written by us, so none is expected"),
         }
     }
@@ -206,3 +209,4 @@ impl Expected for VirtualMachineInstance {}
 impl Expected for VirtualMachineInstanceMigration {}
 impl Expected for ConsolidationPlan {}
 impl Expected for NodePower {}
+impl Expected for Node {}

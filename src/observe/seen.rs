@@ -21,6 +21,7 @@ use miyako_api::{
     kubevirt::{KubeVirt, MigrationPolicy, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration},
 };
 use miyako_core::model::{self, Labels, Name, NodeClass, PlanRecord, Quota, Switches, Uid};
+use miyako_core::power::PowerRecord;
 use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -137,7 +138,7 @@ impl Version {
 pub(crate) enum Object {
     Namespace(Labels),
     Node(Box<node::ObservedNode>),
-    NodePower(node_power::ObservedPower),
+    NodePower(Box<PowerRecord>),
     StorageClass { waits_for_consumer: bool },
     AttachLimits(BTreeMap<String, u64>),
     Volume(storage::Volume),
@@ -269,7 +270,7 @@ macro_rules! watched {
 watched! {
     Namespace, |it| Converted::fine(Object::Namespace(namespace::convert(it).1));
     Node, |it| node::convert(it).map(|node| Object::Node(Box::new(node)));
-    NodePower, |it| Converted::fine(Object::NodePower(node_power::convert(it)));
+    NodePower, |it| Converted::fine(Object::NodePower(Box::new(node_power::convert(it))));
     CSINode, |it| Converted::fine(Object::AttachLimits(storage::attach_limits(it)));
     StorageClass, |it| Converted::fine(Object::StorageClass { waits_for_consumer: storage::waits_for_consumer(it).1 });
     PersistentVolume, |it| storage::volume(it).map(Object::Volume);

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     fit::{NodeNumbers, Resident, Whereabouts},
-    model::{Name, Node, NodeClass, Policies, PowerState, TaintEffect},
+    model::{Name, Node, NodeClass, Policies, PowerState, Snapshot, TaintEffect},
     plan::SuspendStep,
 };
 use serde::{Deserialize, Serialize};
@@ -209,6 +209,12 @@ impl<'a> SuspendBlockers<'a> {
             }
         }
         Self { policies, numbers: numbers.clone(), nodes }
+    }
+
+    /// Indexes a snapshot that nothing else has indexed.
+    #[must_use]
+    pub fn of_snapshot(snapshot: &'a Snapshot, policies: &'a Policies) -> Self {
+        Self::new(&Whereabouts::new(snapshot), policies)
     }
 
     /// Everything that keeps this node awake, ranked; nothing if it could sleep.

@@ -19,6 +19,9 @@ const TAINTS_OF_SLEEP: [&str; 3] =
 /// Our own taints, which end with the sleep as well.
 const OWN_TAINTS: &str = "miyako.dev/";
 
+/// virt-controller takes it away while virt-handler's heartbeat stands still, and it comes back with it.
+const HEARTBEAT_LABEL: &str = "kubevirt.io/schedulable";
+
 /// The taint that stands for a cordon: who tolerates it may run on a cordoned node.
 const CORDON: &str = "node.kubernetes.io/unschedulable";
 
@@ -57,8 +60,11 @@ pub(super) fn taints(pod: &Scheduling, node: &Node, moment: Moment) -> Result<()
 }
 
 /// NodeAffinity: the selector and the required terms.
-pub(super) fn node_affinity(pod: &Scheduling, node: &Node) -> Result<(), Misfit> {
-    if let Some((key, wanted)) = pod.node_selector.iter().find(|(key, wanted)| node.labels.get(*key) != Some(wanted)) {
+pub(super) fn node_affinity(pod: &Scheduling, node: &Node, moment: Moment) -> Result<(), Misfit> {
+    let differs = |(key, wanted): &(&String, &String)| {
+        node.labels.get(*key) != Some(*wanted) && !(moment == Moment::OnceAwake && *key == HEARTBEAT_LABEL)
+    };
+    if let Some((key, wanted)) = pod.node_selector.iter().find(differs) {
         return Err(Misfit::NodeSelector { key: key.clone(), wanted: wanted.clone() });
     }
     match &pod.node_affinity {

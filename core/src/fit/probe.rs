@@ -109,7 +109,7 @@ impl<'o, 'a> Probe<'o, 'a> {
             return Err(Misfit::SourceNode);
         }
         filters::taints(pod, node, moment)?;
-        filters::node_affinity(pod, node)?;
+        filters::node_affinity(pod, node, moment)?;
         filters::ports(pod, on)?;
         filters::resources(pod, on)?;
         filters::attach_limits(pod, on)?;
@@ -162,7 +162,7 @@ impl<'a> Others<'a> {
         let has_all_keys =
             |node: &Node| pod.spread.iter().all(|constraint| node.labels.contains_key(&constraint.topology_key));
         // Defaults: nodeAffinityPolicy Honor, nodeTaintsPolicy Ignore.
-        let eligible = |node: &Node| has_all_keys(node) && filters::node_affinity(pod, node).is_ok();
+        let eligible = |node: &Node| has_all_keys(node) && filters::node_affinity(pod, node, Moment::Now).is_ok();
         let eligible: Vec<&'a Node> = occupancy.nodes().map(NodeUse::node).filter(|node| eligible(node)).collect();
         let eligible_names: BTreeSet<&NodeName> = eligible.iter().map(|node| &node.name).collect();
         for constraint in &pod.spread {

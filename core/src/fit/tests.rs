@@ -28,6 +28,7 @@ fn pod(name: &str, node: Option<&str>, app: &str, scheduling: Scheduling) -> Pod
         labels: Labels::from([("app".into(), app.into())]),
         owner: PodOwner::Other,
         unschedulable: false,
+        ready: true,
         scheduling: Arc::new(scheduling),
     }
 }

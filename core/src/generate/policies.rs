@@ -2,10 +2,10 @@
 
 use super::{Cluster, Dice};
 use crate::model::{
-    Budgets, Bytes, Capacity, ClassName, DestinationOrder, Labels, Migration, MigrationChoice, MigrationMode,
-    MigrationName, MigrationPhase, MilliCpu, Namespace, NodeClass, Percent, PlanName, PlanPhase, PlanRecord, Policies,
-    Policy, PolicyMode, PolicyName, PostCopyUse, PowerFigures, Profile, Quota, Role, Selector, Span, Thresholds, Uid,
-    VmActivity, VmSelector,
+    Budgets, Bytes, Capacity, ClassName, ClassSleep, DestinationOrder, Labels, Migration, MigrationChoice,
+    MigrationMode, MigrationName, MigrationPhase, MilliCpu, Namespace, NodeClass, Percent, PlanName, PlanPhase,
+    PlanRecord, Policies, Policy, PolicyMode, PolicyName, PostCopyUse, PowerFigures, Profile, Quota, Role, Selector,
+    SleepRules, Span, Thresholds, Uid, VmActivity, VmSelector,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,6 +45,7 @@ fn class(pool: &str, role: Role, name: &str, dice: &mut Dice) -> NodeClass {
         max_vms: dice.percent(30).then(|| u32::try_from(8 + dice.below(10)).unwrap_or(8)),
         sleeping_daemon_sets: BTreeSet::new(),
         power: PowerFigures::default(),
+        sleep: ClassSleep::default(),
         invalid: None,
     }
 }
@@ -70,6 +71,7 @@ fn policy(pool: &str, dice: &mut Dice) -> Policy {
             moves_per_hour: dice.percent(20).then_some(20),
         },
         spare_dedicated: u32::from(dice.percent(20)),
+        sleep: SleepRules::of(Profile::Reactive),
         keep_awake_failures: u32::from(dice.percent(20)),
         keep_awake_per: "topology.kubernetes.io/zone".into(),
         min_awake: 2,

@@ -111,6 +111,7 @@ impl Cluster {
             labels: vm.launcher_labels.clone(),
             owner,
             unschedulable: false,
+            ready: true,
             scheduling: Arc::clone(&vm.target),
         };
         self.snapshot.pods.insert(pod.key.clone(), pod);
@@ -218,6 +219,7 @@ pub(super) fn add_daemons(cluster: &mut Cluster, shape: &Shape) {
                 labels: Labels::from([("app".into(), name.into())]),
                 owner: PodOwner::DaemonSet(name.into()),
                 unschedulable: false,
+                ready: true,
                 scheduling: Arc::clone(&scheduling),
             };
             cluster.snapshot.pods.insert(pod.key.clone(), pod);

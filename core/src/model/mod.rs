@@ -14,6 +14,7 @@ mod pod;
 mod policy;
 mod proposal;
 mod selector;
+mod sleep;
 mod snapshot;
 mod time;
 mod units;
@@ -35,6 +36,7 @@ pub use policy::{
 };
 pub use proposal::{PlanPhase, PlanRecord, RecordedStep, StepOutcome};
 pub use selector::{Labels, NodeSelector, NodeSelectorTerm, Operator, Requirement, Selector};
+pub use sleep::{ClassSleep, PastWake, PowerHistory, SleepRules};
 pub use snapshot::{Namespace, Quota, Snapshot, Switches};
 pub use time::{Span, Timestamp};
 pub use units::{Bytes, Cores, Joules, MilliCpu, Percent, Seconds, UnitError, Watts};

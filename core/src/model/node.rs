@@ -1,8 +1,9 @@
 //! A node as the scheduler, KubeVirt and the power sequence see it.
 
 use super::{Labels, NodeName, Resources, Timestamp};
+use crate::power::NodeCondition;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a taint does to pods that do not tolerate it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -73,6 +74,12 @@ pub struct Node {
     pub attach_limits: BTreeMap<String, u64>,
     /// virt-handler runs and is ready here.
     pub virt_handler_ready: bool,
+    /// Its conditions that are True, by type.
+    pub conditions: BTreeSet<String>,
+    /// Our own condition on it, with since when.
+    pub power_condition: Option<(NodeCondition, Timestamp)>,
+    /// The kernel's boot id, as the kubelet says.
+    pub boot_id: Option<String>,
     /// An upgrade or somebody else's drain works on this node (a foreign taint or annotation says so).
     pub maintenance: Option<String>,
 }
@@ -96,6 +103,9 @@ impl Node {
             attached_volumes: Vec::new(),
             attach_limits: BTreeMap::new(),
             virt_handler_ready: true,
+            conditions: BTreeSet::new(),
+            power_condition: None,
+            boot_id: None,
             maintenance: None,
         }
     }
@@ -116,7 +126,7 @@ impl Node {
         self.attached_volumes.iter().filter(of_driver).count() as u64
     }
 
-    /// Asleep and believed to wake when asked.
+    /// Asleep and believed to wake when asked. One that is called back or woken already is not asleep any more.
     #[must_use]
     pub fn can_wake(&self) -> bool {
         self.power == PowerState::Suspended

@@ -178,6 +178,8 @@ pub struct Pod {
     pub node: Option<NodeName>,
     /// How far it is.
     pub phase: PodPhase,
+    /// Its condition Ready is True.
+    pub ready: bool,
     /// Being deleted.
     pub terminating: bool,
     /// Its labels.

@@ -1,6 +1,9 @@
 //! Policies and node classes with every default filled in.
 
-use super::{Bytes, ClassName, Cores, Labels, MilliCpu, Node, Percent, PolicyName, Selector, Span, Timestamp};
+use super::{
+    Bytes, ClassName, ClassSleep, Cores, Labels, MilliCpu, Node, Percent, PolicyName, Selector, SleepRules, Span,
+    Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -154,6 +157,8 @@ pub struct Policy {
     pub budgets: Budgets,
     /// Dedicated nodes kept awake and empty in advance (Reactive Cloud §5.3).
     pub spare_dedicated: u32,
+    /// When its empty nodes sleep.
+    pub sleep: SleepRules,
     /// Node failures that the awake rest must survive (rule 4).
     pub keep_awake_failures: u32,
     /// The topology key within which those failures are counted.
@@ -209,6 +214,8 @@ pub struct NodeClass {
     pub sleeping_daemon_sets: BTreeSet<String>,
     /// What one draws.
     pub power: PowerFigures,
+    /// How they sleep and wake.
+    pub sleep: ClassSleep,
     /// Why the class can't be used.
     pub invalid: Option<String>,
 }

@@ -1,6 +1,7 @@
 //! ConsolidationPlans as the API server holds them: what was wished, approved and done.
 
 use super::{MigrationMode, MigrationName, NodeName, PlanName, PolicyName, Timestamp, Uid, VmKey};
+use crate::power::Purpose;
 use serde::{Deserialize, Serialize};
 
 /// How far a plan is.
@@ -79,6 +80,19 @@ pub enum RecordedStep {
     Wake {
         /// The node.
         node: NodeName,
+        /// The reason's name (see `plan::WakeReason`).
+        reason: String,
+        /// When it began.
+        started: Option<Timestamp>,
+        /// How it went.
+        outcome: StepOutcome,
+    },
+    /// Suspend a node.
+    Suspend {
+        /// The node.
+        node: NodeName,
+        /// When it began.
+        started: Option<Timestamp>,
         /// How it went.
         outcome: StepOutcome,
     },
@@ -90,11 +104,19 @@ pub enum RecordedStep {
 }
 
 impl RecordedStep {
+    /// A wake that nobody is asked about.
+    fn is_due(&self) -> bool {
+        matches!(self, Self::Wake { reason, .. } if reason != "ForMove")
+    }
+
     /// How it went so far.
     #[must_use]
     pub fn outcome(&self) -> StepOutcome {
         match self {
-            Self::Migrate { outcome, .. } | Self::Wake { outcome, .. } | Self::Unreadable { outcome } => *outcome,
+            Self::Migrate { outcome, .. }
+            | Self::Wake { outcome, .. }
+            | Self::Suspend { outcome, .. }
+            | Self::Unreadable { outcome } => *outcome,
         }
     }
 }
@@ -123,9 +145,16 @@ pub struct PlanRecord {
 }
 
 impl PlanRecord {
-    /// May be carried out now, as far as people are concerned.
+    /// May be carried out now, as far as people are concerned. Nobody is asked before a node is woken for what waits:
+    /// a pod that only a sleeping node could take (rule 9), the reserve (rule 4), a hold.
     #[must_use]
     pub fn is_cleared(&self) -> bool {
-        !self.needs_approval || self.approved
+        !self.needs_approval || self.approved || (!self.steps.is_empty() && self.steps.iter().all(RecordedStep::is_due))
+    }
+
+    /// What the suspends of this plan are for.
+    #[must_use]
+    pub fn purpose(&self) -> Purpose {
+        Purpose(format!("plan {}", self.name))
     }
 }

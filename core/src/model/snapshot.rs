@@ -2,8 +2,9 @@
 
 use super::{
     KubeVirt, Labels, LoadTable, Migration, MigrationName, MoveHistory, Name, Node, NodeName, PlanName, PlanRecord,
-    Pod, PodKey, Uid, Vm, VmKey,
+    Pod, PodKey, PowerHistory, Uid, Vm, VmKey,
 };
+use crate::power::PowerRecord;
 use std::collections::BTreeMap;
 
 /// A namespace.
@@ -54,6 +55,10 @@ pub struct Snapshot {
     pub plans: BTreeMap<PlanName, PlanRecord>,
     /// What we did before, folded from all ConsolidationPlans.
     pub history: MoveHistory,
+    /// NodePowers by node.
+    pub powers: BTreeMap<NodeName, PowerRecord>,
+    /// What plans did to the power of nodes, folded from all ConsolidationPlans.
+    pub power_history: PowerHistory,
     /// What was measured.
     pub load: LoadTable,
     /// People's switches.

@@ -13,13 +13,14 @@
 //! ```
 
 use super::renew::renew;
-use super::{MigrateStep, Plan, ProposalVerdict, Step, WakeReason, WakeStep, candidate, identity};
+use super::{MigrateStep, Plan, ProposalVerdict, Step, SuspendStep, WakeReason, WakeStep, candidate, identity};
 use crate::check::{self, Rule};
 use crate::model::{
     AppliedPolicy, LastMigration, Migration, MigrationMode, MigrationName, MigrationPhase, NodeName, PlanName,
     PlanPhase, PlanRecord, Policies, PolicyName, PowerState, RecordedStep, Snapshot, Span, StepOutcome, Timestamp, Uid,
     Vm, VmKey,
 };
+use crate::power::Purpose;
 use std::collections::BTreeMap;
 
 /// A migration that was asked for and shows nowhere, neither as an object nor in the VM's state, is given up after
@@ -32,6 +33,10 @@ pub const MODE_IGNORED: &str = "ModeIgnored";
 /// A node that was ordered awake and is not usable this long after its plan had to begin does not come: a server
 /// that boots takes minutes, not a quarter of an hour.
 const WAKES_WITHIN: Span = Span::from_secs(15 * 60);
+
+/// A suspend that was begun and that the power sequence has not taken up after this time is given up: something keeps
+/// the node awake.
+const TAKEN_UP_WITHIN: Span = Span::from_secs(30);
 
 /// A write that a plan needs before its state can be noted.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,11 +60,6 @@ pub enum Deed {
         migration: MigrationName,
         /// The node to name in `addedNodeSelector`.
         target: NodeName,
-    },
-    /// Order a node awake.
-    Wake {
-        /// The node.
-        node: NodeName,
     },
 }
 
@@ -146,9 +146,10 @@ pub fn carry(
     } else if !may_go_on(record, verdict, pass, snapshot, policies, now, &mut next) {
         held_back = true;
     }
+    let purpose = record.purpose();
     for (index, step) in record.steps.iter().enumerate() {
         if !(held_back && is_late(step, snapshot)) {
-            next.step(index, step, snapshot, now, record.expires + WAKES_WITHIN);
+            next.step(index, step, &purpose, snapshot, now, record.expires + WAKES_WITHIN);
         }
     }
     next.conclude()
@@ -245,6 +246,9 @@ fn as_plan(record: &PlanRecord, snapshot: &Snapshot, policies: &Policies, now: T
             RecordedStep::Wake { node, .. } => {
                 Step::Wake(WakeStep { policy: policy.name.clone(), node: node.clone(), reason: WakeReason::Reserve })
             }
+            RecordedStep::Suspend { node, .. } => {
+                Step::Suspend(SuspendStep { policy: policy.name.clone(), node: node.clone() })
+            }
             RecordedStep::Migrate { vm: key, uid, source, target, mode, migration, reason, .. } => {
                 let vm = snapshot.vm(key, uid).ok_or_else(|| format!("{key} is gone"))?;
                 let attempt = candidate::attempt(vm, snapshot);
@@ -272,7 +276,10 @@ fn as_plan(record: &PlanRecord, snapshot: &Snapshot, policies: &Policies, now: T
 
 fn state(step: &RecordedStep) -> StepState {
     let (outcome, migration_uid, started, ended) = match step {
-        RecordedStep::Wake { outcome, .. } | RecordedStep::Unreadable { outcome } => (*outcome, None, None, None),
+        RecordedStep::Wake { started, outcome, .. } | RecordedStep::Suspend { started, outcome, .. } => {
+            (*outcome, None, *started, None)
+        }
+        RecordedStep::Unreadable { outcome } => (*outcome, None, None, None),
         RecordedStep::Migrate { outcome, migration_uid, started, ended, .. } => {
             (*outcome, migration_uid.clone(), *started, *ended)
         }
@@ -282,7 +289,9 @@ fn state(step: &RecordedStep) -> StepState {
 
 fn has_begun(step: &RecordedStep, snapshot: &Snapshot) -> bool {
     match step {
-        RecordedStep::Wake { outcome, .. } | RecordedStep::Unreadable { outcome } => *outcome != StepOutcome::Waiting,
+        RecordedStep::Wake { outcome, .. }
+        | RecordedStep::Suspend { outcome, .. }
+        | RecordedStep::Unreadable { outcome } => *outcome != StepOutcome::Waiting,
         RecordedStep::Migrate { outcome, migration, .. } => {
             *outcome != StepOutcome::Waiting || snapshot.migrations.contains_key(migration)
         }
@@ -318,7 +327,15 @@ impl Next {
         self.message = Some(answer.to_owned());
     }
 
-    fn step(&mut self, index: usize, step: &RecordedStep, snapshot: &Snapshot, now: Timestamp, awake_by: Timestamp) {
+    fn step(
+        &mut self,
+        index: usize,
+        step: &RecordedStep,
+        purpose: &Purpose,
+        snapshot: &Snapshot,
+        now: Timestamp,
+        awake_by: Timestamp,
+    ) {
         let state = &mut self.steps[index];
         if !matches!(state.outcome, StepOutcome::Waiting | StepOutcome::Running) {
             return;
@@ -332,18 +349,16 @@ impl Next {
                 let Some(found) = snapshot.nodes.get(node) else {
                     return state.end(StepOutcome::Failed, now, "NodeGone", format!("{node} is gone"));
                 };
-                let asleep = found.power == PowerState::Suspended;
                 if found.is_usable() {
                     state.end(StepOutcome::Succeeded, now, "Awake", format!("{node} is awake and usable"));
                 } else if found.power == PowerState::Quarantined || now >= awake_by {
                     state.end(StepOutcome::Failed, now, "NotAwake", format!("{node} did not become usable"));
                 } else {
+                    // The power sequence sees that it runs, and gives the order.
                     state.begin(now);
-                    if asleep {
-                        self.deeds.push((index, Deed::Wake { node: node.clone() }));
-                    }
                 }
             }
+            RecordedStep::Suspend { node, .. } => state.follow_suspend(node, purpose, snapshot, now),
             RecordedStep::Migrate { vm, uid, target, mode, migration, .. } => {
                 let found = snapshot.vm(vm, uid);
                 if let Some(object) = snapshot.migrations.get(migration) {
@@ -394,6 +409,33 @@ impl StepState {
         self.ended = Some(at);
         self.reason = Some(reason);
         self.message = Some(message);
+    }
+
+    /// Follows a suspend: the power sequence sees that it runs and leads the node on; what became of it is in the
+    /// node's NodePower.
+    fn follow_suspend(&mut self, node: &NodeName, purpose: &Purpose, snapshot: &Snapshot, now: Timestamp) {
+        if !snapshot.nodes.contains_key(node) {
+            return self.end(StepOutcome::Failed, now, "NodeGone", format!("{node} is gone"));
+        }
+        let taken_up = snapshot.powers.get(node).filter(|record| record.purpose.as_ref() == Some(purpose));
+        let Some(record) = taken_up else {
+            if self.started.is_some_and(|started| now.since(started) >= TAKEN_UP_WITHIN) {
+                let message = format!("{node} was not taken up: something keeps it awake");
+                return self.end(StepOutcome::Failed, now, "NotTakenUp", message);
+            }
+            return self.begin(now);
+        };
+        match record.phase {
+            PowerState::Emptying | PowerState::Suspending => self.begin(now),
+            PowerState::Suspended => self.end(StepOutcome::Succeeded, now, "Suspended", format!("{node} sleeps")),
+            _ if record.asleep_since.is_some() => {
+                self.end(StepOutcome::Succeeded, now, "Suspended", format!("{node} slept"));
+            }
+            _ => {
+                let why = record.message.clone().unwrap_or_else(|| "it was called off".to_owned());
+                self.end(StepOutcome::Failed, now, "NotSuspended", format!("{node}: {why}"));
+            }
+        }
     }
 
     /// Follows the VMIM; the VMI's own record of it has the last word, because it outlives the VMIM.

@@ -1,11 +1,12 @@
 //! A decision in the making: the snapshot with its indexes, what is reserved so far, the plan and the report.
 
+use super::coming::Coming;
 use super::place::Found;
 use super::report::VmReports;
 use super::shelf::Shelves;
 use super::{
-    Gate, MigrateStep, MoveReason, NodeReport, NodeVerdict, Plan, PolicyReport, Report, StayReason, Step, VmReport,
-    VmVerdict, WakeReason, WakeStep, candidate, gate, identity,
+    AwakeBecause, Gate, MigrateStep, MoveReason, NodeReport, NodeVerdict, Plan, PolicyReport, Report, StayReason, Step,
+    VmReport, VmVerdict, WakeReason, WakeStep, candidate, gate, identity,
 };
 use crate::check::Blocker;
 use crate::fit::{Candidate, Occupancy};
@@ -14,7 +15,7 @@ use crate::model::{
     Policies, Policy, PolicyName, PostCopyMark, PostCopyUse, RecordedStep, Role, Snapshot, Span, StepOutcome,
     Timestamp, Vm, VmActivity, VmKey, VmMoves, WindowAverage,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 
 /// A VM with what belongs to it: joined once, because looking it up costs more than most questions about it.
@@ -75,6 +76,10 @@ pub(super) struct Place<'a> {
     pub(super) verdict: NodeVerdict,
     /// What keeps it awake.
     pub(super) blockers: Vec<Blocker>,
+    /// Why it is awake although nothing keeps it so.
+    pub(super) awake_because: Option<AwakeBecause>,
+    /// How it comes to be usable.
+    pub(super) coming: Coming,
 }
 
 impl<'a> Place<'a> {
@@ -122,6 +127,7 @@ impl<'a> Place<'a> {
             empty_cores: (self.role() == Some(Role::Dedicated)).then(|| self.empty_cores()),
             verdict: self.verdict,
             blockers: self.blockers,
+            awake_because: self.awake_because,
         }
     }
 }
@@ -148,6 +154,8 @@ pub(super) struct Draft<'a> {
     /// The same as `ours`, by policy, proposals that wait for approval included.
     pub(super) by_policy: BTreeMap<&'a PolicyName, u32>,
     pub(super) gates: BTreeMap<&'a PolicyName, Gate>,
+    /// Nodes that plans suspend, proposals that wait for approval included.
+    pub(super) going_to_sleep: BTreeSet<usize>,
     /// Moves begun within the last hour; counted only if a policy asks.
     begun_within_hour: usize,
     pub(super) plan: Plan,
@@ -177,6 +185,7 @@ impl<'a> Draft<'a> {
             all: 0,
             by_policy: BTreeMap::new(),
             gates: BTreeMap::new(),
+            going_to_sleep: BTreeSet::new(),
             begun_within_hour: 0,
             plan: Plan::default(),
             report: Report::default(),
@@ -256,6 +265,8 @@ impl<'a> Draft<'a> {
                 load,
                 verdict,
                 blockers: Vec::new(),
+                awake_because: None,
+                coming: Coming::of(node, class, self.snapshot.powers.get(&node.name), self.now),
             });
         }
     }
@@ -314,6 +325,9 @@ impl<'a> Draft<'a> {
     /// Counts the steps of a plan that is not over and whose migrations do not show yet.
     pub(super) fn note_plan(&mut self, record: &'a PlanRecord) {
         for step in &record.steps {
+            if let RecordedStep::Suspend { node, outcome: StepOutcome::Waiting | StepOutcome::Running, .. } = step {
+                self.going_to_sleep.extend(self.number_of(node));
+            }
             let RecordedStep::Migrate { vm: key, uid, source, target, migration, outcome, .. } = step else { continue };
             if !matches!(outcome, StepOutcome::Waiting | StepOutcome::Running) {
                 continue;
@@ -447,6 +461,12 @@ impl<'a> Draft<'a> {
             }
             Found::Asleep(node) => {
                 self.wake(policy, &node, WakeReason::ForMove { vm: vm.key.clone() });
+                // Its room there is spoken for: another VM that needs a node gets another one, at once.
+                if let Some(number) = self.number_of(&node) {
+                    self.changes += 1;
+                    self.places[number].expect(vm);
+                    self.occupancy.place(Candidate::target_of(vm), &self.places[number].node.name);
+                }
                 Err(StayReason::WaitsForWake { node })
             }
         }
@@ -456,14 +476,16 @@ impl<'a> Draft<'a> {
     pub(super) fn wake(&mut self, policy: &Policy, node: &NodeName, reason: WakeReason) {
         let planned = |step: &Step| matches!(step, Step::Wake(wake) if wake.node == *node);
         let recorded = |step: &RecordedStep| {
-            matches!(step, RecordedStep::Wake { node: woken, outcome }
+            matches!(step, RecordedStep::Wake { node: woken, outcome, .. }
                 if woken == node && matches!(outcome, StepOutcome::Waiting | StepOutcome::Running))
         };
         let standing =
             self.snapshot.plans.values().filter(|record| {
                 matches!(self.report.proposals.get(&record.name), Some(super::ProposalVerdict::Stands))
             });
-        if self.plan.steps.iter().any(planned) || standing.flat_map(|record| &record.steps).any(recorded) {
+        let on_its_way = self.place(node).is_some_and(|place| place.coming == Coming::OnItsWay);
+        if on_its_way || self.plan.steps.iter().any(planned) || standing.flat_map(|record| &record.steps).any(recorded)
+        {
             return;
         }
         self.plan.steps.push(Step::Wake(WakeStep { policy: policy.name.clone(), node: node.clone(), reason }));

@@ -6,8 +6,10 @@
 //! **Architecture invariant**: nothing in here reads a clock, a file or a random number, and nothing iterates in an
 //! order that is not sorted. The same arguments give the same plan.
 
+mod awake;
 mod candidate;
 mod carry;
+mod coming;
 mod draft;
 mod gate;
 mod identity;
@@ -18,11 +20,13 @@ mod proposals;
 mod renew;
 mod report;
 mod reserve;
+mod rest;
 mod shelf;
 mod sleep;
 mod step;
 mod troubled;
 
+pub use awake::AwakeBecause;
 pub use carry::{Deed, MODE_IGNORED, Next, Pass, StepState, carry};
 pub use identity::{migration_name, plan_name};
 pub use report::{
@@ -46,5 +50,6 @@ pub fn decide(snapshot: &Snapshot, policies: &Policies, now: Timestamp, seed: u6
     idle::bring_back(&mut draft);
     reserve::wake(&mut draft);
     sleep::judge(&mut draft);
+    rest::suspend(&mut draft);
     draft.close()
 }

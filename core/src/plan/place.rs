@@ -1,5 +1,6 @@
 //! Where a VM could go.
 
+use super::coming::Coming;
 use super::draft::{Draft, Place};
 use super::shelf::{Shelf, Wish};
 use super::{NoPlace, StayReason};
@@ -100,7 +101,7 @@ fn moment(place: &Place<'_>) -> Moment {
 
 /// What is cheap to know and rules out most nodes.
 fn worth_asking(policy: &Policy, wish: &Wish<'_>, place: &Place<'_>) -> Result<(), NoPlace> {
-    if !place.node.is_usable() && !place.node.can_wake() || place.node.maintenance.is_some() {
+    if place.coming == Coming::No || place.node.maintenance.is_some() {
         return Err(NoPlace::NotUsable);
     }
     let Some(class) = place.class else { return Err(NoPlace::NotUsable) };

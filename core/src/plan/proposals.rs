@@ -3,7 +3,8 @@
 use super::draft::{Draft, Guest};
 use super::renew::renew;
 use super::{Gate, MoveReason, ProposalVerdict, place};
-use crate::model::{PlanPhase, PlanRecord, Policy, RecordedStep, StepOutcome, Vm, VmKey};
+use crate::check::SuspendBlockers;
+use crate::model::{PlanPhase, PlanRecord, Policy, PowerState, RecordedStep, StepOutcome, Vm, VmKey};
 
 /// A proposal outlives small swings of the load: its reason has gone only when the load is this much (in points of a
 /// percent) on the other side of the threshold. Otherwise noise would write a new object every second.
@@ -50,7 +51,14 @@ fn still_wanted<'a>(
     let (vm, uid, source, migration, reason) = match step {
         RecordedStep::Wake { node, .. } => {
             let node = snapshot.nodes.get(node).ok_or("the node to wake is gone")?;
-            return if node.can_wake() { Ok(()) } else { Err(format!("{} is not asleep", node.name)) };
+            let asleep = !matches!(node.power, PowerState::Awake | PowerState::Quarantined);
+            return if asleep { Ok(()) } else { Err(format!("{} is not asleep", node.name)) };
+        }
+        RecordedStep::Suspend { node, .. } => {
+            let node = snapshot.nodes.get(node).ok_or("the node to suspend is gone")?;
+            let blockers = SuspendBlockers::new(draft.occupancy.whereabouts(), draft.policies);
+            let blocker = blockers.of(node).into_iter().next();
+            return blocker.map_or(Ok(()), |blocker| Err(format!("{} can't sleep any more: {blocker}", node.name)));
         }
         RecordedStep::Migrate { vm, uid, source, migration, reason, outcome: StepOutcome::Waiting, .. } => {
             (vm, uid, source, migration, reason)

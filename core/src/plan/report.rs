@@ -1,6 +1,6 @@
 //! Why things are as they are: every action, and every node and VM considered and left alone, with its reason.
 
-use super::MoveReason;
+use super::{AwakeBecause, MoveReason};
 use crate::check::Blocker;
 use crate::fit::Misfit;
 use crate::model::{
@@ -453,6 +453,8 @@ pub struct NodeReport {
     pub verdict: NodeVerdict,
     /// What keeps it awake; nothing: it could sleep.
     pub blockers: Vec<Blocker>,
+    /// Why it is awake although nothing keeps it so.
+    pub awake_because: Option<AwakeBecause>,
 }
 
 impl NodeReport {

@@ -1,13 +1,17 @@
 //! Wakes that no single VM asks for: pending pods, spare nodes, the least number of awake nodes, a hold.
 
+use super::coming::Coming;
 use super::draft::{Draft, Place};
-use super::{Gate, WakeReason};
+use super::{Gate, WakeReason, rest};
 use crate::fit::{Candidate, Moment};
 use crate::model::{NodeName, Policy, Role};
 
+/// So many wakes are planned in one pass: a plan has at most 64 steps.
+const AT_ONCE: usize = 32;
+
 /// Wakes what must be awake whatever the load is.
 pub(super) fn wake(draft: &mut Draft<'_>) {
-    if draft.places.iter().all(|place| !place.node.can_wake()) {
+    if draft.places.iter().all(|place| !place.coming.is_coming()) {
         return;
     }
     for_pending_pods(draft);
@@ -15,7 +19,7 @@ pub(super) fn wake(draft: &mut Draft<'_>) {
         match draft.gates.get(&policy.name) {
             Some(Gate::Off | Gate::Invalid { .. }) => {}
             Some(Gate::Held { .. }) => {
-                for node in sleepers(draft, policy, None) {
+                for node in sleepers(draft, policy, None).into_iter().take(AT_ONCE) {
                     draft.wake(policy, &node, WakeReason::Hold);
                 }
             }
@@ -24,23 +28,22 @@ pub(super) fn wake(draft: &mut Draft<'_>) {
     }
 }
 
-/// Rule 9: a pod that only a sleeping node could take wakes that node.
-fn for_pending_pods(draft: &mut Draft<'_>) {
-    let unbound = draft.occupancy.whereabouts().unbound.iter();
-    let waiting = unbound.filter(|pod| pod.unschedulable && !pod.terminating);
-    let mut wanted: Vec<(NodeName, WakeReason)> = Vec::new();
-    for pod in waiting {
+/// Rule 9: a pod that only a sleeping node could take wakes that node. Pods are placed one after the other, so that
+/// several get the room they need, and one that is on its way is waited for.
+fn for_pending_pods<'a>(draft: &mut Draft<'a>) {
+    let unbound = draft.occupancy.whereabouts().unbound.clone();
+    for pod in unbound.into_iter().filter(|pod| pod.unschedulable && !pod.terminating) {
         let probe = draft.occupancy.probe(Candidate::pod(pod));
-        let fits = |place: &&Place<'_>| {
-            place.node.can_wake() && place.policy.is_some() && probe.fits(&place.node.name, Moment::OnceAwake).is_ok()
+        let fits = |place: &&Place<'a>| {
+            place.coming.is_coming()
+                && place.policy.is_some()
+                && probe.fits(&place.node.name, Moment::OnceAwake).is_ok()
         };
-        if let Some(place) = draft.places.iter().find(fits) {
-            wanted.push((place.node.name.clone(), WakeReason::PendingPod { pod: pod.key.to_string() }));
-        }
-    }
-    for (node, reason) in wanted {
-        if let Some(policy) = draft.place(&node).and_then(|place| place.policy) {
-            draft.wake(policy, &node, reason);
+        let Some(place) = draft.places.iter().filter(fits).min_by_key(|place| place.coming) else { continue };
+        let (coming, node, policy) = (place.coming, &place.node.name, place.policy);
+        draft.occupancy.place(Candidate::pod(pod), node);
+        if let Some(policy) = policy.filter(|_| coming != Coming::OnItsWay) {
+            draft.wake(policy, node, WakeReason::PendingPod { pod: pod.key.to_string() });
         }
     }
 }
@@ -49,12 +52,14 @@ fn for_pending_pods(draft: &mut Draft<'_>) {
 fn keep_reserve(draft: &mut Draft<'_>, policy: &Policy) {
     let spare = |place: &&Place<'_>| place.node.is_usable() && place.guests == 0;
     let spares = draft.nodes_of(&policy.name, Role::Dedicated).filter(spare).count();
-    let wanted = usize::try_from(policy.spare_dedicated).unwrap_or(usize::MAX);
-    let missing = wanted.saturating_sub(spares);
+    let coming = |place: &&Place<'_>| place.coming == Coming::OnItsWay;
+    let on_their_way = draft.nodes_of(&policy.name, Role::Dedicated).filter(coming).count();
+    let missing = rest::spares(draft, policy).saturating_sub(spares + on_their_way);
     for node in sleepers(draft, policy, Some(Role::Dedicated)).into_iter().take(missing) {
         draft.wake(policy, &node, WakeReason::Reserve);
     }
-    let awake = ruled(draft, policy, None).filter(|place| place.node.is_usable()).count();
+    let there = |place: &&Place<'_>| place.coming <= Coming::OnItsWay;
+    let awake = ruled(draft, policy, None).filter(there).count();
     let missing = usize::try_from(policy.min_awake).unwrap_or(usize::MAX).saturating_sub(awake);
     for node in sleepers(draft, policy, None).into_iter().take(missing) {
         draft.wake(policy, &node, WakeReason::Reserve);

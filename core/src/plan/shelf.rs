@@ -1,5 +1,6 @@
 //! The nodes that a policy rules in one role, in the order in which they are tried, and whom they all refused.
 
+use super::coming::Coming;
 use super::draft::Place;
 use crate::model::{Cores, DestinationOrder, Policy, Role, Scheduling, Vm};
 use std::borrow::Cow;
@@ -136,20 +137,20 @@ fn asks_no_less(pod: &Scheduling, other: &Scheduling) -> bool {
             && *csi_volumes == other.csi_volumes
 }
 
-/// The place of a node in a policy's order: awake ones first, then on dedicated nodes the fewest empty cores that
+/// The place of a node in a policy's order: awake ones first, then those that come soonest; on dedicated nodes the fewest empty cores that
 /// suffice (Reactive Cloud §3.3.2), on shared ones the highest load, so that few shared nodes are needed.
-fn rank(order: DestinationOrder, role: Role, place: &Place<'_>) -> (bool, u64) {
+fn rank(order: DestinationOrder, role: Role, place: &Place<'_>) -> (Coming, u64) {
     // Of numbers that are not negative the bits are in the order of the numbers.
     let load = || place.load.full().unwrap_or(Cores::ZERO).percent_of(place.capacity()).value().to_bits();
     let room = if role == Role::Dedicated { place.empty_cores() } else { !load() };
-    (!place.node.is_usable(), if order == DestinationOrder::LeastDense { !room } else { room })
+    (place.coming, if order == DestinationOrder::LeastDense { !room } else { room })
 }
 
 /// A number that looks random and depends on the seed, the VM and the node alone (FNV-1a, then a finalizer), so that
 /// adding a node does not change the order of the others.
-fn shuffled(seed: u64, vm: &Vm, place: &Place<'_>) -> (bool, u64) {
+fn shuffled(seed: u64, vm: &Vm, place: &Place<'_>) -> (Coming, u64) {
     let bytes = vm.uid.as_str().bytes().chain([0]).chain(place.node.name.as_str().bytes());
     let hash =
         bytes.fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    (!place.node.is_usable(), (hash ^ (hash >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    (place.coming, (hash ^ (hash >> 31)).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }

@@ -14,7 +14,12 @@ pub(super) fn judge(draft: &mut Draft<'_>) {
     let judge = SuspendBlockers::new(draft.occupancy.whereabouts(), draft.policies);
     let mut ranks: BTreeMap<&PolicyName, BTreeMap<Cow<'static, str>, RankedBlocker>> = BTreeMap::new();
     for place in &mut draft.places {
-        let Some(policy) = place.policy.filter(|_| place.node.power == PowerState::Awake) else { continue };
+        let Some(policy) = place.policy else { continue };
+        // What keeps a node awake is counted of those that are; of the others the power sequence wants to know it.
+        if place.node.power != PowerState::Awake {
+            place.blockers = judge.of(place.node);
+            continue;
+        }
         let ranks = ranks.entry(&policy.name).or_default();
         place.blockers = judge.of(place.node);
         for blocker in &place.blockers {

@@ -27,6 +27,7 @@ impl World {
                     max_vms: None,
                     sleeping_daemon_sets: Default::default(),
                     power: PowerFigures::default(),
+                    sleep: ClassSleep::default(),
                     invalid: None,
                 },
             );
@@ -50,6 +51,7 @@ impl World {
                 moves_per_hour: None,
             },
             spare_dedicated: 0,
+            sleep: SleepRules::of(Profile::Reactive),
             keep_awake_failures: 0,
             keep_awake_per: String::new(),
             min_awake: 0,
@@ -136,6 +138,7 @@ impl World {
                 labels: Labels::new(),
                 owner: PodOwner::Vm { vm: key.clone(), uid, target_of: None },
                 unschedulable: false,
+                ready: true,
                 scheduling,
             },
         );
@@ -652,7 +655,12 @@ fn a_wake_that_never_comes_ends() {
     world.node_mut("dedicated-1").power = PowerState::Suspended;
     let mut plan = record(&world, &[]);
     plan.phase = PlanPhase::Running;
-    plan.steps = vec![RecordedStep::Wake { node: "dedicated-1".into(), outcome: StepOutcome::Running }];
+    plan.steps = vec![RecordedStep::Wake {
+        node: "dedicated-1".into(),
+        reason: "Reserve".into(),
+        started: Some(NOW),
+        outcome: StepOutcome::Running,
+    }];
     assert_eq!(carried(&world, &plan, NOW).phase, PlanPhase::Running);
     assert_eq!(carried(&world, &plan, NOW + Span::from_secs(3600)).phase, PlanPhase::Failed);
     world.snapshot.nodes.remove(&NodeName::new("dedicated-1"));

@@ -32,7 +32,9 @@ mod facts;
 mod marks;
 mod record;
 mod state;
+mod survey;
 mod times;
+mod worth;
 mod write;
 
 #[cfg(test)]
@@ -43,5 +45,7 @@ pub use facts::{BmcWord, Facts, Wish};
 pub use marks::{Marks, NodeCondition};
 pub use record::{AgentWord, Ask, Desired, Order, PowerRecord, Purpose, Request};
 pub use state::State;
+pub use survey::{Seat, survey};
 pub use times::{ORDER_STANDS, Pace, WAKE_ORDER_STANDS};
+pub use worth::break_even;
 pub use write::{PhaseChange, Write};

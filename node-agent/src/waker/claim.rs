@@ -26,7 +26,9 @@ pub enum Judgement {
 pub fn judge(power: &NodePower, me: &str, now: i64) -> Judgement {
     let order = &power.spec;
     let status = power.status.as_ref();
-    let waking = status.and_then(|status| status.phase) == Some(PowerPhase::Waking);
+    // A node that failed to wake is asked again now and then.
+    let phase = status.and_then(|status| status.phase);
+    let waking = matches!(phase, Some(PowerPhase::Waking | PowerPhase::Quarantined));
     // An order that has expired was replaced by a newer one or given up; a node that sleeps on is the operator's to judge.
     if order.desired != DesiredPower::Awake || !waking || order.expires_at.0.as_millisecond() <= now {
         return Judgement::Leave;

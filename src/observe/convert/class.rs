@@ -2,8 +2,10 @@
 
 use super::{Converted, Problems, quantity, selector};
 use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector};
+use miyako_api::duration::Duration;
 use miyako_api::node_power_class::{self as api, NodePowerClassSpec};
-use miyako_core::model::{Capacity, ClassName, NodeClass, PowerFigures, Role};
+use miyako_core::model::{Capacity, ClassName, ClassSleep, NodeClass, PowerFigures, Role, Span};
+use miyako_core::power::Pace;
 
 /// Converts a NodePowerClass. Whatever contradicts itself makes the class `invalid`.
 #[must_use]
@@ -33,6 +35,16 @@ pub fn convert(name: &str, spec: &NodePowerClassSpec) -> Converted<NodeClass> {
             full: spec.power.full_watts,
             asleep: spec.power.asleep_watts,
         },
+        sleep: ClassSleep {
+            pace: Pace {
+                suspend: transition(&spec.power.suspend_time, "spec.power.suspendTime", &mut problems),
+                resume: transition(&spec.power.resume_time, "spec.power.resumeTime", &mut problems),
+            },
+            max_asleep: spec.suspend.max_asleep,
+            can_be_woken: !spec.wake.is_empty(),
+            ready_conditions: spec.ready_when.conditions.iter().cloned().collect(),
+            ready_daemon_sets: spec.ready_when.daemon_sets.iter().cloned().collect(),
+        },
         invalid: None,
     };
     let mut converted = Converted::new(class, problems);
@@ -52,7 +64,19 @@ pub fn unreadable(name: &str, error: &str) -> NodeClass {
         max_vms: Some(0),
         sleeping_daemon_sets: Default::default(),
         power: PowerFigures::default(),
+        sleep: ClassSleep::default(),
         invalid: Some(format!("the object can't be read: {error}")),
+    }
+}
+
+/// From order to outcome.
+fn transition(text: &Duration, field: &str, problems: &mut Problems) -> Span {
+    match text.get() {
+        Ok(span) => span,
+        Err(error) => {
+            problems.note(field, error.to_string());
+            Pace::default().resume
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use super::{Converted, Problems, objects, quantity, scheduling};
 use k8s_openapi::api::core::v1::{Node as KubeNode, Taint as KubeTaint};
 use miyako_api::names::{GROUP, kubernetes, kubevirt, marks};
 use miyako_core::model::{Node, Taint, TaintEffect};
+use miyako_core::power::NodeCondition;
 
 /// Taints that Kubernetes and KubeVirt set by themselves while a node is unwell: they come and go without anybody
 /// working on the node. A cordon has its own field.
@@ -68,8 +69,15 @@ pub fn convert(node: &KubeNode) -> Converted<ObservedNode> {
         .filter_map(|(index, taint)| read_taint(index, taint, &mut problems))
         .collect();
     converted.unschedulable = spec.and_then(|spec| spec.unschedulable) == Some(true);
-    let mut conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
-    converted.ready = conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let conditions = || status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    let held = conditions().filter(|condition| condition.status == "True").map(|condition| condition.type_.clone());
+    converted.conditions = held.collect();
+    converted.ready = converted.conditions.contains("Ready");
+    converted.power_condition = conditions().find(|condition| condition.type_ == NodeCondition::TYPE).and_then(|own| {
+        let since = own.last_transition_time.as_ref().map(objects::timestamp).unwrap_or_default();
+        Some((NodeCondition::of_reason(own.reason.as_deref()?)?, since))
+    });
+    converted.boot_id = status.and_then(|status| status.node_info.as_ref()).map(|info| info.boot_id.clone());
     converted.control_plane = [kubernetes::CONTROL_PLANE, "node-role.kubernetes.io/master"]
         .into_iter()
         .any(|role| labels.contains_key(role) || converted.taints.iter().any(|taint| taint.key == role));

@@ -1,30 +1,61 @@
 //! NodePowers.
 
 use super::objects;
-use miyako_api::node_power::{NodePower, PowerPhase};
-use miyako_core::model::{PowerState, Timestamp};
-
-/// What a NodePower adds to its node.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ObservedPower {
-    /// Where the node is between awake and asleep.
-    pub state: PowerState,
-    /// When it last proved that it can be woken.
-    pub wake_tested: Option<Timestamp>,
-}
+use miyako_api::names::ours;
+use miyako_api::node_power::{AgentStatus, DesiredPower, NodePower, NodePowerSpec, PowerPhase};
+use miyako_core::model::{PowerState, Span};
+use miyako_core::power::{AgentWord, Desired, Order, PowerRecord, Purpose, Request};
 
 /// Converts a NodePower. Without a phase the node is awake; a wake test that failed proves nothing.
 #[must_use]
-pub fn convert(power: &NodePower) -> ObservedPower {
-    let Some(status) = &power.status else { return ObservedPower::default() };
-    let state = match status.phase {
-        None | Some(PowerPhase::Awake) => PowerState::Awake,
-        Some(PowerPhase::Emptying) => PowerState::Emptying,
-        Some(PowerPhase::Suspending) => PowerState::Suspending,
-        Some(PowerPhase::Suspended) => PowerState::Suspended,
-        Some(PowerPhase::Waking) => PowerState::Waking,
-        Some(PowerPhase::Quarantined) => PowerState::Quarantined,
-    };
+pub fn convert(power: &NodePower) -> PowerRecord {
+    let status = power.status.clone().unwrap_or_default();
     let test = status.last_wake_test.as_ref().filter(|test| test.succeeded);
-    ObservedPower { state, wake_tested: test.map(|test| objects::timestamp(&test.at)) }
+    PowerRecord {
+        uid: Some(objects::uid(&power.metadata)),
+        version: power.metadata.resource_version.clone().unwrap_or_default(),
+        order: Some(order(&power.spec)),
+        agent: status.agent.as_ref().map(agent).unwrap_or_default(),
+        phase: match status.phase {
+            None | Some(PowerPhase::Awake) => PowerState::Awake,
+            Some(PowerPhase::Emptying) => PowerState::Emptying,
+            Some(PowerPhase::Suspending) => PowerState::Suspending,
+            Some(PowerPhase::Suspended) => PowerState::Suspended,
+            Some(PowerPhase::Waking) => PowerState::Waking,
+            Some(PowerPhase::Quarantined) => PowerState::Quarantined,
+        },
+        noted: status.phase.is_some(),
+        since: status.since.as_ref().map(objects::timestamp),
+        purpose: status.purpose.map(Purpose),
+        suspend_generation: status.suspend_generation,
+        asleep_since: status.asleep_since.as_ref().map(objects::timestamp),
+        empty_since: status.empty_since.as_ref().map(objects::timestamp),
+        boot_id: status.boot_id,
+        last_sleep: status.last_sleep_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Span::from_secs),
+        wake_tested: test.map(|test| objects::timestamp(&test.at)),
+        request: objects::annotation(&power.metadata, ours::REQUEST).and_then(Request::read),
+        message: status.message,
+    }
+}
+
+fn order(spec: &NodePowerSpec) -> Order {
+    Order {
+        desired: match spec.desired {
+            DesiredPower::Awake => Desired::Awake,
+            DesiredPower::Suspended => Desired::Suspended,
+        },
+        generation: spec.generation,
+        issued: objects::timestamp(&spec.issued_at),
+        expires: objects::timestamp(&spec.expires_at),
+        reason: spec.reason.clone(),
+    }
+}
+
+fn agent(status: &AgentStatus) -> AgentWord {
+    AgentWord {
+        acknowledged: status.acknowledged_generation,
+        boot_id: status.boot_id.clone(),
+        resumed: status.resumed_at.as_ref().map(objects::timestamp),
+        refusal: status.refusal.clone().filter(|refusal| !refusal.is_empty()),
+    }
 }

@@ -59,8 +59,14 @@ fn outcome(status: Option<&StepStatus>) -> StepOutcome {
 
 fn read_step(step: &PlanStep, status: Option<&StepStatus>, outcome: StepOutcome) -> Option<RecordedStep> {
     let target = NodeName::new(&step.target_node);
-    if step.kind == StepKind::Wake {
-        return Some(RecordedStep::Wake { node: target, outcome });
+    let started = status.and_then(|status| status.started_at.as_ref()).map(objects::timestamp);
+    match step.kind {
+        StepKind::Wake => {
+            let reason = step.reason.clone();
+            return Some(RecordedStep::Wake { node: target, reason, started, outcome });
+        }
+        StepKind::Suspend => return Some(RecordedStep::Suspend { node: target, started, outcome }),
+        StepKind::Migrate => {}
     }
     let vm = step.vm.as_ref()?;
     Some(RecordedStep::Migrate {
@@ -75,7 +81,7 @@ fn read_step(step: &PlanStep, status: Option<&StepStatus>, outcome: StepOutcome)
         migration: MigrationName::new(&vm.namespace, step.migration_name.as_ref()?),
         reason: step.reason.clone(),
         migration_uid: status.and_then(|status| status.migration_uid.as_deref()).map(Uid::new),
-        started: status.and_then(|status| status.started_at.as_ref()).map(objects::timestamp),
+        started,
         ended: status.and_then(|status| status.ended_at.as_ref()).map(objects::timestamp),
         outcome,
         mode_ignored: status.and_then(|status| status.reason.as_deref()) == Some(MODE_IGNORED),

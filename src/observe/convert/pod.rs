@@ -80,12 +80,13 @@ pub fn convert(pod: &KubePod) -> Converted<ObservedPod> {
         terminating: pod.metadata.deletion_timestamp.is_some(),
         labels: pod.metadata.labels.clone().unwrap_or_default(),
         owner,
+        ready: condition(status, "Ready").is_some_and(|condition| condition.status == "True"),
         unschedulable: unschedulable.is_some(),
         scheduling,
     };
     let ready_handler = converted.labels.get(kubevirt::APP).is_some_and(|app| app == kubevirt::HANDLER)
         && !converted.terminating
-        && condition(status, "Ready").is_some_and(|condition| condition.status == "True");
+        && converted.ready;
     let descheduler = ["app.kubernetes.io/name", "app", "k8s-app"]
         .into_iter()
         .any(|key| converted.labels.get(key).is_some_and(|name| name == "descheduler"));

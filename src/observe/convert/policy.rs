@@ -7,7 +7,7 @@ use miyako_api::{
 };
 use miyako_core::model::{
     Budgets, ClassName, DestinationOrder, MigrationChoice, Percent, Policy, PolicyMode, PolicyName, PostCopyUse,
-    Profile, Selector, Span, Thresholds, VmSelector,
+    Profile, Selector, SleepRules, Span, Thresholds, VmSelector,
 };
 
 /// A policy and what decides from outside whether it may act.
@@ -67,6 +67,7 @@ pub fn resolve(name: &str, spec: &ConsolidationPolicySpec) -> Converted<Resolved
         post_copy: post_copy(&spec.migration, profile, &mut problems),
         budgets: budgets(&spec.budgets, profile, &mut problems),
         spare_dedicated: spec.spare.dedicated_nodes,
+        sleep: SleepRules { most_spare: spec.spare.most_dedicated_nodes, ..sleep(&spec.sleep, profile, &mut problems) },
         keep_awake_failures: spec.keep_awake.failures,
         keep_awake_per: spec.keep_awake.per.clone(),
         min_awake: spec.min_awake,
@@ -176,6 +177,28 @@ fn post_copy(wanted: &api::Migration, profile: Profile, problems: &mut Problems)
             .note("spec.migration.postCopy", "is Never, but mode is PostCopy; write OptIn or Allow, or mode PreCopy");
     }
     post_copy
+}
+
+fn sleep(wanted: &api::Sleep, profile: Profile, problems: &mut Problems) -> SleepRules {
+    let mut rules = SleepRules {
+        suspends_per_hour: wanted.suspends_per_hour,
+        wakes_per_rack_per_minute: wanted.wakes_per_rack_per_minute,
+        rack: wanted.rack.clone(),
+        ..SleepRules::of(profile)
+    };
+    let spans = [
+        ("after", &wanted.after, &mut rules.after),
+        ("leastAwake", &wanted.least_awake, &mut rules.least_awake),
+        ("leastAsleep", &wanted.least_asleep, &mut rules.least_asleep),
+    ];
+    for (field, text, rule) in spans {
+        if let Some(text) = text
+            && let Some(span) = span(&format!("spec.sleep.{field}"), text, (1, 2 * 3600), problems)
+        {
+            *rule = span;
+        }
+    }
+    rules
 }
 
 fn budgets(wanted: &api::Budgets, profile: Profile, problems: &mut Problems) -> Budgets {

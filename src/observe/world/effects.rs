@@ -33,8 +33,9 @@ impl World {
     }
 
     pub(super) fn put_node(&mut self, mut node: Node) {
-        let power = self.powers.get(&node.name).copied().unwrap_or_default();
-        (node.power, node.wake_tested) = (power.state, power.wake_tested);
+        if let Some(power) = self.snapshot.powers.get(&node.name) {
+            (node.power, node.wake_tested) = (power.phase, power.wake_tested);
+        }
         node.attach_limits = self.attach_limits.get(&node.name).cloned().unwrap_or_default();
         node.virt_handler_ready = self.handlers.contains_key(&node.name);
         let before = self.snapshot.nodes.get(&node.name);
@@ -123,6 +124,7 @@ impl World {
             self.over.insert(plan.name.clone(), plan.ended.unwrap_or(plan.decided));
         }
         self.history.put(&plan);
+        self.power_steps.put(&plan);
         if plan.phase.is_final() {
             self.snapshot.plans.remove(&plan.name);
         } else {

@@ -9,6 +9,7 @@ mod freshness;
 mod history;
 mod migrations;
 mod policies;
+mod power;
 mod storage;
 mod vms;
 
@@ -16,7 +17,7 @@ pub use expectation::EXPECTED_WITHIN;
 pub use freshness::TOO_LONG;
 
 use super::{
-    convert::{Problem, node_power::ObservedPower},
+    convert::Problem,
     pool::Pool,
     seen::{Kind, Object, ObjectKey, Seen, Update, Version},
 };
@@ -29,6 +30,7 @@ use miyako_core::model::{
     PolicyName, Quota, Snapshot, Switches, Timestamp, Uid, VmKey,
 };
 use policies::Outsides;
+use power::PowerSteps;
 use std::collections::{BTreeMap, BTreeSet};
 use storage::Storage;
 use vms::{Around, Vms};
@@ -48,8 +50,8 @@ pub(super) struct World {
     storage: Storage,
     outsides: Outsides,
     history: History,
-    powers: BTreeMap<NodeName, ObservedPower>,
     attach_limits: BTreeMap<NodeName, BTreeMap<String, u64>>,
+    power_steps: PowerSteps,
     quotas: BTreeMap<Name, BTreeMap<Name, Quota>>,
     /// Ready virt-handler pods by node, and their nodes.
     handlers: BTreeMap<NodeName, BTreeSet<PodKey>>,
@@ -90,8 +92,8 @@ impl World {
             storage: Storage::default(),
             outsides: Outsides::default(),
             history: History::default(),
-            powers: BTreeMap::new(),
             attach_limits: BTreeMap::new(),
+            power_steps: PowerSteps::default(),
             quotas: BTreeMap::new(),
             handlers: BTreeMap::new(),
             handler_nodes: BTreeMap::new(),
@@ -225,6 +227,7 @@ impl World {
         self.migrations.refresh(migrations, &self.vms.launchers);
         self.snapshot.evacuations_waiting = self.evacuations_waiting();
         self.history.refresh(&mut self.snapshot.history, now);
+        self.power_steps.refresh(&mut self.snapshot.power_history);
         self.outsides.refresh(&mut self.policies, &self.snapshot, &self.vms.backing_up, now);
     }
 
@@ -259,8 +262,8 @@ impl World {
         let mut known: Vec<_> = match kind {
             Kind::Namespace => snapshot.namespaces.keys().map(|name| cluster(name.as_str())).collect(),
             Kind::Node => snapshot.nodes.keys().map(|name| cluster(name.as_str())).collect(),
-            Kind::NodePower => self.powers.keys().map(|name| cluster(name.as_str())).collect(),
             Kind::CSINode => self.attach_limits.keys().map(|name| cluster(name.as_str())).collect(),
+            Kind::NodePower => snapshot.powers.keys().map(|name| cluster(name.as_str())).collect(),
             Kind::StorageClass => self.storage.classes.keys().map(|name| cluster(name.as_str())).collect(),
             Kind::PersistentVolume => self.storage.volumes.keys().map(|name| cluster(name.as_str())).collect(),
             Kind::PersistentVolumeClaim => {
@@ -321,9 +324,9 @@ impl World {
             Object::NodePower(power) => {
                 let name = NodeName::new(key.name.as_str());
                 if let Some(node) = self.snapshot.nodes.get_mut(&name) {
-                    (node.power, node.wake_tested) = (power.state, power.wake_tested);
+                    (node.power, node.wake_tested) = (power.phase, power.wake_tested);
                 }
-                self.powers.insert(name, power);
+                self.snapshot.powers.insert(name, *power);
             }
             Object::AttachLimits(limits) => {
                 let name = NodeName::new(key.name.as_str());
@@ -413,7 +416,7 @@ impl World {
             }
             Kind::NodePower => {
                 let node = NodeName::new(name);
-                self.powers.remove(&node);
+                self.snapshot.powers.remove(&node);
                 if let Some(node) = self.snapshot.nodes.get_mut(&node) {
                     (node.power, node.wake_tested) = Default::default();
                 }
@@ -476,6 +479,7 @@ impl World {
                 self.snapshot.plans.remove(&plan);
                 self.over.remove(&plan);
                 self.history.remove(&plan);
+                self.power_steps.remove(&plan);
             }
             Kind::ConfigMap => self.snapshot.switches = Switches::default(),
         }

@@ -42,6 +42,7 @@ fn class(name: &str, role: Role) -> NodeClass {
         max_vms: None,
         sleeping_daemon_sets: BTreeSet::new(),
         power: PowerFigures::default(),
+        sleep: ClassSleep::default(),
         invalid: None,
     }
 }
@@ -66,6 +67,7 @@ fn policy(name: &str, classes: &[&str]) -> Policy {
             moves_per_hour: None,
         },
         spare_dedicated: 0,
+        sleep: SleepRules::of(Profile::Reactive),
         keep_awake_failures: 0,
         keep_awake_per: "zone".into(),
         min_awake: 0,
@@ -208,6 +210,7 @@ impl Case {
             labels: Labels::new(),
             owner,
             unschedulable: false,
+            ready: true,
             scheduling: Arc::new(Scheduling { requests, ..Scheduling::default() }),
         };
         self.snapshot.pods.entry(pod.key.clone()).or_insert(pod)

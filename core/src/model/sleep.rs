@@ -1,0 +1,94 @@
+//! When nodes sleep, as policies and classes say, and what was done about it lately.
+
+use super::{NodeName, Profile, Span, Timestamp};
+use crate::power::Pace;
+use std::collections::BTreeSet;
+
+/// When the empty nodes of a policy sleep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SleepRules {
+    /// How long nothing must have kept a node awake.
+    pub after: Span,
+    /// How long a node stays awake after it woke.
+    pub least_awake: Span,
+    /// A node whose last sleep was shorter waits longer before the next.
+    pub least_asleep: Span,
+    /// Suspends begun within an hour, if limited.
+    pub suspends_per_hour: Option<u32>,
+    /// Nodes of one rack that are woken within a minute.
+    pub wakes_per_rack_per_minute: u32,
+    /// The node label whose value is the rack.
+    pub rack: String,
+    /// The most spare dedicated nodes, while nodes have to be woken often; none: twice the policy's spare ones.
+    pub most_spare: Option<u32>,
+}
+
+impl SleepRules {
+    /// The profile's values. Energy-efficient consolidation (§III-C) suspends an empty node at once; half a minute in
+    /// `Reactive` is what its idle windows and settle times take to show that a node stays empty.
+    #[must_use]
+    pub fn of(profile: Profile) -> Self {
+        let (after, least) = match profile {
+            Profile::Reactive => (30, 60),
+            Profile::Conservative => (10 * 60, 15 * 60),
+        };
+        Self {
+            after: Span::from_secs(after),
+            least_awake: Span::from_secs(least),
+            least_asleep: Span::from_secs(least),
+            suspends_per_hour: None,
+            wakes_per_rack_per_minute: 10,
+            rack: "topology.kubernetes.io/rack".to_owned(),
+            most_spare: None,
+        }
+    }
+}
+
+/// How the nodes of a class sleep and wake.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClassSleep {
+    /// How fast they are.
+    pub pace: Pace,
+    /// How many of them may sleep at once.
+    pub max_asleep: Option<u32>,
+    /// The class names a way to wake them.
+    pub can_be_woken: bool,
+    /// Node conditions that must be True before a woken node counts.
+    pub ready_conditions: BTreeSet<String>,
+    /// DaemonSets (`namespace/name`) whose pod must be ready before a woken node counts.
+    pub ready_daemon_sets: BTreeSet<String>,
+}
+
+/// A wake that a plan began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastWake {
+    /// When.
+    pub at: Timestamp,
+    /// Which node.
+    pub node: NodeName,
+    /// A VM or a pod waited for it.
+    pub awaited: bool,
+}
+
+/// What plans did to the power of nodes lately, folded from ConsolidationPlans.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PowerHistory {
+    /// Suspends begun, ascending.
+    pub suspends: Vec<(Timestamp, NodeName)>,
+    /// Wakes begun, ascending.
+    pub wakes: Vec<PastWake>,
+}
+
+impl PowerHistory {
+    /// Suspends of nodes like this begun within `span` before `now`, or seemingly ahead of it by less than that.
+    pub fn suspends_within(&self, now: Timestamp, span: Span, of: impl Fn(&NodeName) -> bool) -> usize {
+        let recent = |at: Timestamp| at > now - span && at < now + span;
+        self.suspends.iter().filter(|(at, node)| recent(*at) && of(node)).count()
+    }
+
+    /// Wakes of nodes like this that a VM or a pod waited for, within `span` before `now`.
+    pub fn awaited_within(&self, now: Timestamp, span: Span, of: impl Fn(&NodeName) -> bool) -> usize {
+        let recent = |at: Timestamp| at > now - span && at < now + span;
+        self.wakes.iter().filter(|wake| wake.awaited && recent(wake.at) && of(&wake.node)).count()
+    }
+}

@@ -1,0 +1,93 @@
+//! Why a node that could sleep does not.
+
+use super::Gate;
+use crate::model::{NodeName, Timestamp};
+use serde::Serialize;
+use std::fmt;
+
+/// Why a node that nothing keeps awake by itself stays awake for now.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "because")]
+pub enum AwakeBecause {
+    /// Its policy does nothing now.
+    Gated {
+        /// What keeps it.
+        gate: Gate,
+    },
+    /// Its class names no way to wake it.
+    NoWakeDriver,
+    /// By the figures of its class it draws no less asleep than idle.
+    SavesNothing,
+    /// It was not seen empty before.
+    JustEmptied,
+    /// It has not been empty, or awake, for long enough.
+    Waits {
+        /// Until when.
+        until: Timestamp,
+        /// It slept too short the last time.
+        wary: bool,
+    },
+    /// As many of its class sleep as may.
+    MaxAsleep {
+        /// How many.
+        asleep: usize,
+    },
+    /// The policy's suspends of this hour are used up.
+    HourSpent {
+        /// How many there may be.
+        budget: u32,
+    },
+    /// The least number of awake nodes.
+    LeastAwake {
+        /// That number.
+        least: u32,
+    },
+    /// It is one of the spare nodes.
+    Spare {
+        /// How many there are to be.
+        wanted: usize,
+    },
+    /// The VMs of nodes that fail would not fit on the rest.
+    Failover {
+        /// The proof.
+        detail: String,
+    },
+    /// Another safety rule.
+    Rule {
+        /// Which, and why.
+        detail: String,
+    },
+    /// Another node goes first.
+    NotFirst {
+        /// Which.
+        first: NodeName,
+    },
+    /// The policy has more urgent things to do.
+    BusyPass,
+    /// Others were tried in this pass.
+    NotTried,
+}
+
+impl fmt::Display for AwakeBecause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gated { gate } => write!(f, "its policy suspends nothing now: {gate}"),
+            Self::NoWakeDriver => write!(f, "its class names no way to wake it (spec.wake)"),
+            Self::SavesNothing => write!(f, "by its class's figures it draws no less asleep than idle"),
+            Self::JustEmptied => write!(f, "it became empty just now"),
+            Self::Waits { until, wary: false } => write!(f, "it sleeps after {until} if it stays empty"),
+            Self::Waits { until, wary: true } => {
+                write!(f, "it slept too short the last time, and sleeps after {until} if it stays empty")
+            }
+            Self::MaxAsleep { asleep } => write!(f, "{asleep} nodes of its class sleep (spec.suspend.maxAsleep)"),
+            Self::HourSpent { budget } => write!(f, "its policy suspends {budget} nodes an hour"),
+            Self::LeastAwake { least } => write!(f, "its policy keeps {least} nodes awake"),
+            Self::Spare { wanted } => write!(f, "its policy keeps {wanted} dedicated nodes spare"),
+            Self::Failover { detail } => write!(f, "{detail}"),
+            Self::Rule { detail } => write!(f, "{detail}"),
+            Self::NotFirst { first } => write!(f, "{first} goes first"),
+            Self::BusyPass => write!(f, "its policy has more urgent things to do"),
+            Self::NotTried => write!(f, "others are looked at first"),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Nodes that are not usable now and may be counted on soon.
+
+use crate::model::{Node, NodeClass, PowerState, Timestamp};
+use crate::power::PowerRecord;
+
+/// How a node comes to be usable, the soonest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Coming {
+    /// It is usable.
+    Here,
+    /// It is being woken.
+    OnItsWay,
+    /// It was to be suspended, and is called back.
+    CalledBack,
+    /// It sleeps.
+    Asleep,
+    /// It can't be counted on.
+    No,
+}
+
+impl Coming {
+    /// How this node comes to be usable. One that is being woken and late can't be counted on: others are looked for
+    /// while it is still asked.
+    pub(super) fn of(node: &Node, class: Option<&NodeClass>, record: Option<&PowerRecord>, now: Timestamp) -> Self {
+        match node.power {
+            _ if node.is_usable() => Self::Here,
+            PowerState::Awake | PowerState::Quarantined => Self::No,
+            PowerState::Emptying | PowerState::Suspending => Self::CalledBack,
+            PowerState::Suspended => Self::Asleep,
+            PowerState::Waking => {
+                let patience = class.map(|class| class.sleep.pace.counted_on()).unwrap_or_default();
+                let since = record.and_then(|record| record.since);
+                let late = since.is_some_and(|since| now.since(since) >= patience);
+                if late { Self::No } else { Self::OnItsWay }
+            }
+        }
+    }
+
+    /// It is not usable, and will be if it is wanted.
+    pub(super) fn is_coming(self) -> bool {
+        matches!(self, Self::OnItsWay | Self::CalledBack | Self::Asleep)
+    }
+}

@@ -1,0 +1,173 @@
+//! The power sequence, as far as it is acting: every node is led on, write by write, as far as it goes in this pass.
+
+use super::Operator;
+use crate::act::{ActError, Class, Event, EventKind, Subject};
+use crate::observe::convert;
+use miyako_api::names::reason;
+use miyako_core::check::{self, Rule};
+use miyako_core::model::{NodeName, Policies, PowerState, Snapshot, Timestamp};
+use miyako_core::plan::{Plan, Report, Step, SuspendStep};
+use miyako_core::power::{Ask, Desired, Marks, PhaseChange, PowerRecord, Seat, Wish, Write, advance, survey};
+
+/// No node needs more writes than this at a time: all the way down to the order there are six.
+const MOST_WRITES: usize = 12;
+/// So many nodes are written to in one pass; those that are wanted awake come first.
+const MOST_NODES: usize = 100;
+
+/// One node while it is led on.
+struct Led {
+    seat: Seat,
+    record: PowerRecord,
+    why_awake: Option<String>,
+}
+
+impl Operator {
+    /// Leads every node on. Stops at once when we no longer lead.
+    pub(super) async fn lead_power(&mut self, report: &Report, now: Timestamp) {
+        let (snapshot, policies) = self.observer.snapshot();
+        let mut led: Vec<Led> = Vec::new();
+        for seat in survey(snapshot, policies, report, now) {
+            let record = snapshot.powers.get(&seat.node).cloned().unwrap_or_default();
+            if advance(&record, &seat.facts, &seat.wish, seat.pace, now).1.is_none() {
+                continue;
+            }
+            let node = report.nodes.get(&seat.node);
+            let why_awake = seat.facts.blocker.clone().or_else(|| Some(node?.awake_because.as_ref()?.to_string()));
+            led.push(Led { seat, record, why_awake });
+        }
+        led.truncate(MOST_NODES);
+        for node in led {
+            let name = node.seat.node.clone();
+            match self.lead_node(node, now).await {
+                Ok(()) => {}
+                Err(ActError::NotLeading) => return,
+                // Somebody was faster, or an agent spoke: it is looked at anew in the next pass.
+                Err(error) if error.class() == Class::Conflict => {
+                    tracing::debug!(node = %name, error = crate::error_chain(&error), "looked at something old");
+                }
+                Err(error) => self.failed(&error),
+            }
+        }
+    }
+
+    async fn lead_node(&mut self, mut led: Led, now: Timestamp) -> Result<(), ActError> {
+        for _ in 0..MOST_WRITES {
+            let Seat { facts, wish, pace, .. } = &led.seat;
+            let Some(write) = advance(&led.record, facts, wish, *pace, now).1 else { return Ok(()) };
+            self.write_power(&mut led, write, now).await?;
+        }
+        tracing::error!(node = %led.seat.node, "the power sequence never comes to rest; please report this");
+        Ok(())
+    }
+
+    async fn write_power(&mut self, led: &mut Led, write: Write, now: Timestamp) -> Result<(), ActError> {
+        let node = led.seat.node.clone();
+        let power = match write {
+            Write::Mark(marks) => {
+                let written = self.actor.mark_node(&node, marks).await?;
+                self.observer.expect_written(&written);
+                let seen = convert::node::convert(&written).value.node;
+                (led.seat.facts.marks, led.seat.facts.condition) = (Marks::of(&seen), seen.power_condition);
+                return Ok(());
+            }
+            Write::Condition(condition) => {
+                let written = self.actor.note_condition(&node, condition).await?;
+                self.observer.expect_written(&written);
+                let seen = convert::node::convert(&written).value.node;
+                (led.seat.facts.marks, led.seat.facts.condition) = (Marks::of(&seen), seen.power_condition);
+                return Ok(());
+            }
+            Write::Create => self.actor.create_node_power(&node).await?,
+            Write::Empty(since) => self.actor.note_empty(&node, &led.record, since, led.why_awake.as_deref()).await?,
+            Write::Answer { message } => {
+                let power = self.actor.answer_request(&node, &led.record, &message).await?;
+                let asked = led.record.request.as_ref().map(|request| request.text.clone()).unwrap_or_default();
+                let note = format!("asked to {asked}: {message}");
+                self.tell(&on_node(&node, EventKind::Normal, reason::REQUEST_ANSWERED, note, &asked)).await?;
+                power
+            }
+            Write::Order { desired, generation, stands, reason } => {
+                if desired == Desired::Suspended
+                    && let Some(blocker) = self.keeps_awake_after_all(led, now).await?
+                {
+                    led.seat.facts.blocker = Some(blocker);
+                    return Ok(());
+                }
+                tracing::info!(%node, ?desired, generation, reason, "order");
+                self.actor.order(&node, &led.record, (desired, generation, stands), &reason).await?
+            }
+            Write::Phase(change) => {
+                let power = self.actor.note_phase(&node, &led.record, &change).await?;
+                tracing::info!(%node, phase = ?change.phase, message = change.message, "power");
+                if let Some(event) = transition(&node, led.record.phase, &change) {
+                    self.tell(&event).await?;
+                }
+                power
+            }
+        };
+        led.record = convert::node_power::convert(&power);
+        self.observer.expect_written(&power);
+        Ok(())
+    }
+
+    /// The last look before the order: the rules that speak of the whole cluster on what is known by now, and rule 3
+    /// by the API server itself.
+    async fn keeps_awake_after_all(&mut self, led: &Led, now: Timestamp) -> Result<Option<String>, ActError> {
+        let node = &led.seat.node;
+        let (snapshot, policies) = self.observer.snapshot();
+        if let Wish::Asleep { .. } = &led.seat.wish
+            && let Some(broken) = breaks(snapshot, policies, node, now)
+        {
+            return Ok(Some(broken));
+        }
+        let policies = policies.clone();
+        let test = led.record.request.as_ref().is_some_and(|request| request.ask == Ask::WakeTest);
+        self.actor.look_before_suspend(node, &led.record, &policies, test).await
+    }
+}
+
+/// The rule that the suspend of this node would break now, besides rule 3, which is asked elsewhere.
+fn breaks(snapshot: &Snapshot, policies: &Policies, node: &NodeName, now: Timestamp) -> Option<String> {
+    let found = snapshot.nodes.get(node)?;
+    let class = policies.class_of(found).ok().flatten()?;
+    let policy = policies.ruling(&class.name)?.name.clone();
+    let plan = Plan { steps: vec![Step::Suspend(SuspendStep { policy, node: node.clone() })] };
+    let others = |rule| matches!(rule, Rule::Reserve | Rule::Pending | Rule::Knowledge | Rule::PostCopy);
+    let violations = check::check(snapshot, policies, &plan, now);
+    violations.into_iter().find(|violation| others(violation.rule)).map(|violation| violation.to_string())
+}
+
+/// Which Event a change of phase is worth.
+fn transition(node: &NodeName, before: PowerState, change: &PhaseChange) -> Option<Event> {
+    if before == change.phase {
+        return None;
+    }
+    let (kind, why) = match change.phase {
+        PowerState::Awake if before == PowerState::Emptying => return None,
+        PowerState::Awake => (EventKind::Normal, reason::NODE_AWAKE),
+        PowerState::Emptying => (EventKind::Normal, reason::NODE_EMPTYING),
+        PowerState::Suspending => (EventKind::Normal, reason::NODE_SUSPENDING),
+        PowerState::Suspended => (EventKind::Normal, reason::NODE_SUSPENDED),
+        PowerState::Waking => (EventKind::Normal, reason::NODE_WAKING),
+        PowerState::Quarantined => (EventKind::Warning, reason::NODE_WAKE_FAILED),
+    };
+    let once = format!("{:?}/{}", change.phase, change.since.millis());
+    Some(on_node(node, kind, why, change.message.clone(), &once))
+}
+
+fn on_node(node: &NodeName, kind: EventKind, why: &'static str, note: String, once: &str) -> Event {
+    Event {
+        subject: Subject {
+            api_version: "v1".into(),
+            kind: "Node".into(),
+            namespace: None,
+            name: node.to_string(),
+            uid: None,
+        },
+        kind,
+        reason: why,
+        action: "Power",
+        note,
+        once: once.to_owned(),
+    }
+}
