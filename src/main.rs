@@ -5,10 +5,12 @@ use clap::{Parser, Subcommand};
 use miyako::command::approve::{self, ApproveArgs};
 use miyako::command::explain::{self, ExplainArgs};
 use miyako::command::operator::{self, OperatorArgs};
+use miyako::command::power::{self, NodeArgs, WakeArgs};
 use miyako::command::switches::{self, ResumeArgs, Switch, SwitchOnArgs};
 use miyako::crds::{self, CrdsArgs};
 use miyako::lint::{self, LintArgs};
 use miyako::sim::demo::{self, DemoArgs};
+use miyako_core::power::Ask;
 use std::io::{stdin, stdout};
 use std::process::ExitCode;
 
@@ -40,6 +42,12 @@ enum Command {
     Hold(SwitchOnArgs),
     /// Go on after `miyako pause` or `miyako hold`.
     Resume(ResumeArgs),
+    /// Wake nodes, and wait until they are usable.
+    Wake(WakeArgs),
+    /// Suspend nodes that nothing keeps awake.
+    Suspend(NodeArgs),
+    /// Show that nodes wake: suspend them, wake them again, and note the outcome. No policy suspends a node before.
+    WakeTest(NodeArgs),
     /// After an uninstall: take back what the operator left on KubeVirt's side (a label on VMs, MigrationPolicies).
     CleanUp,
 }
@@ -64,6 +72,9 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Pause(args) => runtime()?.block_on(switches::run_on(Switch::Pause, &args, &mut stdout()))?,
         Command::Hold(args) => runtime()?.block_on(switches::run_on(Switch::Hold, &args, &mut stdout()))?,
         Command::Resume(args) => runtime()?.block_on(switches::run_resume(&args, &mut stdout()))?,
+        Command::Wake(args) => runtime()?.block_on(power::run_wake(&args, &mut stdout()))?,
+        Command::Suspend(args) => runtime()?.block_on(power::run_node(Ask::Suspend, &args, &mut stdout()))?,
+        Command::WakeTest(args) => runtime()?.block_on(power::run_node(Ask::WakeTest, &args, &mut stdout()))?,
         Command::CleanUp => {
             log("info");
             let cleaned = runtime()?.block_on(async {

@@ -102,6 +102,10 @@ pub struct NodePowerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub purpose: Option<String>,
+    /// What earlier suspends were for, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 512)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub earlier_purposes: Vec<String>,
     /// The generation of the newest order to suspend, noted before it is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]

@@ -52,6 +52,7 @@ fn phase_status(change: &PhaseChange, now: Timestamp) -> Value {
         "since": time(change.since),
         "message": shortened(&change.message),
         "purpose": change.purpose.as_ref().map(|purpose| purpose.0.chars().take(512).collect::<String>()),
+        "earlierPurposes": change.earlier,
         "suspendGeneration": change.suspend_generation,
         "bootId": change.boot_id,
         "asleepSince": change.asleep_since.map(time),

@@ -5,5 +5,6 @@ pub mod cluster;
 pub mod explain;
 pub mod operator;
 pub mod output;
+pub mod power;
 pub mod prometheus;
 pub mod switches;

@@ -417,7 +417,7 @@ impl StepState {
         if !snapshot.nodes.contains_key(node) {
             return self.end(StepOutcome::Failed, now, "NodeGone", format!("{node} is gone"));
         }
-        let taken_up = snapshot.powers.get(node).filter(|record| record.purpose.as_ref() == Some(purpose));
+        let taken_up = snapshot.powers.get(node).filter(|record| record.is_spent(purpose));
         let Some(record) = taken_up else {
             if self.started.is_some_and(|started| now.since(started) >= TAKEN_UP_WITHIN) {
                 let message = format!("{node} was not taken up: something keeps it awake");

@@ -27,6 +27,7 @@ pub fn convert(power: &NodePower) -> PowerRecord {
         noted: status.phase.is_some(),
         since: status.since.as_ref().map(objects::timestamp),
         purpose: status.purpose.map(Purpose),
+        earlier: status.earlier_purposes.into_iter().map(Purpose).collect(),
         suspend_generation: status.suspend_generation,
         asleep_since: status.asleep_since.as_ref().map(objects::timestamp),
         empty_since: status.empty_since.as_ref().map(objects::timestamp),

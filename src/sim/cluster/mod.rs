@@ -5,6 +5,7 @@
 //! answers in the end-to-end tests.
 
 mod kubelet;
+mod machines;
 mod nodes;
 mod power;
 mod quota;
@@ -13,6 +14,7 @@ mod scheduler;
 #[cfg(test)]
 mod tests;
 
+pub use machines::{AgentFate, Fate, Machines, WakeFate};
 pub use nodes::{NodeSpec, create_node};
 pub use power::{fall_asleep, wake_up};
 pub use quota::QuotaAdmission;

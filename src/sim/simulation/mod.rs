@@ -9,6 +9,7 @@
 
 mod replica;
 mod scenario;
+mod sleepers;
 mod watchdog;
 
 pub use replica::Replica;
@@ -16,12 +17,15 @@ pub use scenario::{BEGINS, CLASS_LABEL, Scenario, SimulatedVm};
 pub use watchdog::Watchdog;
 
 use super::apiserver::{ApiServer, LoggedRequest, RegistryError};
+use super::cluster::Machines;
 use super::kubevirt::create::CreateError;
 use super::workload::{Feeder, Measured, Meter, Workload};
 use super::world::{World, WorldSettings};
 use crate::clock::{Clock, SimClock};
+use kube::api::{Api, Patch, PatchParams};
+use miyako_api::NodePower;
 use miyako_core::model::{Timestamp, VmKey};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +60,8 @@ pub struct Simulation {
     replicas: BTreeMap<String, Replica>,
     truth: Feeder,
     watchdog: Watchdog,
+    /// The machines beneath the nodes, if the scenario has any.
+    pub machines: Option<Machines>,
 }
 
 impl Simulation {
@@ -86,11 +92,18 @@ impl Simulation {
         }
         for object in &scenario.objects {
             create(&world.server, object.clone())?;
+            if let (Some(status), "NodePower") = (object.get("status"), object["kind"].as_str().unwrap_or_default()) {
+                let api: Api<NodePower> = Api::all(world.server.client(USER));
+                let patch = Patch::Merge(json!({ "status": status }));
+                let name = object["metadata"]["name"].as_str().unwrap_or_default();
+                api.patch_status(name, &PatchParams::default(), &patch).await?;
+            }
         }
         let meter = Meter { workload: workload.clone(), system: scenario.system };
         let truth = Feeder::new(world.server.client("watchdog"), meter);
         let watchdog = Watchdog::new(&scenario);
-        Ok(Self { world, workload, clock, scenario, replicas: BTreeMap::new(), truth, watchdog })
+        let machines = scenario.machines.map(|fate| Machines::new(&world.server, fate));
+        Ok(Self { world, workload, clock, scenario, replicas: BTreeMap::new(), truth, watchdog, machines })
     }
 
     /// The time in the world.
@@ -139,12 +152,18 @@ impl Simulation {
     pub async fn second(&mut self) -> Result<Measured, kube::Error> {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let now = self.clock.now();
+        if let Some(machines) = &mut self.machines {
+            machines.step((self.world.now)()).await?;
+        }
         for replica in self.replicas.values_mut() {
             replica.feed(now).await?;
         }
         let placement = self.truth.placement().await?;
         let measured = self.truth.meter().measure(&placement, now);
         self.world.server.view(|view| self.watchdog.look(&view, now));
+        if let Some(machines) = &self.machines {
+            self.watchdog.look_at_machines(machines, now);
+        }
         Ok(measured)
     }
 

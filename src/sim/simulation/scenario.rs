@@ -1,7 +1,7 @@
 //! What a simulated world begins with.
 
 use crate::sim::apiserver::EPOCH_SECONDS;
-use crate::sim::cluster::NodeSpec;
+use crate::sim::cluster::{Fate, NodeSpec};
 use crate::sim::kubevirt::ClockSettings;
 use crate::sim::kubevirt::create::VmSpec;
 use crate::sim::workload::Pattern;
@@ -45,6 +45,8 @@ pub struct Scenario {
     pub noise: f64,
     /// What a node needs for itself, in cores.
     pub system: f64,
+    /// How machines sleep and wake; none: nodes have no agents that obey.
+    pub machines: Option<Fate>,
     /// Keep a journal of all requests.
     pub journal: bool,
 }
@@ -76,6 +78,7 @@ impl Scenario {
             hands: ClockSettings::default(),
             noise: 0.0,
             system: 0.0,
+            machines: None,
             journal: false,
         }
     }
@@ -95,6 +98,44 @@ impl Scenario {
             scenario.vms.push(SimulatedVm { spec, node: "shared-0".into(), pattern });
         }
         scenario
+    }
+
+    /// An empty cluster whose nodes sleep when they are empty: both classes name a way to wake them, and the policy
+    /// keeps one node awake.
+    #[must_use]
+    pub fn sleeping(seed: u64) -> Self {
+        let mut scenario = Self { machines: Some(Fate::default()), ..Self::reactive(seed) };
+        for object in &mut scenario.objects {
+            if object["kind"] == "NodePowerClass" {
+                object["spec"]["wake"] = json!([{"driver": "wol", "address": "02:00:00:00:00:01"}]);
+            }
+        }
+        scenario
+    }
+
+    /// Changes the policy's spec.
+    pub fn policy(&mut self, change: impl FnOnce(&mut Value)) {
+        let policy = self.objects.iter_mut().find(|object| object["kind"] == "ConsolidationPolicy");
+        policy.map(|policy| change(&mut policy["spec"])).unwrap_or_default();
+    }
+
+    /// Says that every node showed in a test that it wakes, as a NodePower of an earlier day would.
+    pub fn trust_all_nodes(&mut self) {
+        for node in &self.nodes {
+            self.objects.push(json!({
+                "apiVersion": "miyako.dev/v1alpha1",
+                "kind": "NodePower",
+                "metadata": {"name": node.name},
+                "spec": {
+                    "desired": "Awake", "generation": 0, "issuedAt": "2026-01-04T00:00:00Z",
+                    "expiresAt": "2026-01-04T00:00:00Z", "reason": "a test of yesterday",
+                },
+                "status": {
+                    "phase": "Awake", "since": "2026-01-04T00:00:00Z",
+                    "lastWakeTest": {"at": "2026-01-04T00:00:00Z", "succeeded": true},
+                },
+            }));
+        }
     }
 
     /// Adds a node of one of the two classes.

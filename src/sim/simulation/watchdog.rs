@@ -1,7 +1,9 @@
 //! Looks at the truth once a second, with no eye on what operators think, and notes every rule that was broken.
 
+use super::sleepers::Sleepers;
 use super::{Scenario, scenario::CLASS_LABEL};
 use crate::sim::apiserver::ClusterView;
+use crate::sim::cluster::Machines;
 use miyako_api::names::ours;
 use miyako_core::model::{Timestamp, VmKey};
 use serde_json::Value;
@@ -26,6 +28,7 @@ pub struct Watchdog {
     ended: BTreeMap<VmKey, i64>,
     broken: Vec<String>,
     told: BTreeSet<String>,
+    sleepers: Sleepers,
 }
 
 /// A VM as it is.
@@ -35,11 +38,11 @@ struct Vm<'a> {
     never: bool,
 }
 
-fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+pub(super) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn millis(object: &Value, pointer: &str) -> Option<i64> {
+pub(super) fn millis(object: &Value, pointer: &str) -> Option<i64> {
     text(object, pointer).parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
 }
 
@@ -95,6 +98,9 @@ impl Watchdog {
             );
         }
         self.judge_dedicated(&vms, now);
+        for broken in self.sleepers.look(view, now) {
+            self.note(broken, now);
+        }
         let mut ours_unfinished = 0;
         let mut moving: BTreeMap<&str, usize> = BTreeMap::new();
         for migration in view.list("kubevirt.io", "virtualmachineinstancemigrations", "") {
@@ -129,6 +135,13 @@ impl Watchdog {
             if count > 1 && self.classes.get(node).is_some_and(|class| class == "shared") {
                 self.note(format!("rule 6: {count} migrations at once from and to {node}"), now);
             }
+        }
+    }
+
+    /// One look at what no API server shows.
+    pub(super) fn look_at_machines(&mut self, machines: &Machines, now: Timestamp) {
+        for slept in machines.slept_with_work() {
+            self.note(format!("rule 3: {slept}"), now);
         }
     }
 

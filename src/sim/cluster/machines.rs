@@ -1,0 +1,312 @@
+//! The machines beneath simulated nodes: what a node's agent does with an order to suspend, what a waker does with one
+//! to wake, and how a sleeping node looks to everybody else. It stands in for `miyako-agent`, with its contract
+//! (`NodePower.status.agent`): an order is acknowledged before `mem` is written, and obeyed at most once.
+//!
+//! Each node has its [`Fate`]: agents that are silent, refuse or lie, wakes that fail or take long, a clock that wakes
+//! it, a boot instead of a resume.
+
+use super::power::{fall_asleep, wake_up};
+use crate::sim::apiserver::{ApiServer, ClusterView};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams};
+use miyako_api::names::manager;
+use miyako_api::node_power::NodePower;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// A node's lease lapses this long after its last sign (`KUBEVIRT.md`: 50 s of grace).
+const LEASE_SECONDS: i64 = 50;
+/// From power to a kubelet that is ready.
+const KUBELET_SECONDS: i64 = 2;
+/// An agent ignores an order that is older.
+const OLDEST_ORDER_SECONDS: i64 = 10;
+
+/// How an agent behaves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AgentFate {
+    /// As it should.
+    #[default]
+    Works,
+    /// It says nothing at all.
+    Silent,
+    /// Its pre-flight refuses every order to suspend.
+    Refuses,
+    /// It acknowledges, and the machine does not fall asleep.
+    StaysAwake,
+}
+
+/// What becomes of a wake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WakeFate {
+    /// The machine runs so many seconds after it was asked.
+    After(i64),
+    /// It boots instead of resuming.
+    Boots(i64),
+    /// It never comes.
+    Fails,
+}
+
+/// How one machine behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fate {
+    /// Its agent.
+    pub agent: AgentFate,
+    /// Its wakes.
+    pub wake: WakeFate,
+    /// Its own clock wakes it after so many seconds of sleep.
+    pub alarm: Option<i64>,
+}
+
+impl Default for Fate {
+    fn default() -> Self {
+        Self { agent: AgentFate::Works, wake: WakeFate::After(5), alarm: None }
+    }
+}
+
+/// One machine.
+#[derive(Debug, Clone)]
+struct Machine {
+    fate: Fate,
+    /// None while it runs.
+    asleep_since: Option<Timestamp>,
+    /// The lease of a sleeper has lapsed.
+    lapsed: bool,
+    /// When a wake that was asked for comes true.
+    comes: Option<Timestamp>,
+    /// When the kubelet of a machine that is back is ready.
+    ready: Option<Timestamp>,
+    /// It acknowledged this order and writes `mem` next.
+    about_to: Option<i64>,
+    boots: u32,
+    /// What its agent has not told yet.
+    resumed: Option<Timestamp>,
+}
+
+impl Machine {
+    fn new(fate: Fate) -> Self {
+        Self {
+            fate,
+            asleep_since: None,
+            lapsed: false,
+            comes: None,
+            ready: None,
+            about_to: None,
+            boots: 1,
+            resumed: None,
+        }
+    }
+}
+
+/// All machines.
+pub struct Machines {
+    server: ApiServer,
+    agents: Client,
+    kubelet: Client,
+    machines: BTreeMap<String, Machine>,
+    fate: Fate,
+    /// Times that a machine fell asleep with work on it: what no order may ever lead to.
+    slept_with_work: Vec<String>,
+    sleeps: u32,
+}
+
+fn seconds(from: Timestamp, to: Timestamp) -> i64 {
+    to.as_second() - from.as_second()
+}
+
+fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn moment(object: &Value, pointer: &str) -> Option<Timestamp> {
+    text(object, pointer).parse().ok()
+}
+
+/// What is on a node that no sleep may take along: launchers, and pods that no DaemonSet owns.
+fn work_on(view: &ClusterView<'_>, node: &str) -> Vec<String> {
+    let owned = |pod: &Value| {
+        let owners = pod.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+        owners.is_some_and(|owners| owners.iter().any(|owner| owner["kind"] == "DaemonSet"))
+    };
+    let unfinished = |pod: &&Value| !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
+    let pods = view.list("", "pods", "").filter(|pod| text(pod, "/spec/nodeName") == node);
+    let names = pods.filter(unfinished).filter(|pod| !owned(pod)).map(|pod| text(pod, "/metadata/name").to_owned());
+    names.collect()
+}
+
+impl Machines {
+    /// Machines of the nodes that have a NodePower, all of this fate until another is [set](Self::set_fate).
+    #[must_use]
+    pub fn new(server: &ApiServer, fate: Fate) -> Self {
+        Self {
+            server: server.clone(),
+            agents: server.client("agents"),
+            kubelet: server.client("system:nodes"),
+            machines: BTreeMap::new(),
+            fate,
+            slept_with_work: Vec::new(),
+            sleeps: 0,
+        }
+    }
+
+    /// Decides how a machine behaves from now on.
+    pub fn set_fate(&mut self, node: &str, fate: Fate) {
+        self.machine(node).fate = fate;
+    }
+
+    /// The machines that sleep.
+    #[must_use]
+    pub fn asleep(&self) -> Vec<&str> {
+        let sleepers = self.machines.iter().filter(|(_, machine)| machine.asleep_since.is_some());
+        sleepers.map(|(node, _)| node.as_str()).collect()
+    }
+
+    /// How often any machine fell asleep.
+    #[must_use]
+    pub fn sleeps(&self) -> u32 {
+        self.sleeps
+    }
+
+    /// Machines that fell asleep with work on them.
+    #[must_use]
+    pub fn slept_with_work(&self) -> &[String] {
+        &self.slept_with_work
+    }
+
+    /// A person presses the button, or the machine wakes by itself.
+    pub fn press_button(&mut self, node: &str, now: Timestamp) {
+        let machine = self.machine(node);
+        if machine.asleep_since.is_some() {
+            machine.comes = Some(now);
+        }
+    }
+
+    fn machine(&mut self, node: &str) -> &mut Machine {
+        let fate = self.fate;
+        self.machines.entry(node.to_owned()).or_insert_with(|| Machine::new(fate))
+    }
+
+    /// One second of every machine.
+    ///
+    /// # Errors
+    /// When the API server refuses what agents and kubelets write.
+    pub async fn step(&mut self, now: Timestamp) -> kube::Result<()> {
+        let powers: Vec<Value> = self.server.view(|view| view.list("miyako.dev", "nodepowers", "").cloned().collect());
+        for power in powers {
+            let node = text(&power, "/metadata/name").to_owned();
+            let exists = self.server.view(|view| view.get("", "nodes", "", &node).is_some());
+            if !exists {
+                continue;
+            }
+            if self.machine(&node).asleep_since.is_some() {
+                self.sleep_on(&node, &power, now).await?;
+            } else {
+                self.run_on(&node, &power, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A second of a machine that sleeps.
+    async fn sleep_on(&mut self, node: &str, power: &Value, now: Timestamp) -> kube::Result<()> {
+        let machine = self.machine(node);
+        let Some(since) = machine.asleep_since else { return Ok(()) };
+        let ordered = text(power, "/spec/desired") == "Awake"
+            && matches!(text(power, "/status/phase"), "Waking" | "Quarantined")
+            && moment(power, "/spec/expiresAt").is_some_and(|expires| expires > now);
+        if ordered && machine.comes.is_none() {
+            machine.comes = match machine.fate.wake {
+                WakeFate::After(after) | WakeFate::Boots(after) => {
+                    now.checked_add(jiff::SignedDuration::from_secs(after)).ok()
+                }
+                WakeFate::Fails => None,
+            };
+        }
+        let alarm = machine.fate.alarm.is_some_and(|alarm| seconds(since, now) >= alarm);
+        if alarm || machine.comes.is_some_and(|comes| comes <= now) {
+            let boots = matches!(machine.fate.wake, WakeFate::Boots(_));
+            machine.boots += u32::from(boots);
+            (machine.asleep_since, machine.comes) = (None, None);
+            machine.ready = now.checked_add(jiff::SignedDuration::from_secs(KUBELET_SECONDS)).ok();
+            machine.resumed = (!boots).then_some(now);
+            return Ok(());
+        }
+        if !machine.lapsed && seconds(since, now) >= LEASE_SECONDS {
+            machine.lapsed = true;
+            fall_asleep(&self.kubelet, node, now).await?;
+        }
+        Ok(())
+    }
+
+    /// A second of a machine that runs.
+    async fn run_on(&mut self, node: &str, power: &Value, now: Timestamp) -> kube::Result<()> {
+        let (boots, lapsed) = (self.machine(node).boots, self.machine(node).lapsed);
+        if self.machine(node).ready.is_some_and(|ready| ready <= now) {
+            if lapsed {
+                wake_up(&self.kubelet, node, now).await?;
+            }
+            let status = json!({"status": {"nodeInfo": {"bootID": format!("boot-{boots}-of-{node}")}}});
+            let nodes: Api<Node> = Api::all(self.kubelet.clone());
+            nodes.patch_status(node, &PatchParams::default(), &Patch::Merge(status)).await?;
+            let machine = self.machine(node);
+            (machine.ready, machine.lapsed) = (None, false);
+        }
+        let machine = self.machine(node);
+        if machine.fate.agent == AgentFate::Silent || machine.ready.is_some() {
+            return Ok(());
+        }
+        if let Some(generation) = machine.about_to.take() {
+            if machine.fate.agent == AgentFate::StaysAwake {
+                return self
+                    .say(node, json!({"attempt": null, "refusal": "slept for 0 s: a wake-up event was pending"}))
+                    .await;
+            }
+            (machine.asleep_since, machine.lapsed) = (Some(now), false);
+            self.sleeps += 1;
+            let work = self.server.view(|view| work_on(&view, node));
+            if !work.is_empty() {
+                self.slept_with_work.push(format!("{node} by order {generation} with {}", work.join(", ")));
+            }
+            return Ok(());
+        }
+        if let Some(resumed) = machine.resumed.take() {
+            let resumed = resumed.to_string();
+            return self.say(node, json!({"attempt": null, "resumedAt": resumed, "refusal": null})).await;
+        }
+        let generation = power.pointer("/spec/generation").and_then(Value::as_i64).unwrap_or_default();
+        let acknowledged = power.pointer("/status/agent/acknowledgedGeneration").and_then(Value::as_i64);
+        if acknowledged.is_some_and(|acknowledged| acknowledged >= generation) {
+            return Ok(());
+        }
+        if text(power, "/spec/desired") == "Awake" {
+            return self.say(node, json!({"acknowledgedGeneration": generation})).await;
+        }
+        let old = moment(power, "/spec/issuedAt").is_none_or(|at| seconds(at, now) > OLDEST_ORDER_SECONDS);
+        let refuses = self.machine(node).fate.agent == AgentFate::Refuses;
+        let work = self.server.view(|view| work_on(&view, node));
+        let refusal = match (refuses, work.first()) {
+            _ if old => Some("the order is too old".to_owned()),
+            (true, _) => Some("no wake source is armed".to_owned()),
+            (_, Some(pod)) => Some(format!("pod {pod} is here")),
+            _ => None,
+        };
+        if refusal.is_none() {
+            self.machine(node).about_to = Some(generation);
+        }
+        let attempt = refusal.is_none().then_some(generation);
+        self.say(node, json!({"acknowledgedGeneration": generation, "attempt": attempt, "refusal": refusal})).await
+    }
+
+    async fn say(&self, node: &str, mut agent: Value) -> kube::Result<()> {
+        let boots = self.machines.get(node).map_or(1, |machine| machine.boots);
+        agent["bootId"] = json!(format!("boot-{boots}-of-{node}"));
+        let api: Api<NodePower> = Api::all(self.agents.clone());
+        let params = PatchParams { field_manager: Some(manager::AGENT.into()), ..PatchParams::default() };
+        let patch = Patch::Merge(json!({"status": {"agent": agent}}));
+        match api.patch_status(node, &params, &patch).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            said => said.map(drop),
+        }
+    }
+}
