@@ -1,9 +1,13 @@
 //! `miyako clean-up`: takes back what the operator left on objects of others, once the operator is gone. The chart runs
 //! it after it was uninstalled; until then the operator would write the same again.
 //!
-//! It takes back the label by which VMs choose how they migrate, and the MigrationPolicies that it chooses. It leaves
+//! It takes back the label by which VMs choose how they migrate, the MigrationPolicies that it chooses, and what Nodes
+//! carry that sleep or slept. It leaves
 //! migrations alone: KubeVirt carries them through, and one in post-copy must never be cancelled (`DESIGN.md` §4,
 //! rule 7).
+
+mod nodes;
+pub mod wake_first;
 
 use kube::{
     Api, Client, Resource,
@@ -27,16 +31,19 @@ pub struct CleanedUp {
     pub virtual_machine_instances: usize,
     /// MigrationPolicies that were deleted.
     pub migration_policies: usize,
+    /// Nodes that lost our taint, labels and condition.
+    pub nodes: usize,
 }
 
 impl fmt::Display for CleanedUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "took the label {} off {} VirtualMachineInstances and deleted {} MigrationPolicies",
+            "took the label {} off {} VirtualMachineInstances, deleted {} MigrationPolicies and cleared {} Nodes",
             ours::MIGRATION_MODE,
             self.virtual_machine_instances,
-            self.migration_policies
+            self.migration_policies,
+            self.nodes
         )
     }
 }
@@ -97,6 +104,7 @@ pub async fn run(client: &Client) -> Result<CleanedUp, CleanUpError> {
         let answer = api.delete(name, &params).await.map(drop);
         done.migration_policies += left.judge(&policy, answer);
     }
+    done.nodes = nodes::run(client, &mut left).await?;
     left.into_result().map(|()| done)
 }
 
@@ -179,6 +187,22 @@ mod tests {
         })
     }
 
+    /// A node that was asleep when Miyako went.
+    fn sleeper() -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {
+                "name": "sleeper",
+                "labels": {"rack": "r1", ours::POWER: "asleep", "node.kubernetes.io/exclude-disruption": "true"},
+                "annotations": {ours::OWN_LABELS: "miyako.dev/power,node.kubernetes.io/exclude-disruption"},
+            },
+            "spec": {"taints": [
+                {"key": "team", "effect": "NoSchedule"}, {"key": ours::POWER, "value": "asleep", "effect": "NoSchedule"},
+            ]},
+            "status": {"conditions": [{"type": "MiyakoSuspended", "status": "True"}]},
+        })
+    }
+
     /// A cluster that ran Miyako: two VMs with the label, one without, our MigrationPolicy and somebody's.
     fn cluster() -> ApiServer {
         let server = ApiServer::new(Options::default());
@@ -188,6 +212,7 @@ mod tests {
             vm("c", json!({"app": "shop"})),
             migration_policy(ours::POST_COPY_POLICY, json!({"app.kubernetes.io/managed-by": "miyako"})),
             migration_policy("somebody", json!({"app.kubernetes.io/managed-by": "somebody"})),
+            sleeper(),
         ] {
             server.create("setup", object).unwrap();
         }
@@ -211,7 +236,11 @@ mod tests {
     async fn takes_back_what_is_ours_and_nothing_else() {
         let server = cluster();
         let done = run(&server.client("clean-up")).await.unwrap();
-        assert_eq!(done, CleanedUp { virtual_machine_instances: 2, migration_policies: 1 });
+        assert_eq!(done, CleanedUp { virtual_machine_instances: 2, migration_policies: 1, nodes: 1 });
+        let node = server.view(|cluster| cluster.get("", "nodes", "", "sleeper").unwrap().clone());
+        assert_eq!(node["spec"]["taints"], json!([{"key": "team", "effect": "NoSchedule"}]));
+        assert_eq!(node["metadata"]["labels"], json!({"rack": "r1"}));
+        assert!(!node.to_string().contains("MiyakoSuspended"), "{node}");
         assert_eq!(labels(&server, "a"), json!({"app": "shop"}));
         assert!(labels(&server, "b").get("miyako.dev/migration-mode").is_none());
         assert_eq!(labels(&server, "c"), json!({"app": "shop"}));

@@ -1,8 +1,9 @@
 //! `miyako`: flags and wiring.
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use miyako::command::approve::{self, ApproveArgs};
+use miyako::command::cluster::ClusterArgs;
 use miyako::command::explain::{self, ExplainArgs};
 use miyako::command::operator::{self, OperatorArgs};
 use miyako::command::power::{self, NodeArgs, WakeArgs};
@@ -48,8 +49,19 @@ enum Command {
     Suspend(NodeArgs),
     /// Show that nodes wake: suspend them, wake them again, and note the outcome. No policy suspends a node before.
     WakeTest(NodeArgs),
-    /// After an uninstall: take back what the operator left on KubeVirt's side (a label on VMs, MigrationPolicies).
-    CleanUp,
+    /// After an uninstall: take back what the operator left on VMs and Nodes, and its MigrationPolicies.
+    CleanUp(CleanUpArgs),
+}
+
+/// Flags of `miyako clean-up`.
+#[derive(Debug, Args)]
+struct CleanUpArgs {
+    /// Before an uninstall instead: hold every node awake and wait until all are. Nobody wakes a sleeper afterwards.
+    #[arg(long)]
+    wake_first: bool,
+    /// Where.
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -75,7 +87,15 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Wake(args) => runtime()?.block_on(power::run_wake(&args, &mut stdout()))?,
         Command::Suspend(args) => runtime()?.block_on(power::run_node(Ask::Suspend, &args, &mut stdout()))?,
         Command::WakeTest(args) => runtime()?.block_on(power::run_node(Ask::WakeTest, &args, &mut stdout()))?,
-        Command::CleanUp => {
+        Command::CleanUp(args) if args.wake_first => {
+            log("info");
+            runtime()?.block_on(async {
+                let client = args.cluster.client().await?;
+                Ok::<_, anyhow::Error>(miyako::clean_up::wake_first::run(&client, &args.cluster.namespace).await?)
+            })?;
+            println!("Every node is awake, and stays so.");
+        }
+        Command::CleanUp(_) => {
             log("info");
             let cleaned = runtime()?.block_on(async {
                 let client = kube::Client::try_default().await.context("cannot reach the API server")?;

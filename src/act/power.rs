@@ -106,6 +106,12 @@ fn mark_patch(node: &Node, marks: Marks) -> Value {
     })
 }
 
+/// The change of a Node that takes everything of ours off it.
+#[must_use]
+pub fn unmark(node: &Node) -> Value {
+    mark_patch(node, Marks::None)
+}
+
 impl Actor {
     /// Creates a node's NodePower, ordered awake, with generation 0. One that is there already is handed back.
     ///

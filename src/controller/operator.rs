@@ -4,6 +4,7 @@ use super::history::{Chronicle, History};
 use super::pass::{self, Known, Thoughts};
 use super::perform::Written;
 use super::picture::{Onlookers, Picture};
+use super::power::Part;
 use super::refusals::Refusals;
 use super::stalled;
 use super::status::LoadView;
@@ -153,6 +154,10 @@ impl Operator {
             self.classes_said.clear();
         }
         self.led = leading;
+        if leading {
+            // What has come back is usable in this very pass: somebody may be waiting for it.
+            self.lead_power(&Report::default(), now, Part::ComingBack).await;
+        }
         let load_view = self.borrow_load();
         let thoughts = self.think(now);
         let (snapshot, policies) = self.observer.snapshot();
@@ -175,7 +180,7 @@ impl Operator {
         if leading {
             let written = self.perform(&thoughts).await;
             self.expect(written);
-            self.lead_power(&thoughts.report, now).await;
+            self.lead_power(&thoughts.report, now, Part::All).await;
             let stalled = stalled::find(self.observer.snapshot().0, now);
             self.tell_stalled(&stalled).await;
             self.write_statuses(&thoughts.report, &load_view, &stalled, now).await;

@@ -14,6 +14,19 @@ const MOST_WRITES: usize = 12;
 /// So many nodes are written to in one pass; those that are wanted awake come first.
 const MOST_NODES: usize = 100;
 
+/// Which nodes are led on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Those that are being woken, before anything is decided.
+    ComingBack,
+    /// All.
+    All,
+}
+
+fn comes_back(power: PowerState) -> bool {
+    matches!(power, PowerState::Waking | PowerState::Quarantined)
+}
+
 /// One node while it is led on.
 struct Led {
     seat: Seat,
@@ -22,12 +35,22 @@ struct Led {
 }
 
 impl Operator {
-    /// Leads every node on. Stops at once when we no longer lead.
-    pub(super) async fn lead_power(&mut self, report: &Report, now: Timestamp) {
+    /// Leads nodes on. Stops at once when we no longer lead. Of the report only those parts are asked that speak of
+    /// nodes on their way to sleep.
+    pub(super) async fn lead_power(&mut self, report: &Report, now: Timestamp, part: Part) {
+        if !self.observer.synced() {
+            return;
+        }
         let (snapshot, policies) = self.observer.snapshot();
+        if part == Part::ComingBack && !snapshot.nodes.values().any(|node| comes_back(node.power)) {
+            return;
+        }
         let mut led: Vec<Led> = Vec::new();
         for seat in survey(snapshot, policies, report, now) {
             let record = snapshot.powers.get(&seat.node).cloned().unwrap_or_default();
+            if part == Part::ComingBack && !comes_back(record.phase) {
+                continue;
+            }
             if advance(&record, &seat.facts, &seat.wish, seat.pace, now).1.is_none() {
                 continue;
             }
@@ -38,7 +61,7 @@ impl Operator {
         led.truncate(MOST_NODES);
         for node in led {
             let name = node.seat.node.clone();
-            match self.lead_node(node, now).await {
+            match self.lead_node(node, now, part).await {
                 Ok(()) => {}
                 Err(ActError::NotLeading) => return,
                 // Somebody was faster, or an agent spoke: it is looked at anew in the next pass.
@@ -50,8 +73,11 @@ impl Operator {
         }
     }
 
-    async fn lead_node(&mut self, mut led: Led, now: Timestamp) -> Result<(), ActError> {
+    async fn lead_node(&mut self, mut led: Led, now: Timestamp, part: Part) -> Result<(), ActError> {
         for _ in 0..MOST_WRITES {
+            if part == Part::ComingBack && !comes_back(led.record.phase) {
+                return Ok(());
+            }
             let Seat { facts, wish, pace, .. } = &led.seat;
             let Some(write) = advance(&led.record, facts, wish, *pace, now).1 else { return Ok(()) };
             self.write_power(&mut led, write, now).await?;

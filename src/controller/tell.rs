@@ -3,7 +3,7 @@
 use super::stalled::Stalled;
 use crate::act::{Event, EventKind, Subject};
 use miyako_api::ConsolidationPlan;
-use miyako_api::consolidation_plan::VmReference;
+use miyako_api::consolidation_plan::{PlanStep, StepKind, VmReference};
 use miyako_api::consolidation_policy::Mode;
 use miyako_api::names::reason;
 use miyako_core::model::{PlanPhase, PlanRecord, StepOutcome, Uid};
@@ -35,7 +35,8 @@ pub(super) fn known_reason(reason: &str) -> &'static str {
 
 /// A new plan that waits for a person.
 pub(super) fn proposed(plan: &ConsolidationPlan) -> Vec<Event> {
-    if plan.spec.mode == Mode::Automatic {
+    let asks_nobody = |step: &PlanStep| step.kind == StepKind::Wake && step.reason != "ForMove";
+    if plan.spec.mode == Mode::Automatic || plan.spec.steps.iter().all(asks_nobody) {
         return Vec::new();
     }
     let name = plan.metadata.name.clone().unwrap_or_default();

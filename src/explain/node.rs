@@ -18,6 +18,15 @@ pub(super) fn explain(name: &NodeName, seen: &Seen<'_>, past: &Past) -> Option<E
     let ready = if node.ready { "Ready" } else { "not Ready" };
     let handler = if node.virt_handler_ready { "" } else { ", virt-handler is not ready" };
     told.fact("State", format!("{:?}, {ready}{handler}", node.power));
+    if let Some(power) = seen.snapshot.powers.get(name).filter(|power| power.noted) {
+        let since = power.since.map(|since| format!("since {since}: ")).unwrap_or_default();
+        if let Some(message) = power.message.as_ref().filter(|_| node.power != PowerState::Awake) {
+            told.fact("Power", format!("{since}{message}"));
+        }
+        if let Some(tested) = power.wake_tested {
+            told.fact("Wake test", format!("woke at {tested}"));
+        }
+    }
     told.fact("CPU for VMs", format!("{} cores", report.capacity.value()));
     if let Some(empty) = report.empty_cores {
         told.fact("Empty cores", empty.to_string());
@@ -45,8 +54,15 @@ pub(super) fn explain(name: &NodeName, seen: &Seen<'_>, past: &Past) -> Option<E
     }
     if report.can_sleep() && node.power == PowerState::Awake && past.operator.is_none() {
         told.says.push_str(" Nothing keeps it awake: it could sleep.");
+        if let Some(because) = &report.awake_because {
+            told.says.push_str(&format!(" It is awake because {because}."));
+        }
     }
-    let awake = report.blockers.iter().map(|blocker| format!("{blocker}; {}", blocker.advice()));
+    let awake = report
+        .blockers
+        .iter()
+        .filter(|_| node.power == PowerState::Awake)
+        .map(|blocker| format!("{blocker}; {}", blocker.advice()));
     told.list("What keeps it awake", awake.collect());
     let here = || seen.snapshot.vms.values().filter(|vm| vm.node.as_ref() == Some(name));
     let mut vms: Vec<String> = here().take(LISTED).map(|vm| format!("{}: {} vCPUs", vm.key, vm.vcpus)).collect();

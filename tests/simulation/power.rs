@@ -118,7 +118,7 @@ async fn the_migration_is_created_within_a_tick_of_its_node_being_usable() {
         }
         if moves(&world) > 0 {
             let waited = usable.map(|usable| second - usable);
-            assert!(waited.is_some_and(|waited| waited <= 2), "it waited {waited:?} s for a tick");
+            assert!(waited.is_some_and(|waited| waited <= 1), "it waited {waited:?} s for a tick");
             return;
         }
     }

@@ -27,6 +27,18 @@ pub enum AwakeBecause {
         /// It slept too short the last time.
         wary: bool,
     },
+    /// Its agent refused the last order.
+    Refused {
+        /// Why.
+        why: String,
+        /// When it is asked again.
+        until: Timestamp,
+    },
+    /// Its agent says that the machine can't sleep.
+    Obstacle {
+        /// Why.
+        detail: String,
+    },
     /// As many of its class sleep as may.
     MaxAsleep {
         /// How many.
@@ -79,6 +91,8 @@ impl fmt::Display for AwakeBecause {
             Self::Waits { until, wary: true } => {
                 write!(f, "it slept too short the last time, and sleeps after {until} if it stays empty")
             }
+            Self::Refused { why, until } => write!(f, "its agent refused ({why}); it is asked again after {until}"),
+            Self::Obstacle { detail } => write!(f, "its machine can't sleep: {detail}"),
             Self::MaxAsleep { asleep } => write!(f, "{asleep} nodes of its class sleep (spec.suspend.maxAsleep)"),
             Self::HourSpent { budget } => write!(f, "its policy suspends {budget} nodes an hour"),
             Self::LeastAwake { least } => write!(f, "its policy keeps {least} nodes awake"),

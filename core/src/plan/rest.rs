@@ -7,7 +7,7 @@ use crate::check::{self, Rule};
 use crate::model::{NodeName, Policy, PowerState, Role, Span, Timestamp};
 use crate::power::break_even;
 
-/// A node whose last sleep was short waits so many times longer before the next.
+/// A node whose last sleep was short, or whose agent refused, waits so many times longer before the next.
 const WARY: u32 = 4;
 /// Wakes that a VM or pod waited for are remembered for this time …
 const MEMORY: Span = Span::from_secs(600);
@@ -82,16 +82,24 @@ fn may_sleep(draft: &Draft<'_>, policy: &Policy, number: usize, tried: &mut usiz
         return Err(AwakeBecause::NoWakeDriver);
     }
     let Some(pays) = break_even(class.power, class.sleep.pace) else { return Err(AwakeBecause::SavesNothing) };
-    // Long enough, and since long enough.
     let record = draft.snapshot.powers.get(name);
+    if let Some(detail) = record.and_then(|record| record.agent.obstacles.first()) {
+        return Err(AwakeBecause::Obstacle { detail: detail.clone() });
+    }
+    // Long enough, and since long enough.
     let Some(since) = record.and_then(|record| record.empty_since) else { return Err(AwakeBecause::JustEmptied) };
     let short = |slept: Span| slept < policy.sleep.least_asleep.max(pays);
     let wary = record.and_then(|record| record.last_sleep).is_some_and(short);
-    let wait = policy.sleep.after.max(pays).saturating_mul(if wary { WARY } else { 1 });
+    let refusal = record.and_then(|record| record.agent.refusal.as_ref());
+    let patience = if wary || refusal.is_some() { WARY } else { 1 };
+    let wait = policy.sleep.after.max(pays).saturating_mul(patience);
     let woke = record.filter(|record| record.noted && record.last_sleep.is_some()).and_then(|record| record.since);
     let until = (since + wait).max(woke.map_or(since, |woke| woke + policy.sleep.least_awake));
     if draft.now < until {
-        return Err(AwakeBecause::Waits { until, wary });
+        return Err(match refusal {
+            Some(why) => AwakeBecause::Refused { why: why.clone(), until },
+            None => AwakeBecause::Waits { until, wary },
+        });
     }
     // Not too many.
     let of_class = |other: &Place<'_>| other.class.is_some_and(|other| other.name == class.name);

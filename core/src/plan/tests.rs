@@ -1,5 +1,7 @@
 //! Decision tests: a small cluster in, the intended steps and reasons out.
 
+mod sleeping;
+
 use super::*;
 use crate::model::*;
 use std::sync::Arc;

@@ -125,6 +125,52 @@ pub(crate) async fn operator_and_vmis(scene: Arc<Scene>) -> anyhow::Result<()> {
     trial.verdict()
 }
 
+/// The operator may say on a Node that it sleeps, and change nothing else of it.
+pub(crate) async fn operator_and_nodes(scene: Arc<Scene>) -> anyhow::Result<()> {
+    world::furnish(&scene, Setting::default()).await?;
+    let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(scene.admin());
+    let theirs = json!({ "spec": { "taints": [{ "key": "team", "value": "a", "effect": "NoSchedule" }] } });
+    nodes.patch("dedicated-0", &PatchParams::default(), &Patch::Merge(theirs)).await?;
+    let operator = scene.stand().client_for_service_account(scene.namespace(), OPERATOR).await?;
+    let mut trial = Trial::new(&operator, "", "v1", "Node", "").await?;
+    let node = "dedicated-0";
+    let label = |key: &str, value: Value| json!({ "metadata": { "labels": { key: value } } });
+    trial.in_force(Change(node, label("team", json!("ours")))).await?;
+    let team = json!({ "key": "team", "value": "a", "effect": "NoSchedule" });
+    let taint = |value: &str, effect: &str| json!({ "key": "miyako.dev/power", "value": value, "effect": effect });
+    let taints = |taints: Value| json!({ "spec": { "taints": taints } });
+    let marked = json!({
+        "metadata": {
+            "labels": {
+                "miyako.dev/power": "asleep",
+                "node.kubernetes.io/exclude-disruption": "true",
+                "remediation.medik8s.io/exclude-from-remediation": "true",
+            },
+            "annotations": { "miyako.dev/own-labels": "miyako.dev/power" },
+        },
+        "spec": { "taints": [team.clone(), taint("asleep", "NoSchedule")] },
+    });
+    trial.takes(Change(node, marked), "its taint and labels").await;
+    trial.takes(Change(node, taints(json!([team.clone(), taint("emptying", "PreferNoSchedule")]))), "emptying").await;
+    trial
+        .refuses(Change(node, taints(json!([team.clone(), taint("asleep", "NoExecute")]))), "evicting", "never evicts")
+        .await;
+    trial.refuses(Change(node, taints(json!([]))), "taking another's taint away", "may not change other taints").await;
+    let other = json!([team, { "key": "mine", "effect": "NoSchedule" }]);
+    trial.refuses(Change(node, taints(other)), "another taint", "may not change other taints").await;
+    let cordon = json!({ "spec": { "unschedulable": true } });
+    trial.refuses(Change(node, cordon), "a cordon", "may not cordon").await;
+    trial.refuses(Change(node, label("team", json!("ours"))), "another label", "may not change other labels").await;
+    let annotation = json!({ "metadata": { "annotations": { "a": "b" } } });
+    trial.refuses(Change(node, annotation), "an annotation", "may not change other annotations").await;
+    let allocatable = json!({ "status": { "allocatable": { "cpu": "1" } } });
+    trial.refuses(PatchStatus(node, allocatable), "its allocatable", "nothing in the status").await;
+    let conditions = json!({ "status": { "conditions": [{ "type": "Ready", "status": "False" }] } });
+    trial.refuses(PatchStatus(node, conditions), "its conditions", "may not change other conditions").await;
+    trial.refuses(Delete(node), "deleting it", "cannot delete").await;
+    trial.verdict()
+}
+
 /// The operator's migrations carry its labels and go to one named node; others' are not its to delete.
 pub(crate) async fn operator_and_migrations(scene: Arc<Scene>) -> anyhow::Result<()> {
     world::furnish(&scene, Setting::default()).await?;

@@ -57,11 +57,15 @@ async fn generations(scene: &Scene, manifest: &[Value]) -> anyhow::Result<BTreeM
 pub(crate) async fn uninstall_leaves_nothing(scene: Arc<Scene>) -> anyhow::Result<()> {
     world::furnish(&scene, Setting::default()).await?;
     leave_what_an_operator_leaves(&scene).await?;
-    // kwok would say of the clean-up's pod that it has ended; here it is a process that must run.
+    // kwok would say of the hooks' pods that they have ended; here they are processes that must run.
     let kwok = scene.stand().server(Server::Kwok)?;
     kwok.pause()?;
     let uninstalled = {
-        let (helm, ran) = tokio::join!(Chart::Miyako.uninstall(&scene), run_the_clean_up(&scene));
+        let hooks = async {
+            run_the_hook(&scene, "wake-all", &["clean-up", "--wake-first", "--namespace", scene.namespace()]).await?;
+            run_the_hook(&scene, "clean-up", &["clean-up"]).await
+        };
+        let (helm, ran) = tokio::join!(Chart::Miyako.uninstall(&scene), hooks);
         helm.and(ran)
     };
     kwok.resume()?;
@@ -119,12 +123,12 @@ async fn leave_what_an_operator_leaves(scene: &Scene) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Plays the kubelet for the chart's clean-up Job: its program runs with the pod's own token, and how it ended decides
-/// how the pod ends.
-async fn run_the_clean_up(scene: &Scene) -> anyhow::Result<()> {
+/// Plays the kubelet for a Job among the chart's hooks: its program runs with the pod's own token, and how it ended
+/// decides how the pod ends.
+async fn run_the_hook(scene: &Scene, component: &str, args: &[&str]) -> anyhow::Result<()> {
     let pods: Api<Pod> = Api::namespaced(scene.admin(), scene.namespace());
-    let job = ListParams::default().labels("app.kubernetes.io/component=clean-up");
-    let pod = until("the clean-up's pod is bound", SOON, || async {
+    let job = ListParams::default().labels(&format!("app.kubernetes.io/component={component}"));
+    let pod = until("the hook's pod is bound", SOON, || async {
         let bound = pods
             .list(&job)
             .await?
@@ -135,10 +139,10 @@ async fn run_the_clean_up(scene: &Scene) -> anyhow::Result<()> {
     })
     .await?;
     let how = TokenFor { audiences: &[], pod: Some(&pod) };
-    let token = scene.stand().token(scene.namespace(), "miyako-clean-up", how).await?;
-    let kubeconfig = scene.stand().kubeconfig_for_token("clean-up", &token)?;
-    let program =
-        Program::new("clean-up", env!("CARGO_BIN_EXE_miyako-under-test")).arg("clean-up").env("KUBECONFIG", kubeconfig);
+    let token = scene.stand().token(scene.namespace(), &format!("miyako-{component}"), how).await?;
+    let kubeconfig = scene.stand().kubeconfig_for_token(component, &token)?;
+    let program = Program::new(component, env!("CARGO_BIN_EXE_miyako-under-test")).env("KUBECONFIG", kubeconfig);
+    let program = args.iter().fold(program, |program, arg| program.arg(arg));
     let ran = scene.run(&program, SOON).await;
     let phase = if ran.is_ok() { "Succeeded" } else { "Failed" };
     let ended = Patch::Merge(json!({ "status": { "phase": phase } }));

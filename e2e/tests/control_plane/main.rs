@@ -56,6 +56,7 @@ fn main() -> ExitCode {
             charts::uninstall_leaves_nothing,
             charts::crds_come_and_go,
             admission::operator_and_vmis,
+            admission::operator_and_nodes,
             admission::operator_and_migrations,
             admission::operator_and_migration_policies,
             admission::agents_and_node_powers,

@@ -58,5 +58,6 @@ fn agent(status: &AgentStatus) -> AgentWord {
         boot_id: status.boot_id.clone(),
         resumed: status.resumed_at.as_ref().map(objects::timestamp),
         refusal: status.refusal.clone().filter(|refusal| !refusal.is_empty()),
+        obstacles: status.obstacles.clone(),
     }
 }

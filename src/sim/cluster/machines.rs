@@ -135,6 +135,12 @@ fn work_on(view: &ClusterView<'_>, node: &str) -> Vec<String> {
     names.collect()
 }
 
+/// VMs that the API server believes to be on a node.
+fn vms_on(view: &ClusterView<'_>, node: &str) -> Vec<String> {
+    let vms = view.list("kubevirt.io", "virtualmachineinstances", "");
+    vms.filter(|vm| text(vm, "/status/nodeName") == node).map(|vm| text(vm, "/metadata/name").to_owned()).collect()
+}
+
 impl Machines {
     /// Machines of the nodes that have a NodePower, all of this fate until another is [set](Self::set_fate).
     #[must_use]
@@ -262,9 +268,15 @@ impl Machines {
                     .say(node, json!({"attempt": null, "refusal": "slept for 0 s: a wake-up event was pending"}))
                     .await;
             }
+            // The last look before `mem`: a pod may have come since the acknowledgement.
+            let work = self.server.view(|view| work_on(&view, node));
+            if let Some(pod) = work.first() {
+                return self.say(node, json!({"attempt": null, "refusal": format!("pod {pod} came")})).await;
+            }
+            let machine = self.machine(node);
             (machine.asleep_since, machine.lapsed) = (Some(now), false);
             self.sleeps += 1;
-            let work = self.server.view(|view| work_on(&view, node));
+            let work = self.server.view(|view| vms_on(&view, node));
             if !work.is_empty() {
                 self.slept_with_work.push(format!("{node} by order {generation} with {}", work.join(", ")));
             }

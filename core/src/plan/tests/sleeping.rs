@@ -1,0 +1,157 @@
+//! Which nodes go to sleep, why the others stay awake, and what is done while one comes back.
+
+use super::*;
+use crate::power::PowerRecord;
+
+/// Two trusted, empty dedicated nodes, and a shared one with a VM that needs no other.
+fn empty() -> World {
+    let mut world = World::new();
+    world.vm("calm", "shared-0", 0.2);
+    for class in world.policies.classes.values_mut() {
+        class.sleep.can_be_woken = true;
+    }
+    for node in ["dedicated-0", "dedicated-1", "shared-0"] {
+        world.node_mut(node).wake_tested = Some(NOW - Span::from_secs(86_400));
+        let record = PowerRecord {
+            noted: true,
+            since: Some(NOW - Span::from_secs(86_400)),
+            empty_since: (node != "shared-0").then_some(NOW - Span::from_secs(120)),
+            ..PowerRecord::default()
+        };
+        world.snapshot.powers.insert(NodeName::new(node), record);
+    }
+    world
+}
+
+fn record<'a>(world: &'a mut World, node: &str) -> &'a mut PowerRecord {
+    world.snapshot.powers.get_mut(&NodeName::new(node)).unwrap()
+}
+
+fn suspends(world: &World) -> Vec<String> {
+    let (plan, _) = world.decide();
+    assert_eq!(crate::check::check(&world.snapshot, &world.policies, &plan, NOW), [], "{plan:?}");
+    let steps = plan.steps.iter().filter_map(|step| match step {
+        Step::Suspend(step) => Some(step.node.to_string()),
+        _ => None,
+    });
+    steps.collect()
+}
+
+fn because(world: &World, node: &str) -> String {
+    let (_, report) = world.decide();
+    let because = report.nodes[&NodeName::new(node)].awake_because.as_ref();
+    because.map(ToString::to_string).unwrap_or_default()
+}
+
+#[test]
+fn an_empty_node_sleeps_one_at_a_time() {
+    let world = empty();
+    assert_eq!(suspends(&world), ["dedicated-0"]);
+    assert!(because(&world, "dedicated-1").contains("goes first"));
+}
+
+#[test]
+fn whatever_speaks_against_it_is_named() {
+    type Change = fn(&mut World);
+    let cases: [(Change, &str); 11] = [
+        (|world| record(world, "dedicated-0").empty_since = None, "became empty just now"),
+        (|world| record(world, "dedicated-0").empty_since = Some(NOW - Span::from_secs(10)), "if it stays empty"),
+        (
+            |world| {
+                let record = record(world, "dedicated-0");
+                (record.last_sleep, record.since) = (Some(Span::from_secs(3600)), Some(NOW - Span::from_secs(20)));
+            },
+            "if it stays empty",
+        ),
+        (|world| record(world, "dedicated-0").last_sleep = Some(Span::from_secs(5)), "slept too short"),
+        (|world| world.policy().spare_dedicated = 2, "keeps 2 dedicated nodes spare"),
+        (|world| world.policy().min_awake = 3, "keeps 3 nodes awake"),
+        (|world| world.policy().sleep.suspends_per_hour = Some(0), "suspends 0 nodes an hour"),
+        (
+            |world| {
+                for class in world.policies.classes.values_mut() {
+                    class.sleep.max_asleep = Some(0);
+                }
+            },
+            "0 nodes of its class sleep",
+        ),
+        (
+            |world| {
+                for class in world.policies.classes.values_mut() {
+                    class.sleep.can_be_woken = false;
+                }
+            },
+            "no way to wake it",
+        ),
+        (
+            |world| {
+                for class in world.policies.classes.values_mut() {
+                    class.power.asleep = class.power.idle;
+                }
+            },
+            "no less asleep than idle",
+        ),
+        (|world| world.snapshot.switches.paused = Some("ana".into()), "suspends nothing now"),
+    ];
+    for (change, expected) in cases {
+        let mut world = empty();
+        // The other one is out of the way.
+        world.node_mut("dedicated-1").keep_awake = Some("a test".into());
+        change(&mut world);
+        assert_eq!(suspends(&world), [""; 0], "{expected}");
+        let because = because(&world, "dedicated-0");
+        assert!(because.contains(expected), "{because:?} does not say {expected:?}");
+    }
+}
+
+#[test]
+fn a_node_without_a_wake_test_never_sleeps_by_policy() {
+    let mut world = empty();
+    world.node_mut("dedicated-0").wake_tested = None;
+    assert_eq!(suspends(&world), ["dedicated-1"]);
+}
+
+#[test]
+fn a_pod_that_waits_keeps_the_node_that_it_needs_awake() {
+    let mut world = empty();
+    world.policy().keep_awake_failures = 1;
+    // The VM of the shared node would fit on either dedicated one; when one sleeps the other must stay.
+    assert_eq!(suspends(&world), ["dedicated-0"]);
+    world.node_mut("dedicated-0").power = PowerState::Suspended;
+    assert_eq!(suspends(&world), [""; 0]);
+    assert!(because(&world, "dedicated-1").contains("would fit nowhere"), "{}", because(&world, "dedicated-1"));
+}
+
+#[test]
+fn wakes_that_somebody_waited_for_keep_more_nodes_spare_for_a_while() {
+    let mut world = empty();
+    world.policy().sleep.most_spare = Some(2);
+    let woken = |ago: u64| PastWake { at: NOW - Span::from_secs(ago), node: "dedicated-0".into(), awaited: true };
+    world.snapshot.power_history.wakes = vec![woken(60), woken(30)];
+    assert_eq!(suspends(&world), ["dedicated-0"], "one spare is left");
+    world.snapshot.power_history.wakes = vec![woken(90), woken(80), woken(60), woken(30)];
+    assert_eq!(suspends(&world), [""; 0]);
+    world.snapshot.power_history.wakes.iter_mut().for_each(|wake| wake.at = NOW - Span::from_secs(3600));
+    assert_eq!(suspends(&world), ["dedicated-0"]);
+}
+
+#[test]
+fn a_node_that_is_on_its_way_is_waited_for_and_one_that_is_late_is_not() {
+    let mut world = empty();
+    world.vm("busy", "shared-0", 1.9);
+    for node in ["dedicated-0", "dedicated-1"] {
+        world.node_mut(node).power = PowerState::Suspended;
+        world.node_mut(node).ready = false;
+    }
+    let wakes = |world: &World| {
+        let (plan, _) = world.decide();
+        plan.steps.iter().map(|step| matches!(step, Step::Wake(wake) if wake.node.as_str() == "dedicated-1")).collect()
+    };
+    world.node_mut("dedicated-0").power = PowerState::Waking;
+    record(&mut world, "dedicated-0").since = Some(NOW - Span::from_secs(5));
+    assert_eq!(wakes(&world), [false; 0], "it is on its way");
+    record(&mut world, "dedicated-0").since = Some(NOW - Span::from_secs(100));
+    assert_eq!(wakes(&world), [true], "it is late, and the next one is woken");
+    world.node_mut("dedicated-0").power = PowerState::Quarantined;
+    assert_eq!(wakes(&world), [true]);
+}
