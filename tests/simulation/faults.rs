@@ -27,7 +27,7 @@ fn random_hours(seed: u64) -> Scenario {
 }
 
 /// About one request in six goes wrong in one way or another.
-const RATES: FaultRates = FaultRates {
+pub(super) const RATES: FaultRates = FaultRates {
     server_errors: 0.04,
     too_many_requests: 0.02,
     conflicts: 0.02,

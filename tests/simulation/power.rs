@@ -3,6 +3,7 @@
 use super::{begin, moves, node_of, run, small_vm, unfinished};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use miyako::sim::apiserver::RandomFaults;
 use miyako::sim::cluster::{AgentFate, Fate, WakeFate};
 use miyako::sim::simulation::{BEGINS, Scenario, Simulation, USER};
 use miyako::sim::workload::Pattern;
@@ -343,4 +344,90 @@ fn a_crash_after_any_single_write_of_a_sleep_and_a_wake_changes_nothing_in_the_e
         }
     });
     assert!(next.into_inner() > 60, "the life cycle must have writes to crash after");
+}
+
+/// Half an hour in which loads come and go at random, one wake in eight fails, buttons are pressed, and the API server
+/// has its bad minutes; then calm.
+async fn restless(seed: u64) {
+    let mut scenario = Scenario { noise: 0.02, ..Scenario::sleeping(seed) };
+    for index in 0..2 {
+        scenario.add_node(&format!("shared-{index}"), "shared", 3, Bytes::gib(40));
+    }
+    for index in 0..5 {
+        scenario.add_node(&format!("dedicated-{index}"), "dedicated", 2, Bytes::gib(40));
+    }
+    for index in 0..12 {
+        scenario.vms.push(small_vm(&format!("vm{index}"), &format!("shared-{}", index % 2), Pattern::RandomHours));
+    }
+    scenario.policy(|spec| spec["spare"] = json!({"dedicatedNodes": 1}));
+    scenario.trust_all_nodes();
+    let nodes: Vec<String> = scenario.nodes.iter().map(|node| node.name.clone()).collect();
+    let mut world = begin(scenario).await;
+    let server = world.world.server.clone();
+    let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut roll = move |sides: u64| {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        dice % sides
+    };
+    for minute in 0..30 {
+        let rates = if minute % 3 == 1 { Some(super::faults::RATES) } else { None };
+        let faults = rates.map(|rates| RandomFaults::new(seed + minute, rates).only_for("operator-0"));
+        server.set_faults(faults.map(|faults| Box::new(faults) as _));
+        let machines = world.machines.as_mut().expect("there are machines");
+        for node in &nodes {
+            let wake = match roll(8) {
+                0 => WakeFate::Fails,
+                1 => WakeFate::Boots(20),
+                _ => WakeFate::After(5),
+            };
+            let agent = match roll(12) {
+                0 => AgentFate::Refuses,
+                1 => AgentFate::StaysAwake,
+                _ => AgentFate::Works,
+            };
+            machines.set_fate(node, Fate { agent, wake, alarm: None });
+        }
+        let now = (world.world.now)();
+        let pressed = usize::try_from(roll(nodes.len() as u64)).unwrap_or_default();
+        world.machines.as_mut().expect("there are machines").press_button(&nodes[pressed], now);
+        if minute == 17 {
+            world.kill_operator("operator-0");
+            world.start_operator("operator-0").expect("metrics register");
+        }
+        run(&mut world, 60).await;
+    }
+    assert_eq!(world.broken_rules(), [""; 0], "seed {seed}, while things go wrong");
+    assert!(world.machines.as_ref().is_some_and(|machines| machines.sleeps() > 3), "seed {seed}: nothing ever slept");
+    server.set_faults(None);
+    for node in &nodes {
+        world.machines.as_mut().expect("there are machines").set_fate(node, Fate::default());
+    }
+    switch(&world, "held", Some("alice: it is enough")).await;
+    // A node that failed to wake is asked again at least every five minutes while somebody wants it.
+    run(&mut world, 900).await;
+    for name in &nodes {
+        assert_eq!(phase(&world, name).await, PowerPhase::Awake, "seed {seed}: {name}");
+        assert!(is_clean(&node(&world, name).await), "seed {seed}: {name}");
+    }
+    assert_eq!(unfinished(&world), 0, "seed {seed}: something never ends");
+    assert_eq!(world.placement().len(), 12, "seed {seed}: a VM is lost");
+    assert_eq!(world.broken_rules(), [""; 0], "seed {seed}, after all that");
+}
+
+#[test]
+fn restless_hours_break_no_rule_and_a_hold_ends_them_clean() {
+    std::thread::scope(|scope| {
+        for half in 0..2_u64 {
+            scope.spawn(move || {
+                for seed in (0..6).filter(|seed| seed % 2 == half) {
+                    println!("seed {seed}");
+                    let mut runtime = tokio::runtime::Builder::new_current_thread();
+                    let runtime = runtime.enable_all().start_paused(true).build().expect("a runtime starts");
+                    runtime.block_on(restless(seed));
+                }
+            });
+        }
+    });
 }

@@ -15,7 +15,7 @@ fn empty() -> World {
         let record = PowerRecord {
             noted: true,
             since: Some(NOW - Span::from_secs(86_400)),
-            empty_since: (node != "shared-0").then_some(NOW - Span::from_secs(120)),
+            empty_since: (node != "shared-0").then_some(NOW - Span::from_secs(100)),
             ..PowerRecord::default()
         };
         world.snapshot.powers.insert(NodeName::new(node), record);
@@ -143,7 +143,7 @@ fn a_node_that_is_on_its_way_is_waited_for_and_one_that_is_late_is_not() {
         world.node_mut(node).power = PowerState::Suspended;
         world.node_mut(node).ready = false;
     }
-    let wakes = |world: &World| {
+    let wakes = |world: &World| -> Vec<bool> {
         let (plan, _) = world.decide();
         plan.steps.iter().map(|step| matches!(step, Step::Wake(wake) if wake.node.as_str() == "dedicated-1")).collect()
     };
