@@ -116,7 +116,9 @@ impl Scenario {
     /// Changes the policy's spec.
     pub fn policy(&mut self, change: impl FnOnce(&mut Value)) {
         let policy = self.objects.iter_mut().find(|object| object["kind"] == "ConsolidationPolicy");
-        policy.map(|policy| change(&mut policy["spec"])).unwrap_or_default();
+        if let Some(policy) = policy {
+            change(&mut policy["spec"]);
+        }
     }
 
     /// Says that every node showed in a test that it wakes, as a NodePower of an earlier day would.
