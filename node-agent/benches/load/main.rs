@@ -48,8 +48,8 @@ fn main() -> anyhow::Result<()> {
     // A core in all, so that the others have room; threads as of a small VM in a launcher.
     let burn = Burn {
         cores: 1.0 / flags.vms as f64,
-        threads: 2,
-        idle_threads: 8,
+        threads: 1,
+        idle_threads: 9,
         bytes_written: 64 << 10,
         folder: folder.path().to_owned(),
         bytes_sent: 64 << 10,
@@ -73,6 +73,7 @@ fn main() -> anyhow::Result<()> {
         "prometheus-node-exporter",
         Command::new("prometheus-node-exporter")
             .arg(format!("--web.listen-address=127.0.0.1:{exporter_port}"))
+            .arg("--no-collector.systemd")
             .arg("--log.level=error"),
     )
     .ok();
@@ -102,6 +103,8 @@ fn main() -> anyhow::Result<()> {
     let burnt = vms.iter_mut().map(Burner::stop).collect::<anyhow::Result<Vec<_>>>()?;
     // The last samples are on their way.
     thread::sleep(Duration::from_millis(2500));
+    let (samples, longest_gap) = operator.pace();
+    println!("  {samples} samples came, at most {:.1} s apart", f64::from(u32::try_from(longest_gap)?) / 1e3);
     compare(&operator.sums(), &pods, &burnt)
 }
 

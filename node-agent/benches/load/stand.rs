@@ -32,6 +32,8 @@ use tonic::{
 struct Taken {
     sampled_unix_ms: Option<i64>,
     vms: usize,
+    samples: u32,
+    longest_gap_ms: i64,
     sums: BTreeMap<String, Burnt>,
 }
 
@@ -59,6 +61,9 @@ impl Service {
         let before = taken.sampled_unix_ms.replace(sample.sampled_unix_ms);
         let seconds = before.map_or(0.0, |before| (sample.sampled_unix_ms - before) as f64 / 1e3);
         taken.vms = sample.vms.len();
+        taken.samples += 1;
+        let gap = before.map_or(0, |before| sample.sampled_unix_ms - before);
+        taken.longest_gap_ms = taken.longest_gap_ms.max(gap);
         for vm in &sample.vms {
             let usage = vm.usage.unwrap_or_default();
             let sum = taken.sums.entry(vm.uid.clone()).or_default();
@@ -114,7 +119,15 @@ impl Operator {
 
     /// Forgets the sums so far.
     pub(crate) fn forget(&self) {
-        self.service.0.lock().unwrap_or_else(PoisonError::into_inner).sums.clear();
+        let mut taken = self.service.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (taken.samples, taken.longest_gap_ms) = (0, 0);
+        taken.sums.clear();
+    }
+
+    /// How many samples came since then, and the longest time between two, in milliseconds.
+    pub(crate) fn pace(&self) -> (u32, i64) {
+        let taken = self.service.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (taken.samples, taken.longest_gap_ms)
     }
 
     /// What was reported of each VM since then.

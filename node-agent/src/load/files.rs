@@ -7,6 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The kernel writes such a file record by record into a page (`fs/seq_file.c`), and no record of those that are read
+/// here is half a page long. So a reading that leaves half a page was the last, and need not be asked whether it was.
+const NEARLY_FULL: usize = 2048;
+
 /// No file that is read here is longer; more is no file of the kernel.
 const LONGEST: usize = 4 << 20;
 
@@ -76,8 +80,12 @@ impl Buffer {
             }
             let offset = u64::try_from(length).map_err(io::Error::other)?;
             match file.read_at(&mut self.0[length..], offset) {
-                Ok(0) => break,
-                Ok(read) => length += read,
+                Ok(read) => {
+                    length += read;
+                    if read < NEARLY_FULL && length < self.0.len() {
+                        break;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

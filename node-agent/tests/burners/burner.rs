@@ -46,7 +46,7 @@ pub struct Burnt {
 }
 
 /// Turns.
-const TURN: Duration = Duration::from_millis(20);
+const TURN: Duration = Duration::from_millis(50);
 
 /// Blocks that are written at once.
 const BLOCK: usize = 4096;
