@@ -6,10 +6,12 @@
 //!  Start ─▶ Read ── on ─▶ Done      ┌── refused ─▶ next driver ─▶ …   │
 //!            │ asleep, off, unclear │                                 │
 //!            └────▶ Wake / PowerOn ─┴── taken ─▶ Read … until on ─────┤ still asleep
-//!                                                   └─▶ Done          ▼
-//!                                                          no driver left: WakeFailure
+//!                                                   ├─▶ Done          ▼
+//!                                                   └─ no proof ─▶ next driver ─▶ … ─▶ none left: WakeFailure
 //! ```
 //!
+//! A request that was taken and that no reading proves is followed by the next driver's, which does no harm; if none
+//! proves anything, the sequence ends well but unverified, and the node itself has to show that it woke.
 //! A driver that can't read (Wake-on-LAN) is verified by any other of the node that can.
 
 use super::{DriverError, PowerState, Reading, Retry, protocol_name};
@@ -172,6 +174,8 @@ pub struct Sequence {
     /// Whether a reading of this attempt showed the machine not on, so that an "on" later is a change and a proof.
     seen_not_on: bool,
     last_reading: Option<Reading>,
+    /// A request that was taken and that nobody could prove to have worked.
+    unproved: Option<Woken>,
     tried: Vec<Tried>,
 }
 
@@ -191,6 +195,7 @@ impl Sequence {
             requests: 0,
             seen_not_on: false,
             last_reading: None,
+            unproved: None,
             tried: Vec::new(),
         }
     }
@@ -234,7 +239,7 @@ impl Sequence {
         let believed = reading.excludes_sleep || self.belief == Belief::Nothing || self.seen_not_on;
         self.note(reading);
         match state {
-            PowerState::On if believed => self.done(self.requests > 0, true),
+            PowerState::On if believed => Step::Done(Ok(self.woken(self.requests > 0, true))),
             PowerState::Starting => self.poll(self.current, now),
             _ => self.order(state),
         }
@@ -249,7 +254,7 @@ impl Sequence {
         self.requests += 1;
         match self.reader() {
             Some(reader) => self.poll(reader, now),
-            None => self.done(true, false),
+            None => self.go_on_unproved(),
         }
     }
 
@@ -264,7 +269,7 @@ impl Sequence {
             Ok(reading) if reading.state == PowerState::On => {
                 let proof = reading.excludes_sleep || self.belief == Belief::Nothing || self.seen_not_on;
                 self.note(reading);
-                return self.done(true, proof);
+                return if proof { Step::Done(Ok(self.woken(true, true))) } else { self.go_on_unproved() };
             }
             Ok(reading) => {
                 let text = reading.to_string();
@@ -278,7 +283,7 @@ impl Sequence {
                         self.phase = Phase::Polling { reader: other, until };
                         Step::Read(other)
                     }
-                    None => self.done(true, false),
+                    None => self.go_on_unproved(),
                 };
             }
             // The link drops for some seconds at every change of power.
@@ -309,6 +314,16 @@ impl Sequence {
         let Candidate { protocol, address, .. } = self.candidates[self.current].clone();
         self.mute[self.current] |= error.retry() == Retry::No;
         self.tried.push(Tried { protocol, address, tries: self.tries, error });
+        self.next_driver()
+    }
+
+    /// A request was taken and nothing shows that it worked: the next driver's does no harm, and may be the one.
+    fn go_on_unproved(&mut self) -> Step {
+        self.unproved = Some(self.woken(true, false));
+        self.next_driver()
+    }
+
+    fn next_driver(&mut self) -> Step {
         if self.current + 1 < self.candidates.len() {
             (self.current, self.tries) = (self.current + 1, 0);
             self.try_current()
@@ -325,13 +340,14 @@ impl Sequence {
         self.last_reading = Some(reading);
     }
 
-    fn done(&self, by_us: bool, verified: bool) -> Step {
+    fn woken(&self, by_us: bool, verified: bool) -> Woken {
         let by = by_us.then(|| self.candidates[self.current].protocol);
         let evidence = self.last_reading.as_ref().map_or_else(|| "nothing was read".to_owned(), Reading::to_string);
-        Step::Done(Ok(Woken { by, verified, evidence, requests: self.requests }))
+        Woken { by, verified, evidence, requests: self.requests }
     }
 
     fn give_up(&mut self) -> Step {
-        Step::Done(Err(WakeFailure { tried: std::mem::take(&mut self.tried) }))
+        let failure = WakeFailure { tried: std::mem::take(&mut self.tried) };
+        Step::Done(self.unproved.take().ok_or(failure))
     }
 }

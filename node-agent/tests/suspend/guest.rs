@@ -22,7 +22,7 @@ use tokio::{
 };
 
 /// How long anything may take, on a machine that emulates several of these at once.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(super) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How a command in the guest ended.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Guest {
     pub(super) async fn until_asleep_or_answered(&mut self) -> anyhow::Result<bool> {
         let begin = Instant::now();
         while begin.elapsed() < PATIENCE {
-            if self.qmp.execute("query-status", json!({})).await?["status"] == "suspended" {
+            if self.sleeps().await? {
                 return Ok(true);
             }
             // A line that has begun is waited for: nothing of it is lost.
@@ -108,6 +108,11 @@ impl Guest {
             }
         }
         bail!("it neither sleeps nor answers; its console: {}", self.last_words())
+    }
+
+    /// Whether QEMU says that the machine sleeps.
+    pub(super) async fn sleeps(&self) -> anyhow::Result<bool> {
+        Ok(self.qmp.execute("query-status", json!({})).await?["status"] == "suspended")
     }
 
     /// Wakes the machine, as a management controller does.

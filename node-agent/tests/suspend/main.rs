@@ -5,12 +5,16 @@
 
 mod guest;
 mod initramfs;
+#[allow(dead_code, unused_imports, reason = "only the AMT is needed of the wake drivers' peers")]
+#[path = "../wake/peers/mod.rs"]
+mod peers;
 
 use anyhow::{Context as _, ensure};
 use guest::Guest;
+use miyako_agent::wake::{Amt, Belief, Careful, Driver, Patience, PowerState, Trust, wake};
 use serde_json::Value;
-use std::time::Duration;
-use tokio::time::sleep;
+use std::{sync::Mutex, time::Duration};
+use tokio::time::{sleep, timeout};
 
 const SUSPEND: &str = "miyako-agent power suspend --yes --output json";
 
@@ -39,6 +43,57 @@ async fn a_machine_sleeps_and_is_woken_ten_times() -> anyhow::Result<()> {
         ensure!(report["wokenBy"] == "Request", "cycle {cycle}: {report}");
         let alarm = guest.run("busybox cat /sys/class/rtc/rtc0/wakealarm").await?;
         ensure!(alarm.output.trim().is_empty(), "cycle {cycle}: the alarm is still set: {}", alarm.output);
+    }
+    ensure!(guest.run("busybox cat /proc/sys/kernel/random/boot_id").await?.output == boot, "it has booted");
+    Ok(())
+}
+
+/// Management firmware that knows what QEMU knows, and obeys a request for power by QEMU's wake-up.
+async fn firmware_of(guest: &Guest, amt: &Mutex<peers::Amt>) -> anyhow::Result<()> {
+    let mut obeyed = 0;
+    loop {
+        let sleeps = guest.sleeps().await?;
+        let requested = {
+            let mut amt = amt.lock().unwrap();
+            (amt.power, amt.os_power_saving) = if sleeps { (4, None) } else { (2, Some(2)) };
+            amt.requested.len()
+        };
+        if requested > obeyed {
+            obeyed = requested;
+            guest.wake().await?;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The whole way: AMT reads as asleep because the machine sleeps, and its power-on is a resume and no boot.
+#[tokio::test]
+async fn a_sleeping_machine_is_resumed_through_amt() -> anyhow::Result<()> {
+    let mut guest = Guest::boot("pc").await?;
+    let boot = guest.run("busybox cat /proc/sys/kernel/random/boot_id").await?.output;
+    // The firmware changes nothing by itself: the machine's state is QEMU's.
+    let (server, amt) = peers::Amt { slow: u32::MAX, ..peers::Amt::asleep() }.serve(None).await;
+    let driver = Amt::new(&format!("http://{}", server.address), peers::right(), Trust::default())?;
+    let drivers: Vec<Box<dyn Driver>> = vec![Box::new(Careful::new(driver))];
+    for cycle in 1..=3 {
+        guest.begin(&format!("{SUSPEND} --wake-after 10m")).await?;
+        guest.until_asleep().await.with_context(|| format!("cycle {cycle}"))?;
+        sleep(A_WHILE).await;
+        let woken = async {
+            // The firmware may not have looked yet.
+            while drivers[0].read().await?.state != PowerState::Sleeping {
+                sleep(Duration::from_millis(50)).await;
+            }
+            anyhow::Ok(wake(&drivers, Belief::Asleep, Patience::default(), cycle).await?)
+        };
+        let woken = tokio::select! {
+            woken = timeout(guest::PATIENCE, woken) => woken.context("AMT does not see it asleep, or it does not wake")??,
+            broken = firmware_of(&guest, &amt) => return broken,
+        };
+        ensure!(woken.verified && woken.requests == 1, "cycle {cycle}: {woken:?}");
+        amt.lock().unwrap().requested.clear();
+        let report = slept(&guest.answer().await?)?;
+        ensure!(report["wokenBy"] == "Request", "cycle {cycle}: {report}");
     }
     ensure!(guest.run("busybox cat /proc/sys/kernel/random/boot_id").await?.output == boot, "it has booted");
     Ok(())

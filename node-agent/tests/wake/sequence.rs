@@ -96,6 +96,23 @@ fn an_on_that_does_not_exclude_sleep_neither_stops_nor_proves_a_wake() {
 }
 
 #[test]
+fn a_request_without_proof_is_followed_by_the_next_drivers() {
+    let (outcome, steps) = play(&[WakeProtocol::Redfish, WakeProtocol::Wol], Belief::Asleep, |step| match step {
+        Step::Read(0) => main_power(PowerState::On),
+        _ => Answer::Ordered(Ok(())),
+    });
+    let woken = outcome.unwrap();
+    assert_eq!((woken.by, woken.verified, woken.requests), (Some(WakeProtocol::Wol), false, 2));
+    assert!(steps.contains(&Step::Wake(0)) && steps.contains(&Step::Wake(1)));
+
+    let (outcome, _) = play(&[WakeProtocol::Wol, WakeProtocol::Amt], Belief::Asleep, |step| match step {
+        Step::Wake(0) => Answer::Ordered(Ok(())),
+        _ => Answer::Read(Err(DriverError::WrongCredentials("401".into()))),
+    });
+    assert_eq!(outcome.unwrap().by, Some(WakeProtocol::Wol), "what was sent may have worked, whatever failed after it");
+}
+
+#[test]
 fn a_refused_password_is_not_tried_twice_and_the_next_driver_takes_over() {
     let (mut wrong, mut on) = (0, false);
     let (outcome, _) = play(&[WakeProtocol::Amt, WakeProtocol::Wol, WakeProtocol::Ipmi], Belief::Asleep, |step| {

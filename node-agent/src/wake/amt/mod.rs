@@ -53,7 +53,14 @@ impl Amt {
     /// Another address.
     pub fn new(address: &str, credentials: Credentials, trust: Trust) -> Result<Self, EndpointError> {
         let example = "HOST, https://HOST:16993 or http://HOST:16992, such as {node}.amt.example.org";
-        let defaults = Defaults { tls: !trust.is_empty(), tls_port: 16993, plain_port: 16992, example };
+        let defaults = Defaults {
+            tls: !trust.is_empty(),
+            tls_port: 16993,
+            plain_port: 16992,
+            schemes: true,
+            paths: false,
+            example,
+        };
         let endpoint = Endpoint::parse(address, defaults)?;
         Ok(Self {
             text: endpoint.authority(),

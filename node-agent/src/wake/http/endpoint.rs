@@ -34,6 +34,10 @@ pub(crate) struct Defaults {
     pub(crate) tls_port: u16,
     /// The port without.
     pub(crate) plain_port: u16,
+    /// Whether `http://` and `https://` mean something.
+    pub(crate) schemes: bool,
+    /// Whether a path means something.
+    pub(crate) paths: bool,
     /// A good address, for the error.
     pub(crate) example: &'static str,
 }
@@ -48,6 +52,7 @@ impl Endpoint {
         let error =
             |what| EndpointError { address: super::super::excerpt(address, 260), what, example: defaults.example };
         let (tls, rest) = match address.split_once("://") {
+            Some(_) if !defaults.schemes => return Err(error("has a scheme, which has no meaning here")),
             Some(("https", rest)) => (true, rest),
             Some(("http", rest)) => (false, rest),
             Some(_) => return Err(error("has a scheme other than http and https")),
@@ -76,6 +81,9 @@ impl Endpoint {
                 Ok(port) => port,
             },
         };
+        if !defaults.paths && !matches!(path, "" | "/") {
+            return Err(error("has a path, which has no meaning here"));
+        }
         if !path.bytes().all(|b| b.is_ascii_graphic() && !b"?#\\".contains(&b)) {
             return Err(error("has a path with characters that don't belong there"));
         }
@@ -105,7 +113,8 @@ mod tests {
     use proptest::prelude::*;
 
     const DEFAULTS: Defaults =
-        Defaults { tls: true, tls_port: 443, plain_port: 80, example: "https://{node}.bmc.example.org" };
+        Defaults { tls: true, tls_port: 443, plain_port: 80, schemes: true, paths: true, example: EXAMPLE };
+    const EXAMPLE: &str = "https://{node}.bmc.example.org";
 
     #[test]
     fn addresses_are_read_as_people_write_them() {
@@ -133,6 +142,9 @@ mod tests {
             let error = Endpoint::parse(text, DEFAULTS).unwrap_err().to_string();
             assert_eq!(error, format!("the address {text:?} {what}: write https://{{node}}.bmc.example.org"));
         }
+        let bare = Defaults { schemes: false, paths: false, ..DEFAULTS };
+        assert!(Endpoint::parse("https://bmc", bare).unwrap_err().to_string().contains("has a scheme"));
+        assert!(Endpoint::parse("bmc/ipmi", bare).unwrap_err().to_string().contains("has a path"));
     }
 
     proptest! {

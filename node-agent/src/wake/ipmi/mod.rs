@@ -39,7 +39,10 @@ impl Ipmi {
     /// Another address.
     pub fn new(address: &str, credentials: Credentials) -> Result<Self, EndpointError> {
         let example = "HOST or HOST:623, such as {node}.bmc.example.org";
-        let endpoint = Endpoint::parse(address, Defaults { tls: false, tls_port: 623, plain_port: 623, example })?;
+        let endpoint = Endpoint::parse(
+            address,
+            Defaults { tls: false, tls_port: 623, plain_port: 623, schemes: false, paths: false, example },
+        )?;
         Ok(Self { text: endpoint.authority(), endpoint, credentials, suite: OnceLock::new() })
     }
 

@@ -50,7 +50,10 @@ impl Redfish {
     /// Another address.
     pub fn new(address: &str, credentials: Credentials, trust: Trust) -> Result<Self, EndpointError> {
         let example = "https://HOST[:PORT], such as https://{node}.bmc.example.org";
-        let endpoint = Endpoint::parse(address, Defaults { tls: true, tls_port: 443, plain_port: 80, example })?;
+        let endpoint = Endpoint::parse(
+            address,
+            Defaults { tls: true, tls_port: 443, plain_port: 80, schemes: true, paths: true, example },
+        )?;
         let system = OnceLock::new();
         if !matches!(endpoint.path.as_str(), "" | "/" | "/redfish" | "/redfish/" | "/redfish/v1" | "/redfish/v1/") {
             let _ = system.set(endpoint.path.clone());
