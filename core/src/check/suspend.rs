@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     fit::{NodeNumbers, Resident, Whereabouts},
-    model::{Name, Node, NodeClass, Policies, PowerState, Snapshot, TaintEffect},
+    model::{ClassIndex, Name, Node, NodeClass, Policies, PowerState, Snapshot, TaintEffect},
     plan::SuspendStep,
 };
 use serde::{Deserialize, Serialize};
@@ -176,7 +176,7 @@ struct OnNode<'a> {
 
 /// What keeps each node awake, indexed once for many nodes.
 pub struct SuspendBlockers<'a> {
-    policies: &'a Policies,
+    classes: ClassIndex<'a>,
     numbers: NodeNumbers<'a>,
     nodes: Vec<OnNode<'a>>,
 }
@@ -208,7 +208,7 @@ impl<'a> SuspendBlockers<'a> {
                 nodes[number].migrations += 1;
             }
         }
-        Self { policies, numbers: numbers.clone(), nodes }
+        Self { classes: ClassIndex::new(policies), numbers: numbers.clone(), nodes }
     }
 
     /// Indexes a snapshot that nothing else has indexed.
@@ -232,7 +232,7 @@ impl<'a> SuspendBlockers<'a> {
     }
 
     fn class_of(&self, node: &Node, blockers: &mut Vec<Blocker>) -> Option<&NodeClass> {
-        let (class, why) = match self.policies.class_of(node) {
+        let (class, why) = match self.classes.class_of(node) {
             Ok(Some(class)) => (Some(class), class.invalid.clone()),
             Ok(None) => (None, Some("no class selects it".to_owned())),
             Err(classes) => (None, Some(format!("several classes select it: {classes:?}"))),

@@ -52,6 +52,14 @@ impl<'a, V> Lookup<'a, V> {
         self.0.get(name)
     }
 
+    /// What belongs to this name, to change it.
+    pub(crate) fn at(&mut self, name: &'a str) -> &mut V
+    where
+        V: Default,
+    {
+        self.0.entry(name).or_default()
+    }
+
     /// What belongs to this name, made up when it is asked for first.
     pub(crate) fn get_or_insert_with(&mut self, name: &'a str, make: impl FnOnce() -> V) -> &V {
         // Found nearly always, and looking is cheaper than preparing to insert.

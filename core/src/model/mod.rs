@@ -3,6 +3,7 @@
 //! Nothing here talks to a cluster. The edges (`observe`, the simulator, tests) build these values and
 //! everything inside trusts them: bytes are bytes, loads are finite and not negative, names are not mixed up.
 
+mod class_index;
 mod history;
 mod kubevirt;
 mod load;
@@ -20,6 +21,7 @@ mod time;
 mod units;
 mod vm;
 
+pub(crate) use class_index::{ClassIndex, rulers};
 pub use history::{MoveHistory, VmMoves};
 pub use kubevirt::{KubeVirt, KubeVirtProblem};
 pub use load::{LoadHistory, LoadTable, WindowAverage};

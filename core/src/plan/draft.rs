@@ -11,9 +11,9 @@ use super::{
 use crate::check::Blocker;
 use crate::fit::{Candidate, Occupancy};
 use crate::model::{
-    Cores, LoadHistory, Lookup, MigrationChoice, MigrationMode, Node, NodeClass, NodeName, PlanName, PlanRecord,
-    Policies, Policy, PolicyName, PostCopyMark, PostCopyUse, RecordedStep, Role, Snapshot, Span, StepOutcome,
-    Timestamp, Vm, VmActivity, VmKey, VmMoves, WindowAverage,
+    ClassIndex, Cores, LoadHistory, Lookup, MigrationChoice, MigrationMode, Node, NodeClass, NodeName, PlanName,
+    PlanRecord, Policies, Policy, PolicyName, PostCopyMark, PostCopyUse, RecordedStep, Role, Snapshot, Span,
+    StepOutcome, Timestamp, Vm, VmActivity, VmKey, VmMoves, WindowAverage, rulers,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
@@ -209,12 +209,13 @@ impl<'a> Draft<'a> {
     }
 
     fn note_classes(&mut self) {
+        let rulers = rulers(self.policies);
         for policy in self.policies.policies.values() {
             let mut report = PolicyReport { gate: self.gates.get(&policy.name).cloned(), ..PolicyReport::default() };
             for class in &policy.classes {
                 if !self.policies.classes.contains_key(class) {
                     report.unknown_classes.push(class.clone());
-                } else if let Some(winner) = self.policies.ruling(class).filter(|winner| winner.name != policy.name) {
+                } else if let Some(winner) = rulers.get(class).filter(|winner| winner.name != policy.name) {
                     report.lost_classes.push((class.clone(), winner.name.clone()));
                 }
             }
@@ -223,15 +224,14 @@ impl<'a> Draft<'a> {
     }
 
     fn note_nodes(&mut self) {
-        let rulers: BTreeMap<_, _> =
-            self.policies.classes.keys().map(|class| (class, self.policies.ruling(class))).collect();
+        let (classes, rulers) = (ClassIndex::new(self.policies), rulers(self.policies));
         for (node, load) in joined(&self.snapshot.nodes, &self.snapshot.load.nodes) {
-            let (class, mut verdict) = match self.policies.class_of(node) {
+            let (class, mut verdict) = match classes.class_of(node) {
                 Ok(class) => (class, NodeVerdict::NoClass),
                 Err(classes) => (None, NodeVerdict::Ambiguous { classes }),
             };
             let class = class.filter(|class| class.invalid.is_none());
-            let policy = class.and_then(|class| rulers.get(&class.name).copied().flatten());
+            let policy = class.and_then(|class| rulers.get(&class.name).copied());
             let policy =
                 policy.filter(|policy| !matches!(self.gates.get(&policy.name), Some(Gate::Off | Gate::Invalid { .. })));
             if class.is_some() {

@@ -108,8 +108,12 @@ impl Wish<'_> {
     }
 }
 
-/// Whether a pod asks for as much as another or more, under the same constraints.
+/// Whether a pod asks for as much as another or more, under constraints that leave it no other nodes: what the other's
+/// constraints keep away, its own do as well.
 fn asks_no_less(pod: &Scheduling, other: &Scheduling) -> bool {
+    fn all_in<T: PartialEq>(few: &[T], many: &[T]) -> bool {
+        few.iter().all(|one| many.contains(one))
+    }
     // Quotas alone look at limits, and they are asked each time.
     let Scheduling {
         requests,
@@ -123,18 +127,18 @@ fn asks_no_less(pod: &Scheduling, other: &Scheduling) -> bool {
         host_ports,
         volume_topology,
         csi_volumes,
-    } = pod;
+    } = other;
     std::ptr::eq(pod, other)
-        || requests.cover(&other.requests)
-            && *node_selector == other.node_selector
-            && *node_affinity == other.node_affinity
-            && *tolerations == other.tolerations
-            && *affinity == other.affinity
-            && *anti_affinity == other.anti_affinity
-            && *spread == other.spread
-            && *host_ports == other.host_ports
-            && *volume_topology == other.volume_topology
-            && *csi_volumes == other.csi_volumes
+        || pod.requests.cover(requests)
+            && node_selector.iter().all(|(key, value)| pod.node_selector.get(key) == Some(value))
+            && (node_affinity.is_none() || *node_affinity == pod.node_affinity)
+            && all_in(&pod.tolerations, tolerations)
+            && all_in(affinity, &pod.affinity)
+            && all_in(anti_affinity, &pod.anti_affinity)
+            && all_in(spread, &pod.spread)
+            && all_in(host_ports, &pod.host_ports)
+            && all_in(volume_topology, &pod.volume_topology)
+            && csi_volumes.iter().all(|(driver, count)| pod.csi_volumes.get(driver).is_some_and(|own| own >= count))
 }
 
 /// The place of a node in a policy's order: awake ones first, then those that come soonest; on dedicated nodes the fewest empty cores that
