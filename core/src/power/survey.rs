@@ -3,8 +3,8 @@
 use super::{Ask, Facts, Marks, Pace, PowerRecord, Wish};
 use crate::check::Blocker;
 use crate::model::{
-    Node, NodeClass, NodeName, PlanPhase, PodOwner, PodPhase, Policies, Policy, PolicyMode, PowerState, RecordedStep,
-    Snapshot, Span, StepOutcome, Timestamp,
+    ClassIndex, Node, NodeClass, NodeName, PlanPhase, PodOwner, PodPhase, Policies, Policy, PolicyMode, PowerState,
+    RecordedStep, Snapshot, Span, StepOutcome, Timestamp, rulers,
 };
 use crate::plan::Report;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,11 +42,12 @@ enum Urgency {
 #[must_use]
 pub fn survey(snapshot: &Snapshot, policies: &Policies, report: &Report, now: Timestamp) -> Vec<Seat> {
     let plans = PlanWishes::of(snapshot);
-    let acting: BTreeMap<_, _> = policies.classes.keys().map(|class| (class, policies.ruling(class))).collect();
+    let classes = ClassIndex::new(policies);
+    let acting = rulers(policies);
     let mut seats: Vec<(Urgency, Seat, String, u32)> = Vec::new();
     for node in snapshot.nodes.values() {
-        let class = policies.class_of(node).ok().flatten().filter(|class| class.invalid.is_none());
-        let ruler = class.and_then(|class| acting.get(&class.name).copied().flatten());
+        let class = classes.class_of(node).ok().flatten().filter(|class| class.invalid.is_none());
+        let ruler = class.and_then(|class| acting.get(&class.name).copied());
         let ruler = ruler.filter(|policy| policy.mode != PolicyMode::Off && policy.invalid.is_none());
         let record = snapshot.powers.get(&node.name);
         let managed = ruler.is_some() && class.is_some_and(|class| class.sleep.can_be_woken);
