@@ -6,8 +6,8 @@
 use anyhow::{Context as _, ensure};
 use clap::{Args, Parser, Subcommand};
 use miyako_e2e::control_plane::Stand;
-use miyako_e2e::lab::record::Results;
-use miyako_e2e::lab::scenario::{RunMode, Scenario};
+use miyako_e2e::lab::results::Results;
+use miyako_e2e::lab::scenario::{Calibration, RunMode, Scenario};
 use miyako_e2e::lab::stand::Programs;
 use miyako_e2e::lab::{report, run};
 use miyako_e2e::scene::Scene;
@@ -37,6 +37,12 @@ enum Task {
     ///   lab run e2e/lab/scenarios/fig6.yaml --mode post-copy --output-dir /tmp
     #[command(verbatim_doc_comment)]
     Run(Run),
+    /// Write the table of all results in a folder, and their pictures, anew, as each run does.
+    Summarize {
+        /// The folder with the figures.
+        #[arg(value_name = "DIR", default_value = "docs/results")]
+        folder: PathBuf,
+    },
     /// Print the loads of a scenario without running it, as seconds and percent of a core of the lab.
     Show {
         /// The scenario's file.
@@ -61,8 +67,11 @@ struct Run {
     seed: Option<u64>,
     /// What a whole vCPU gets done in a second, as busy loops, reads, writes: to repeat a run with the same operations.
     /// Measured by default.
-    #[arg(long, value_name = "LOOPS,READS,WRITES", value_parser = speed)]
+    #[arg(long, value_name = "LOOPS,READS,WRITES", value_parser = speed, requires = "emulation")]
     speed: Option<Speed>,
+    /// What emulating a guest costs beside its benchmark, in cores, likewise.
+    #[arg(long, value_name = "CORES", requires = "speed")]
+    emulation: Option<f64>,
 }
 
 fn speed(text: &str) -> Result<Speed, String> {
@@ -77,6 +86,10 @@ fn speed(text: &str) -> Result<Speed, String> {
 async fn main() -> anyhow::Result<()> {
     match Flags::parse().task {
         Task::Run(flags) => perform(flags).await,
+        Task::Summarize { folder } => {
+            println!("wrote {}", report::summarize(&folder)?.display());
+            Ok(())
+        }
         Task::Show { file } => {
             let scenario = Scenario::read(&file)?;
             for (vm, steps) in scenario.vms.iter().zip(scenario.percents()) {
@@ -93,23 +106,24 @@ async fn perform(flags: Run) -> anyhow::Result<()> {
     scenario.seed = flags.seed.unwrap_or(scenario.seed);
     let programs = build()?;
     let stand = Arc::new(Stand::start(Tools::build()?, &workspace_root().join("target/lab")).await?);
-    let speed = match flags.speed {
-        Some(speed) => speed,
-        None => run::measure_speed().await?,
+    let calibration = match flags.speed.zip(flags.emulation) {
+        Some((speed, emulation)) => Calibration { speed, emulation },
+        None => run::calibrate().await?,
     };
+    let Calibration { speed: Speed { loops, reads, writes }, emulation } = calibration;
     eprintln!(
-        "operations are sized by {},{},{} loops, reads and writes a second",
-        speed.loops, speed.reads, speed.writes
+        "operations are sized by {loops},{reads},{writes} loops, reads and writes a second; emulating a guest costs {emulation:.3} cores"
     );
     let mut runs: Vec<Results> = Vec::new();
     let mut failure = None;
     for mode in flags.modes {
-        match perform_one(&stand, &programs, &scenario, mode, (&flags.file, speed)).await {
+        match perform_one(&stand, &programs, &scenario, mode, (&flags.file, &calibration)).await {
             Ok(results) => {
                 println!("\n{}", report::migrations(&results));
                 for file in report::write(&results, &flags.output_dir)? {
                     eprintln!("wrote {}", file.display());
                 }
+                eprintln!("wrote {}", report::summarize(&flags.output_dir)?.display());
                 runs.push(results);
             }
             Err(error) => failure = Some(error.context(format!("{mode:?}"))),
@@ -126,8 +140,9 @@ async fn perform(flags: Run) -> anyhow::Result<()> {
         Some(failure) => Err(failure.context(format!("logs are in {}", folder.display()))),
         None => {
             std::fs::remove_dir_all(&folder)?;
-            let broken: Vec<&String> = runs.iter().flat_map(|run| &run.totals.guests_broken).collect();
-            ensure!(broken.is_empty(), "guests whose memory is not whole: {broken:?}");
+            let broken = |run: &Results| [run.totals.guests_broken.clone(), run.totals.broken_rules.clone()].concat();
+            let broken: Vec<String> = runs.iter().flat_map(broken).collect();
+            ensure!(broken.is_empty(), "memory that is not whole, or rules that were broken: {broken:#?}");
             Ok(())
         }
     }
@@ -138,23 +153,24 @@ async fn perform_one(
     programs: &Programs,
     scenario: &Scenario,
     mode: RunMode,
-    (file, speed): (&Path, Speed),
+    (file, calibration): (&Path, &Calibration),
 ) -> anyhow::Result<Results> {
-    let (name, word) = match mode {
-        RunMode::PostCopy => ("lab-post-copy", "post-copy"),
-        RunMode::PreCopy => ("lab-pre-copy", "pre-copy"),
-        RunMode::Auto => ("lab-auto", "auto"),
-        RunMode::None => ("lab-none", "none"),
+    // A scene's name lives as long as the program.
+    let name = match mode {
+        RunMode::PostCopy => "lab-post-copy",
+        RunMode::PreCopy => "lab-pre-copy",
+        RunMode::Auto => "lab-auto",
+        RunMode::None => "lab-none",
     };
     let file = file.file_name().unwrap_or_default().to_string_lossy();
-    let Speed { loops, reads, writes } = speed;
+    let Calibration { speed: Speed { loops, reads, writes }, emulation } = calibration;
     let command = format!(
-        "cargo run --package miyako-e2e --bin lab -- run e2e/lab/scenarios/{file} --mode {word} --seed {} --speed {loops},{reads},{writes}",
+        "cargo run --package miyako-e2e --bin lab -- run e2e/lab/scenarios/{file} --mode {mode} --seed {} --speed {loops},{reads},{writes} --emulation {emulation:.4}",
         scenario.seed
     );
     let scene = Scene::begin(Arc::clone(stand), name).await?;
-    let tell = |line: &str| eprintln!("{word}: {line}");
-    let outcome = run::run(&scene, programs, (scenario, mode), (&command, speed), tell).await;
+    let tell = |line: &str| eprintln!("{mode}: {line}");
+    let outcome = run::run(&scene, programs, (scenario, mode), (&command, calibration), tell).await;
     if outcome.is_err() {
         eprintln!("{}", scene.describe().await);
     }
@@ -169,6 +185,12 @@ fn build() -> anyhow::Result<Programs> {
     build.args(["build", "--locked", "--package", "miyako-e2e", "--bins"]).current_dir(workspace_root());
     if !cfg!(debug_assertions) {
         build.arg("--release");
+    }
+    // What cargo told us of our own package is no news for others: some would be built anew for it.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CARGO_PKG_") || name.to_string_lossy().starts_with("CARGO_MANIFEST_") {
+            build.env_remove(name);
+        }
     }
     ensure!(build.status().context("starting cargo")?.success(), "the programs of the lab do not build");
     let folder = std::env::current_exe()?.parent().context("a program without a folder")?.to_owned();

@@ -1,152 +1,45 @@
-//! What a run showed, second by second and migration by migration.
+//! Watches a run: what each node's VMs use, where each VM is, which migrations were asked for and how they went.
 
 use super::hands::{Course, mode_name};
-use super::scenario::{RunMode, Scenario};
+use super::results::{MigrationRow, SecondRow, VmRow};
+use super::scenario::Detection;
 use super::stand::LabStand;
 use futures::StreamExt as _;
 use kube::ResourceExt as _;
 use kube::runtime::watcher::{Config, Event, watcher};
 use miyako_lab::guest::Second;
-use miyako_lab::guest::channel::Check;
 use miyako_lab::qemu::migration::Outcome;
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-/// Everything that is kept of a run.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Results {
-    /// How it was run: the command, to be repeated.
-    pub command: String,
-    /// The machine it ran on.
-    pub machine: Machine,
-    /// How VMs were moved.
-    pub mode: RunMode,
-    /// The scenario with its seed.
-    pub scenario: Scenario,
-    /// What guests' operations were sized by: busy loops, reads and writes in a second of a whole vCPU.
-    pub speed: [u64; 3],
-    /// In short.
-    pub totals: Totals,
-    /// Migrations in the order in which they were asked for.
-    pub migrations: Vec<MigrationRow>,
-    /// Second by second.
-    pub seconds: Vec<SecondRow>,
-}
+/// How often the nodes' CPU time is read. A node's quota is counted anew as often.
+const READ_EVERY: Duration = Duration::from_millis(100);
+/// Readings in a second.
+const READINGS: usize = 10;
 
-/// A machine without its name.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Machine {
-    /// The CPU's model.
-    pub cpu: String,
-    /// How many there are.
-    pub cpus: usize,
-    /// The kernel's release.
-    pub kernel: String,
-    /// QEMU's version.
-    pub qemu: String,
-    /// The load average (1 min) when the run began: who else was at work.
-    pub load_average: f64,
-}
-
-/// A run in short.
-#[derive(Debug, Clone, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Totals {
-    /// Operations that should have been achieved.
-    pub target: f64,
-    /// Operations that were not.
-    pub failed: f64,
-    /// The same in percent (Reactive Cloud, Figs. 9 and 10).
-    pub failed_percent: f64,
-    /// Migrations that brought their VM to its target.
-    pub migrations: usize,
-    /// Migrations that did not.
-    pub failures: usize,
-    /// Node-seconds with a VM on the node (Reactive Cloud, Fig. 12).
-    pub node_seconds: usize,
-    /// Guests whose memory was checked at the end, page by page, and was right.
-    pub guests_whole: usize,
-    /// Guests whose memory was not, or could not be checked.
-    pub guests_broken: Vec<String>,
-}
-
-/// One second.
-#[derive(Debug, Clone, Serialize)]
-pub struct SecondRow {
-    /// Cores of the machine that each node's VMs used.
-    pub nodes: BTreeMap<String, f64>,
-    /// VMs.
-    pub vms: BTreeMap<String, VmRow>,
-}
-
-/// One VM in one second.
-#[derive(Debug, Clone, Serialize)]
-pub struct VmRow {
-    /// Where it ran.
-    pub node: String,
-    /// Operations achieved.
-    pub achieved: f64,
-    /// Operations targeted.
-    pub target: f64,
-}
-
-/// One migration; moments are seconds since the run began.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct MigrationRow {
-    /// The VM.
-    pub vm: String,
-    /// From.
-    pub source: String,
-    /// To.
-    pub target: String,
-    /// How it went, or how far it came.
-    pub outcome: String,
-    /// The load of the source node over the last five seconds reached the threshold, for one that relieves it.
-    pub overloaded: Option<f64>,
-    /// The VirtualMachineInstanceMigration was seen.
-    pub requested: Option<f64>,
-    /// virt-controller handed it off: KubeVirt's queue and the scheduler are behind it.
-    pub handed_off: f64,
-    /// The target listened.
-    pub ready: Option<f64>,
-    /// QEMU was told to migrate.
-    pub started: Option<f64>,
-    /// Rounds over the memory.
-    pub rounds: u64,
-    /// The guest stood still at the source.
-    pub stopped: Option<f64>,
-    /// The guest ran at the target.
-    pub resumed: Option<f64>,
-    /// It was over.
-    pub ended: Option<f64>,
-    /// Bytes of memory that were sent.
-    pub sent: u64,
-}
-
-/// A sample of the nodes.
-#[derive(Debug, Clone)]
-struct Sample {
-    nodes: BTreeMap<String, f64>,
-    places: BTreeMap<String, String>,
-}
+/// A reading: seconds since the run began, and the CPU time of each node's VMs.
+type Reading = (f64, BTreeMap<String, Duration>);
 
 /// Watches a run until it is dropped.
 pub struct Recorder {
     begin: Instant,
-    samples: Arc<Mutex<Vec<Sample>>>,
+    seen: Arc<Mutex<Seen>>,
     requests: Arc<Mutex<BTreeMap<String, Instant>>>,
     tasks: [AbortHandle; 2],
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+#[derive(Debug, Default)]
+struct Seen {
+    readings: Vec<Reading>,
+    /// Where each VM was at the end of each second.
+    places: Vec<BTreeMap<String, String>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -154,55 +47,50 @@ impl Recorder {
     /// Begins to watch.
     #[must_use]
     pub fn begin(lab: &LabStand, begin: Instant) -> Self {
-        let samples = Arc::new(Mutex::new(Vec::new()));
+        let seen: Arc<Mutex<Seen>> = Arc::default();
         let requests = Arc::new(Mutex::new(BTreeMap::new()));
         let machines = lab.machines.clone();
-        let kept = Arc::clone(&samples);
-        let sampling = tokio::spawn(async move {
-            let read = || {
-                let used =
-                    machines.nodes().iter().map(|(name, node)| (name.clone(), node.cpu_time().unwrap_or_default()));
-                (Instant::now(), used.collect::<BTreeMap<String, Duration>>())
-            };
-            let mut ticks = interval_at(begin, Duration::from_secs(1));
+        let kept = Arc::clone(&seen);
+        let reading = tokio::spawn(async move {
+            let mut ticks = interval_at(begin, READ_EVERY);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-            ticks.tick().await;
-            let mut before = read();
-            loop {
+            for number in 0.. {
                 ticks.tick().await;
-                let now = read();
-                let span = now.0.duration_since(before.0).as_secs_f64().max(1e-3);
-                let used = |name: &String| now.1[name].saturating_sub(before.1[name]).as_secs_f64() / span;
-                let nodes = now.1.keys().map(|name| (name.clone(), used(name))).collect();
-                lock(&kept).push(Sample { nodes, places: machines.places() });
-                before = now;
+                let used = machines.nodes().iter();
+                let used = used.map(|(name, node)| (name.clone(), node.cpu_time().unwrap_or_default())).collect();
+                let at = Instant::now().saturating_duration_since(begin).as_secs_f64();
+                let mut kept = lock(&kept);
+                kept.readings.push((at, used));
+                if number > 0 && number % READINGS == 0 {
+                    kept.places.push(machines.places());
+                }
             }
         });
-        let (migrations, seen) = (lab.migrations(), Arc::clone(&requests));
+        let (migrations, asked) = (lab.migrations(), Arc::clone(&requests));
         let watching = tokio::spawn(async move {
             let mut events = pin!(watcher(migrations, Config::default()));
             while let Some(event) = events.next().await {
                 if let Ok(Event::Apply(migration) | Event::InitApply(migration)) = event {
-                    lock(&seen).entry(migration.uid().unwrap_or_default()).or_insert_with(Instant::now);
+                    lock(&asked).entry(migration.uid().unwrap_or_default()).or_insert_with(Instant::now);
                 }
             }
         });
-        Self { begin, samples, requests, tasks: [sampling.abort_handle(), watching.abort_handle()] }
+        Self { begin, seen, requests, tasks: [reading.abort_handle(), watching.abort_handle()] }
     }
 
-    /// The newest sample in words, for progress.
+    /// The newest second in words, for progress.
     #[must_use]
     pub fn line(&self) -> String {
-        let samples = lock(&self.samples);
-        let Some(last) = samples.last() else { return String::new() };
+        let seen = lock(&self.seen);
+        let Some((places, nodes)) = seen.places.last().zip(seen.used().next_back()) else { return String::new() };
         let node = |(name, cores): (&String, &f64)| {
-            let vms = last.places.iter().filter(|(_, place)| *place == name).map(|(vm, _)| vm.as_str());
+            let vms = places.iter().filter(|(_, place)| *place == name).map(|(vm, _)| vm.as_str());
             format!("{name} {cores:.2} [{}]", vms.collect::<Vec<_>>().join(" "))
         };
-        last.nodes.iter().map(node).collect::<Vec<_>>().join("  ")
+        nodes.iter().map(node).collect::<Vec<_>>().join("  ")
     }
 
-    /// Second by second, for the first `count` seconds.
+    /// Second by second, for at most the first `count` seconds.
     #[must_use]
     pub fn seconds(&self, lab: &LabStand, count: usize) -> Vec<SecondRow> {
         let ledgers: BTreeMap<&String, Vec<Second>> = lab
@@ -211,35 +99,42 @@ impl Recorder {
             .iter()
             .map(|(name, guest)| (name, guest.ledger().seconds(self.begin, count)))
             .collect();
-        let samples = lock(&self.samples);
-        let row = |(index, sample): (usize, &Sample)| {
+        let seen = lock(&self.seen);
+        let row = |(index, (nodes, places)): (usize, (BTreeMap<String, f64>, &BTreeMap<String, String>))| {
             let vm = |(name, seconds): (&&String, &Vec<Second>)| {
-                let node = sample.places.get(*name).cloned().unwrap_or_default();
+                let node = places.get(*name).cloned().unwrap_or_default();
                 let Second { achieved, target } = seconds[index];
                 ((*name).clone(), VmRow { node, achieved, target })
             };
-            SecondRow { nodes: sample.nodes.clone(), vms: ledgers.iter().map(vm).collect() }
+            SecondRow { nodes, vms: ledgers.iter().map(vm).collect() }
         };
-        samples.iter().take(count).enumerate().map(row).collect()
+        seen.used().zip(&seen.places).take(count).enumerate().map(row).collect()
     }
 
-    /// The migrations that began within the run.
+    /// The migrations, with what can be said of each.
     #[must_use]
-    pub fn migrations(&self, courses: &[Course], seconds: &[SecondRow], core: f64) -> Vec<MigrationRow> {
+    pub fn migrations(&self, courses: &[Course], core: f64, detection: Detection) -> Vec<MigrationRow> {
         let requests = lock(&self.requests);
+        let seen = lock(&self.seen);
         let since = |at: Instant| match at.checked_duration_since(self.begin) {
             Some(after) => after.as_secs_f64(),
             None => -self.begin.duration_since(at).as_secs_f64(),
         };
-        let row = |course: &Course| {
+        let mut rows: Vec<MigrationRow> = Vec::new();
+        for course in courses {
             let times = course.times.as_ref();
             let requested = requests.get(&course.uid).map(|at| since(*at));
-            MigrationRow {
+            // A node that a migration has just changed is measured anew.
+            let touched = |row: &&MigrationRow| row.source == course.source || row.target == course.source;
+            let changed = rows.iter().filter(touched).filter_map(|row| row.ended).fold(0.0, f64::max);
+            let overloaded = requested
+                .and_then(|until| full_since(&seen.readings, &course.source, core, detection, (changed, until)));
+            rows.push(MigrationRow {
                 vm: course.vm.clone(),
                 source: course.source.clone(),
                 target: course.target.clone(),
                 outcome: outcome_of(course),
-                overloaded: requested.and_then(|until| overloaded_since(seconds, &course.source, core, until)),
+                overloaded,
                 requested,
                 handed_off: since(course.asked),
                 ready: course.ready.map(since),
@@ -249,9 +144,24 @@ impl Recorder {
                 resumed: times.and_then(|times| times.resumed).map(since),
                 ended: times.and_then(|times| times.ended).map(since),
                 sent: course.sent,
-            }
-        };
-        courses.iter().map(row).collect()
+            });
+        }
+        rows
+    }
+}
+
+impl Seen {
+    /// Cores that each node's VMs used, second by second.
+    fn used(&self) -> impl DoubleEndedIterator<Item = BTreeMap<String, f64>> {
+        let bounds = self.readings.iter().step_by(READINGS).zip(self.readings.iter().skip(READINGS).step_by(READINGS));
+        bounds.collect::<Vec<_>>().into_iter().map(|((from, before), (until, after))| {
+            let span = (until - from).max(1e-3);
+            let used = |(name, time): (&String, &Duration)| {
+                let before = before.get(name).copied().unwrap_or_default();
+                (name.clone(), time.saturating_sub(before).as_secs_f64() / span)
+            };
+            after.iter().map(used).collect()
+        })
     }
 }
 
@@ -263,24 +173,35 @@ impl Drop for Recorder {
     }
 }
 
-/// When the window over a node's load was full and above the threshold, last before a migration was asked for: the
-/// Reactive profile's five seconds and 90 %. None if the node is not overloaded then, as when an idle VM returns.
-fn overloaded_since(seconds: &[SecondRow], node: &str, core: f64, until: f64) -> Option<f64> {
-    const WINDOW: usize = 5;
-    const THRESHOLD: f64 = 0.9;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // seconds of a run
-    let until = (until.max(0.0).ceil() as usize).min(seconds.len());
-    let full = |end: usize| {
-        let load = |row: &SecondRow| row.nodes.get(node).copied().unwrap_or(0.0);
-        end >= WINDOW && seconds[end - WINDOW..end].iter().map(load).sum::<f64>() >= THRESHOLD * core * WINDOW as f64
+/// When a window over a node's load became full and reached the threshold, last before a migration was asked for. The
+/// window slides with every reading and lies after the node's last change. None if the node is not overloaded then, as
+/// when an idle VM returns.
+fn full_since(
+    readings: &[Reading],
+    node: &str,
+    core: f64,
+    Detection { window, threshold }: Detection,
+    (changed, until): (f64, f64),
+) -> Option<f64> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // seconds of a window
+    let step = (window * READINGS as f64).round() as usize;
+    let full = |end: &usize| {
+        let Some(((from, before), (until, after))) = end.checked_sub(step).map(|first| (&readings[first], &readings[*end]))
+        else {
+            return false;
+        };
+        let used = |used: &BTreeMap<String, Duration>| used.get(node).copied().unwrap_or_default();
+        let share = used(after).saturating_sub(used(before)).as_secs_f64() / ((until - from).max(1e-3) * core);
+        *from >= changed && share >= threshold
     };
-    let last = (0..=until).rev().find(|end| full(*end))?;
+    let asked = readings.partition_point(|(at, _)| *at <= until);
+    let last = (0..asked).rev().find(full)?;
     // One that ended long ago was another.
-    if until - last > WINDOW {
+    if until - readings[last].0 > window {
         return None;
     }
-    let first = (0..=last).rev().take_while(|end| full(*end)).last()?;
-    Some(first as f64)
+    let first = (0..=last).rev().take_while(full).last()?;
+    Some(readings[first].0)
 }
 
 fn outcome_of(course: &Course) -> String {
@@ -294,53 +215,35 @@ fn outcome_of(course: &Course) -> String {
     }
 }
 
-/// Sums a run up. `checks` are the guests' checks after its end.
-#[must_use]
-pub fn totals(seconds: &[SecondRow], courses: &[Course], checks: BTreeMap<String, anyhow::Result<Check>>) -> Totals {
-    let (mut target, mut failed, mut node_seconds) = (0.0, 0.0, 0);
-    for row in seconds {
-        for vm in row.vms.values() {
-            target += vm.target;
-            failed += (vm.target - vm.achieved).max(0.0);
-        }
-        let used = |node: &&String| row.vms.values().any(|vm| vm.node == **node);
-        node_seconds += row.nodes.keys().filter(used).count();
-    }
-    let arrived = |course: &&Course| matches!(course.outcome, Some(Outcome::Completed(_)));
-    let migrations = courses.iter().filter(arrived).count();
-    let broken = checks.iter().filter_map(|(vm, check)| match check {
-        Ok(check) if check.is_good() => None,
-        Ok(check) => Some(format!("{vm}: {check:?}")),
-        Err(error) => Some(format!("{vm}: {error:#}")),
-    });
-    let guests_broken: Vec<String> = broken.collect();
-    Totals {
-        target,
-        failed,
-        failed_percent: if target > 0.0 { 100.0 * failed / target } else { 0.0 },
-        migrations,
-        failures: courses.len() - migrations,
-        node_seconds,
-        guests_whole: checks.len() - guests_broken.len(),
-        guests_broken,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Machine {
-    /// This machine.
-    #[must_use]
-    pub fn this() -> Self {
-        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let cpus = read("/proc/cpuinfo");
-        let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-        let qemu = std::process::Command::new("qemu-system-x86_64").arg("--version").output();
-        let qemu = qemu.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-        Self {
-            cpu: model.map_or("unknown", |(_, model)| model).to_owned(),
-            cpus: cpus.lines().filter(|line| line.starts_with("processor")).count(),
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            qemu: qemu.lines().next().unwrap_or("unknown").to_owned(),
-            load_average: read("/proc/loadavg").split(' ').next().and_then(|one| one.parse().ok()).unwrap_or(0.0),
-        }
+    /// Half a core from the start, all of it from second 10 on.
+    fn readings() -> Vec<Reading> {
+        let reading = |number: u32| {
+            let at = f64::from(number) / 10.0;
+            let used = at.mul_add(0.5, (at - 10.0).max(0.0) * 0.5);
+            (at, BTreeMap::from([("node".to_owned(), Duration::from_secs_f64(used))]))
+        };
+        (0..300).map(reading).collect()
+    }
+
+    #[test]
+    fn a_window_is_full_when_its_average_reaches_the_threshold() {
+        let detection = Detection { window: 5.0, threshold: 0.9 };
+        let full = |changed, until| full_since(&readings(), "node", 1.0, detection, (changed, until));
+        // Four of five seconds at 100 % and one at 50 % are 90 %.
+        assert!(full(0.0, 15.5).is_some_and(|at| (at - 14.0).abs() < 0.11), "{:?}", full(0.0, 15.5));
+        assert_eq!(full(0.0, 12.0), None, "not yet");
+        assert!(full(13.0, 20.0).is_some_and(|at| (at - 18.0).abs() < 0.11), "measured anew");
+    }
+
+    #[test]
+    fn seconds_come_of_readings() {
+        let seen = Seen { readings: readings(), places: Vec::new() };
+        let used: Vec<f64> = seen.used().map(|nodes| nodes["node"]).collect();
+        assert_eq!(used.len(), 29);
+        assert!((used[9] - 0.5).abs() < 1e-6 && (used[10] - 1.0).abs() < 1e-6, "{used:?}");
     }
 }

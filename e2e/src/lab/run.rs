@@ -1,39 +1,85 @@
 //! Runs a scenario in one mode.
 
-use super::record::{Machine, Recorder, Results, totals};
-use super::scenario::{RunMode, Scenario};
+use super::audit::broken_rules;
+use super::hands::Course;
+use super::record::Recorder;
+use super::results::{Machine, Results, SecondRow, Totals};
+use super::scenario::{Calibration, RunMode, Scenario};
 use super::stand::{LabStand, Programs};
+use super::swing::swing;
 use crate::scene::Scene;
 use anyhow::Context as _;
 use miyako_lab::guest::channel::{Check, Permille, Speed};
-use miyako_lab::guest::{Boot, Guest, Image};
+use miyako_lab::guest::{Boot, Guest, Image, whole};
+use miyako_lab::qemu::migration::Outcome;
 use miyako_lab::qemu::{self, Spec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 /// How long a guest may take for what it is asked, on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(2);
 /// From the last preparation to the first second.
 const RUN_UP: Duration = Duration::from_secs(3);
 /// How often progress is told.
-const TOLD_EVERY: u64 = 10;
+const TOLD_EVERY: usize = 10;
+/// What guests report of a second arrives a little later.
+const LAST_REPORTS: Duration = Duration::from_millis(500);
 
-/// What one virtual CPU of this machine gets done, alone and without a quota: what the guests' operations are sized by.
-/// Measured anew, because a machine that is shared with others is not always as fast.
+/// How long speed, and then the cost of emulation, is measured.
+const MEASURED_FOR: Duration = Duration::from_secs(8);
+/// The load beside which it is measured: that of a VM that is nearly idle.
+const MEASURED_AT: u64 = 20;
+
+/// What one virtual CPU of this machine gets done, alone and without a quota, and what emulating it costs. Measured anew,
+/// because a machine that is shared with others is not always as fast.
 ///
 /// # Errors
 /// When no guest boots.
-pub async fn measure_speed() -> anyhow::Result<Speed> {
+pub async fn calibrate() -> anyhow::Result<Calibration> {
     let image = tokio::task::spawn_blocking(Image::make).await??;
     let folder = tempfile::Builder::new().prefix("mlab-speed-").tempdir()?;
     let spec = Spec::new("speed", folder.path(), image, Boot { pages: 8192, ..Boot::default() });
     let machine = qemu::Machine::launch(spec).await?;
     let guest = Guest::new("speed");
     guest.attach(machine.spec().guest_socket());
-    Ok(guest.booted(PATIENCE).await?.speed)
+    // A guest measures itself at boot, in bursts of milliseconds. What counts is what lasts.
+    let burst = guest.booted(PATIENCE).await?.speed;
+    guest.set_load(Permille::FULL, PATIENCE).await?;
+    sleep(RUN_UP).await;
+    let before = guest.reports(PATIENCE).await?;
+    sleep(MEASURED_FOR).await;
+    let after = guest.reports(PATIENCE).await?;
+    let (done, took) = (after.operations - before.operations, after.uptime_ms - before.uptime_ms);
+    // One in a millisecond is what it was sized for.
+    let lasting = done as f64 / took.max(1) as f64;
+    let speed = Speed {
+        loops: whole(burst.loops as f64 * lasting),
+        reads: whole(burst.reads as f64 * lasting),
+        writes: whole(burst.writes as f64 * lasting),
+    };
+    let load = Permille::new(MEASURED_AT).context("a load")?;
+    guest.set_load(load, PATIENCE).await?;
+    // What the guest still does after its boot is over by then.
+    sleep(RUN_UP).await;
+    let pid = machine.process().pid();
+    let (begin, before) = (Instant::now(), cpu_time(pid)?);
+    sleep(MEASURED_FOR).await;
+    let used = (cpu_time(pid)? - before).as_secs_f64() / begin.elapsed().as_secs_f64();
+    Ok(Calibration { speed, emulation: (used - load.share()).max(0.0) })
+}
+
+/// The CPU time of all threads of a process that still live.
+fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
+    let mut sum = 0;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread that ends between two looks was no virtual CPU.
+        let text = std::fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
+        sum += text.split(' ').next().and_then(|used| used.parse::<u64>().ok()).unwrap_or_default();
+    }
+    Ok(Duration::from_nanos(sum))
 }
 
 /// Runs it and returns what it showed. `tell` prints progress.
@@ -44,48 +90,86 @@ pub async fn run(
     scene: &Arc<Scene>,
     programs: &Programs,
     (scenario, mode): (&Scenario, RunMode),
-    (command, speed): (&str, Speed),
+    (command, calibration): (&str, &Calibration),
     tell: impl Fn(&str),
 ) -> anyhow::Result<Results> {
     let machine = Machine::this();
     tell("building the lab: nodes, KubeVirt, the operator, agents and guests");
-    let lab = LabStand::begin(scene, programs, scenario.plan(speed)).await?;
+    let lab = Arc::new(LabStand::begin(scene, programs, scenario.plan(calibration)).await?);
     if let Some(policy) = scenario.policy(mode) {
         lab.apply_policy(policy).await?;
     }
     let begin = Instant::now() + RUN_UP;
     let recorder = Recorder::begin(&lab, begin);
+    let (seconds, hops_whole) = tokio::select! {
+        played = play(&lab, scenario, calibration, begin) => played?,
+        never = progress(&recorder, begin, &tell) => never,
+    };
+    let seconds = recorder.seconds(&lab, seconds);
+    tell(&format!("{:>4} s  checking every guest's memory", seconds.len()));
+    let checks = check_all(&lab, scenario).await;
+    let courses = lab.log.courses();
+    let migrations = recorder.migrations(&courses, scenario.core, scenario.detection());
+    drop(recorder);
+    let refused = refused(&lab.operator.get("/metrics").await?.1);
+    let broken_rules = broken_rules(scenario, &migrations, &seconds);
+    let results = Results {
+        command: command.to_owned(),
+        machine,
+        mode,
+        scenario: scenario.clone(),
+        speed: [calibration.speed.loops, calibration.speed.reads, calibration.speed.writes],
+        emulation: calibration.emulation,
+        totals: Totals { hops_whole, refused, broken_rules, ..totals(&seconds, &courses, checks) },
+        migrations,
+        seconds,
+    };
+    let lab = Arc::into_inner(lab).context("something still holds the lab")?;
+    lab.end().context("the lab's end")?;
+    Ok(results)
+}
+
+/// Plays the loads until the run is over. Returns its seconds, and how many checks within it found memory whole.
+async fn play(
+    lab: &Arc<LabStand>,
+    scenario: &Scenario,
+    calibration: &Calibration,
+    begin: Instant,
+) -> anyhow::Result<(usize, usize)> {
+    let longest = usize::try_from(scenario.seconds)?;
+    let end = begin + Duration::from_secs(u64::from(scenario.seconds));
+    if scenario.swinging.is_some() {
+        sleep_until(begin).await;
+        let swinging = timeout_at(end, swing(lab, scenario, *calibration));
+        let hops = swinging.await.with_context(|| format!("not done after {longest} s: {:?}", lab.log.courses()))??;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // seconds of a run
+        return Ok((begin.elapsed().as_secs_f64() as usize, hops));
+    }
     let mut guests = JoinSet::new();
-    for (vm, script) in scenario.vms.iter().zip(scenario.scripts()?) {
+    for (vm, script) in scenario.vms.iter().zip(scenario.scripts(calibration)?) {
         let guest = lab.guest(&vm.name)?.clone();
         guests.spawn(async move {
             sleep_until(begin).await;
             guest.follow(&script, begin).await;
         });
     }
-    let count = u64::from(scenario.seconds);
-    for second in (0..=count).step_by(usize::try_from(TOLD_EVERY)?).chain([count]) {
+    sleep_until(end + LAST_REPORTS).await;
+    Ok((longest, 0))
+}
+
+/// Tells every now and then where everything is, for ever.
+async fn progress<T>(recorder: &Recorder, begin: Instant, tell: &impl Fn(&str)) -> T {
+    for second in (0..).step_by(TOLD_EVERY) {
         sleep_until(begin + Duration::from_secs(second)).await;
         tell(&format!("{second:>4} s  {}", recorder.line()));
     }
-    let seconds = recorder.seconds(&lab, usize::try_from(count)?);
-    guests.abort_all();
-    tell("checking every guest's memory");
-    let checks = check_all(&lab, scenario).await;
-    let courses = lab.log.courses();
-    let results = Results {
-        command: command.to_owned(),
-        machine,
-        mode,
-        scenario: scenario.clone(),
-        speed: [speed.loops, speed.reads, speed.writes],
-        totals: totals(&seconds, &courses, checks),
-        migrations: recorder.migrations(&courses, &seconds, scenario.core),
-        seconds,
-    };
-    drop(recorder);
-    lab.end().context("the lab's end")?;
-    Ok(results)
+    unreachable!("the seconds have no end")
+}
+
+/// How many steps the operator's own check refused, by its metrics.
+fn refused(metrics: &str) -> u64 {
+    let counts = metrics.lines().filter(|line| line.starts_with("miyako_refusals_total"));
+    counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
 /// Makes every guest idle, so that checks are quick, and lets each look at every page of its memory.
@@ -102,4 +186,36 @@ async fn check_all(lab: &LabStand, scenario: &Scenario) -> BTreeMap<String, anyh
         checks.insert(vm.name.clone(), check.await);
     }
     checks
+}
+
+/// Sums a run up. `checks` are the guests' checks after its end.
+fn totals(seconds: &[SecondRow], courses: &[Course], checks: BTreeMap<String, anyhow::Result<Check>>) -> Totals {
+    let (mut target, mut failed, mut node_seconds) = (0.0, 0.0, 0);
+    for row in seconds {
+        for vm in row.vms.values() {
+            target += vm.target;
+            failed += (vm.target - vm.achieved).max(0.0);
+        }
+        let used = |node: &&String| row.vms.values().any(|vm| vm.node == **node);
+        node_seconds += row.nodes.keys().filter(used).count();
+    }
+    let arrived = |course: &&Course| matches!(course.outcome, Some(Outcome::Completed(_)));
+    let migrations = courses.iter().filter(arrived).count();
+    let broken = checks.iter().filter_map(|(vm, check)| match check {
+        Ok(check) if check.is_good() => None,
+        Ok(check) => Some(format!("{vm}: {check:?}")),
+        Err(error) => Some(format!("{vm}: {error:#}")),
+    });
+    let guests_broken: Vec<String> = broken.collect();
+    Totals {
+        target,
+        failed,
+        failed_percent: if target > 0.0 { 100.0 * failed / target } else { 0.0 },
+        migrations,
+        failures: courses.len() - migrations,
+        node_seconds,
+        guests_whole: checks.len() - guests_broken.len(),
+        guests_broken,
+        ..Totals::default()
+    }
 }

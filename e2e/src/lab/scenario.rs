@@ -30,6 +30,36 @@ pub enum RunMode {
     None,
 }
 
+impl std::fmt::Display for RunMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::PostCopy => "post-copy",
+            Self::PreCopy => "pre-copy",
+            Self::Auto => "auto",
+            Self::None => "none",
+        })
+    }
+}
+
+/// When the operator takes a node for overloaded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Detection {
+    /// Seconds that the load is averaged over.
+    pub window: f64,
+    /// The share of the node's core from which on it is too much.
+    pub threshold: f64,
+}
+
+/// What this machine makes of a guest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Calibration {
+    /// What a whole virtual CPU gets done in a second: operations are sized by it.
+    pub speed: Speed,
+    /// What emulating a guest costs beside its benchmark, in cores: timers, wake-ups, reports. A guest with hardly any
+    /// load uses this much, so it is part of every load.
+    pub emulation: f64,
+}
+
 /// A scenario's file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -42,13 +72,13 @@ pub struct Scenario {
     pub seconds: u32,
     /// What a core of the lab is, in real ones: the CPU quota of each node.
     pub core: f64,
-    /// The share of `core` that a load of 100 % asks for; the rest is for what emulation costs beside the benchmark.
+    /// The share of `core` that a VM with a load of 100 % uses, its emulation included; the rest is room for inaccuracy.
     pub full_load: f64,
     /// Each node's link in each direction, in megabits per second.
     pub link_mbit: u64,
     /// Nodes by role.
     pub nodes: Nodes,
-    /// VMs; all begin on the first shared node.
+    /// VMs.
     pub vms: Vec<VmLoad>,
     /// The seed of random loads and of the guests' memory.
     #[serde(default = "first_seed")]
@@ -59,10 +89,34 @@ pub struct Scenario {
     /// The KubeVirt CR's `spec.configuration.migrations`.
     #[serde(default)]
     pub kubevirt: Value,
+    /// Swinging VMs, of which so many are on their way at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swinging: Option<Swinging>,
+}
+
+/// Loads that answer to what the operator does, so that VMs move as often as they may: busy until the VM has left its
+/// shared node, calm until it is back, with a check of its memory after each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Swinging {
+    /// Percent of a core of the lab while it is to leave.
+    pub busy: u32,
+    /// While it is to return.
+    pub calm: u32,
+    /// While others have their turn.
+    pub waiting: u32,
+    /// How many have their turn at once.
+    pub at_once: usize,
+    /// The run ends with so many migrations that arrived.
+    pub migrations: usize,
 }
 
 fn first_seed() -> u64 {
     1
+}
+
+fn first_node() -> String {
+    "shared-0".to_owned()
 }
 
 /// How many nodes of each role.
@@ -81,6 +135,9 @@ pub struct Nodes {
 pub struct VmLoad {
     /// Its name.
     pub name: String,
+    /// Where it begins.
+    #[serde(default = "first_node")]
+    pub node: String,
     /// Its working set in MiB.
     pub memory_mib: u32,
     /// What its operations do with memory.
@@ -161,14 +218,20 @@ impl Scenario {
                 "vms[{index}].name: {} is taken",
                 vm.name
             );
-            vm.check().with_context(|| format!("vms[{index}]"))?;
+            let shared = (0..self.nodes.shared).any(|number| vm.node == format!("shared-{number}"));
+            ensure!(shared, "vms[{index}].node: write shared-0 or another shared node");
+            vm.check(self.swinging.is_some()).with_context(|| format!("vms[{index}]"))?;
+        }
+        if let Some(swinging) = self.swinging {
+            ensure!(swinging.at_once >= 1, "swinging.atOnce: write at least 1");
+            ensure!(swinging.busy.max(swinging.calm).max(swinging.waiting) <= 1000, "swinging: write at most 1000 percent");
         }
         Ok(())
     }
 
     /// What the lab has to be made of. Each guest's operations are sized by the same speed, so that they count alike.
     #[must_use]
-    pub fn plan(&self, speed: Speed) -> Plan {
+    pub fn plan(&self, machine: &Calibration) -> Plan {
         let named = |role: Role, name: &str, count: u8| -> Vec<NodePlan> {
             let spec = |index| NodeSpec {
                 name: format!("{name}-{index}"),
@@ -182,14 +245,14 @@ impl Scenario {
         let vms = self.vms.iter().zip(self.seed..);
         let vms = vms.map(|(vm, seed)| VmPlan {
             name: vm.name.clone(),
-            node: "shared-0".to_owned(),
+            node: vm.node.clone(),
             boot: Boot {
                 pages: vm.memory_mib * 256,
                 seed,
                 // Quiet until the run begins.
-                load: self.permille(5),
+                load: self.permille(5, machine),
                 intensity: vm.intensity(),
-                speed: Some(speed),
+                speed: Some(machine.speed),
             },
         });
         let vms = vms.collect();
@@ -212,6 +275,21 @@ impl Scenario {
         Some(policy)
     }
 
+    /// When the operator takes a node for overloaded: what the policy says, or else the Reactive profile's five seconds and
+    /// 90 % (Reactive Cloud §3.3.2).
+    #[must_use]
+    pub fn detection(&self) -> Detection {
+        let thresholds = &self.policy["thresholds"];
+        let window = seconds(&thresholds["overloadWindow"]).unwrap_or(5.0);
+        Detection { window, threshold: thresholds["overloadPercent"].as_f64().unwrap_or(90.0) / 100.0 }
+    }
+
+    /// How many seconds a VM stays after its last migration ended: what the policy says, or the Reactive profile's 20.
+    #[must_use]
+    pub fn settle(&self) -> f64 {
+        seconds(&self.policy["thresholds"]["settle"]).unwrap_or(20.0)
+    }
+
     /// The loads of each VM over time, in percent of a core of the lab.
     #[must_use]
     pub fn percents(&self) -> Vec<Vec<(u32, u32)>> {
@@ -227,16 +305,18 @@ impl Scenario {
     ///
     /// # Errors
     /// Never, once the file was read.
-    pub fn scripts(&self) -> anyhow::Result<Vec<Script>> {
+    pub fn scripts(&self, machine: &Calibration) -> anyhow::Result<Vec<Script>> {
         let script = |steps: Vec<(u32, u32)>| {
-            let step = |(at, percent)| (Duration::from_secs(u64::from(at)), self.permille(percent));
+            let step = |(at, percent)| (Duration::from_secs(u64::from(at)), self.permille(percent, machine));
             Ok(Script::new(steps.into_iter().map(step).collect())?)
         };
         self.percents().into_iter().map(script).collect()
     }
 
-    fn permille(&self, percent: u32) -> Permille {
-        let share = f64::from(percent) / 100.0 * self.core * self.full_load;
+    /// The load of the benchmark within a VM that is to use so many percent of a core of the lab. A VM that is to use no
+    /// more than its emulation does gets nothing to do.
+    pub(super) fn permille(&self, percent: u32, machine: &Calibration) -> Permille {
+        let share = (f64::from(percent) / 100.0 * self.core * self.full_load - machine.emulation).max(0.0);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // from 0 to 1
         Permille::new((share * 1000.0).round() as u64).unwrap_or(Permille::FULL)
     }
@@ -255,11 +335,15 @@ impl VmLoad {
         }
     }
 
-    fn check(&self) -> anyhow::Result<()> {
+    fn check(&self, swings: bool) -> anyhow::Result<()> {
         ensure!((1..=4096).contains(&self.memory_mib), "memoryMib: write from 1 to 4096");
         if let Some(alpha) = self.alpha {
             ensure!((0.0..=100.0).contains(&alpha), "alpha: write from 0 to 100");
             ensure!(self.kind == Kind::BusyLoop, "alpha: write either alpha or kind");
+        }
+        if swings {
+            ensure!(self.steps.is_empty() && self.random.is_none(), "swinging VMs have neither steps nor random");
+            return Ok(());
         }
         ensure!(self.steps.is_empty() == self.random.is_some(), "write either steps or random");
         if let Some(Random { active_percent, active, idle, seconds }) = &self.random {
@@ -292,6 +376,11 @@ impl Random {
     }
 }
 
+/// Of a duration such as `5s`; the lab's policies write no other.
+fn seconds(duration: &Value) -> Option<f64> {
+    duration.as_str()?.strip_suffix('s')?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,11 +409,13 @@ vms:
     #[test]
     fn loads_are_scaled_to_the_labs_core() {
         let scenario = parsed(SMALL).unwrap();
-        let scripts = scenario.scripts().unwrap();
+        let machine = Calibration { speed: Speed { loops: 1, reads: 1, writes: 1 }, emulation: 0.03 };
+        let scripts = scenario.scripts(&machine).unwrap();
         let steps: Vec<_> = scripts[0].steps().iter().map(|(at, load)| (at.as_secs(), load.thousandths())).collect();
-        assert_eq!(steps, [(0, 45), (20, 450)]);
-        let plan = scenario.plan(Speed { loops: 1, reads: 1, writes: 1 });
+        assert_eq!(steps, [(0, 15), (20, 420)]);
+        let plan = scenario.plan(&machine);
         assert_eq!(plan.vms[0].boot.intensity.writes, 600);
+        assert_eq!(plan.vms[0].boot.load, Permille::default(), "less than its emulation costs");
         assert_eq!(plan.nodes[1].spec.name, "dedicated-0");
         assert_eq!(scenario.policy(RunMode::PreCopy).unwrap()["migration"]["mode"], "PreCopy");
         assert_eq!(scenario.policy(RunMode::None), None);

@@ -1,7 +1,7 @@
 //! What goes wrong in the middle of a migration: the outcome is what KubeVirt's would be, the operator says so, and no
 //! other VM suffers. Each breaks one migration of its own lab.
 
-use crate::moves::{SOON, end_of, overloaded, whole};
+use crate::moves::{SOON, calm, end_of, overload, overloaded, whole};
 use anyhow::ensure;
 use kube::api::ListParams;
 use miyako_api::consolidation_plan::PlanPhase;
@@ -56,6 +56,21 @@ async fn lost(lab: &LabStand) -> anyhow::Result<()> {
 
 fn last(lab: &LabStand) -> anyhow::Result<Course> {
     lab.log.courses().pop().ok_or_else(|| anyhow::anyhow!("no migration"))
+}
+
+/// The target's pod runs, but nothing in it ever does: the VM stays where it is.
+pub(crate) async fn target_never_comes_up(scene: Arc<Scene>) -> anyhow::Result<()> {
+    let lab = calm(&scene, SLOW_LINK, POST_COPY).await?;
+    lab.machines.withhold_targets("vm-0");
+    overload(&lab).await?;
+    let course = end_of(&lab).await?;
+    ensure!(course.outcome.is_none() && course.failure.is_some() && course.times.is_none(), "it began: {course:?}");
+    whole(&lab, "vm-0").await?;
+    told(&lab).await?;
+    let vmi: VirtualMachineInstance = lab.vms().get("vm-0").await?;
+    let (node, phase) = vmi.status.map(|status| (status.node_name, status.phase)).unwrap_or_default();
+    ensure!(node.as_deref() == Some("shared-0") && phase.as_deref() == Some("Running"), "{phase:?} on {node:?}");
+    lab.end()
 }
 
 /// The target's QEMU dies in pre-copy: the VM stays where it is.

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Path::new(env!("CARGO_TARGET_TMPDIR")),
         scenarios![
             moves::there_and_back;
+            faults::target_never_comes_up,
             faults::target_dies_in_pre_copy,
             faults::source_dies_in_pre_copy,
             faults::link_breaks_in_pre_copy,

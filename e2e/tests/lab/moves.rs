@@ -67,6 +67,13 @@ pub(crate) async fn arrived(lab: &LabStand, vm: &str, count: usize) -> anyhow::R
 
 /// A lab whose shared node is overloaded by `vm-0`, under a policy that relieves it in this mode.
 pub(crate) async fn overloaded(scene: &Arc<Scene>, link: u64, mode: &str) -> anyhow::Result<LabStand> {
+    let lab = calm(scene, link, mode).await?;
+    overload(&lab).await?;
+    Ok(lab)
+}
+
+/// A lab under a policy that would relieve its shared node in this mode, with nothing to do yet.
+pub(crate) async fn calm(scene: &Arc<Scene>, link: u64, mode: &str) -> anyhow::Result<LabStand> {
     let lab = LabStand::begin(scene, &programs(), plan(link)).await?;
     lab.apply_policy(json!({
         "mode": "Automatic",
@@ -74,8 +81,12 @@ pub(crate) async fn overloaded(scene: &Arc<Scene>, link: u64, mode: &str) -> any
         "thresholds": { "idlePercent": 20 },
     }))
     .await?;
-    lab.guest("vm-0")?.set_load(Permille::FULL, SOON).await?;
     Ok(lab)
+}
+
+/// Lets `vm-0` take as much as it gets: whatever this machine's speed, its node is overloaded.
+pub(crate) async fn overload(lab: &LabStand) -> anyhow::Result<()> {
+    Ok(lab.guest("vm-0")?.set_load(Permille::FULL, SOON).await?)
 }
 
 /// Waits for the end of the first migration.
@@ -107,8 +118,7 @@ pub(crate) async fn there_and_back(scene: Arc<Scene>) -> anyhow::Result<()> {
         "thresholds": { "idlePercent": 20, "settle": "5s" },
     }))
     .await?;
-    // As much as it gets: whatever this machine's speed, its node is overloaded.
-    lab.guest("vm-0")?.set_load(Permille::FULL, SOON).await?;
+    overload(&lab).await?;
     lab.guest("vm-1")?.set_load(load(0.2), SOON).await?;
     let course = arrived(&lab, "vm-0", 1).await?;
     ensure!(course.outcome == Some(Outcome::Completed(Mode::PostCopy)), "{course:?}");

@@ -10,7 +10,7 @@ mod script;
 
 pub use image::{Image, NoImage};
 pub use ledger::{Ledger, Observation, Second};
-pub use miyako_guest::{boot::Boot, channel};
+pub use miyako_guest::{benchmark::whole, boot::Boot, channel};
 pub use script::{BadScript, Script};
 
 use channel::{Check, Command, Intensity, Lines, Message, Order, Permille, Report, Speed, Spoil, State};

@@ -1,12 +1,13 @@
-//! What a run showed, for people: a table, a file of figures, and a picture.
+//! What a run showed, for people: a table, a file of figures, and a picture; and a summary of all runs.
 
+mod summary;
 mod svg;
 mod table;
 
 pub use svg::picture;
 pub use table::{comparison, migrations};
 
-use super::record::Results;
+use super::results::Results;
 use anyhow::Context as _;
 use std::path::{Path, PathBuf};
 
@@ -16,10 +17,30 @@ use std::path::{Path, PathBuf};
 /// When they can't be written.
 pub fn write(results: &Results, folder: &Path) -> anyhow::Result<[PathBuf; 2]> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    let mode = serde_json::to_value(results.mode)?;
-    let name = format!("{}-{}", results.scenario.name, mode.as_str().unwrap_or_default());
-    let (json, svg) = (folder.join(format!("{name}.json")), folder.join(format!("{name}.svg")));
+    let (json, svg) = (folder.join(results.name() + ".json"), folder.join(results.name() + ".svg"));
     std::fs::write(&json, serde_json::to_string(results)? + "\n").with_context(|| json.display().to_string())?;
     std::fs::write(&svg, picture(results)).with_context(|| svg.display().to_string())?;
     Ok([json, svg])
+}
+
+/// Reads every run in a folder, draws its picture anew, and writes a summary of all. Returns that file.
+///
+/// # Errors
+/// When a file can't be read or written.
+pub fn summarize(folder: &Path) -> anyhow::Result<PathBuf> {
+    let mut runs = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        // Other results may lie there too.
+        if path.extension().is_some_and(|extension| extension == "json")
+            && let Ok(run) = serde_json::from_str::<Results>(&std::fs::read_to_string(&path)?)
+        {
+            let svg = path.with_extension("svg");
+            std::fs::write(&svg, picture(&run)).with_context(|| svg.display().to_string())?;
+            runs.push(run);
+        }
+    }
+    let file = folder.join("lab.md");
+    std::fs::write(&file, summary::summary(&runs)).with_context(|| file.display().to_string())?;
+    Ok(file)
 }

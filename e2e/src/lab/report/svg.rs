@@ -1,7 +1,7 @@
 //! The picture of a run: load per node, where each VM is, operations and how many of them failed. Made of a few shapes
 //! only, so written by hand.
 
-use crate::lab::record::{Results, SecondRow};
+use crate::lab::results::{Results, SecondRow};
 use std::fmt::Write as _;
 
 const WIDTH: f64 = 960.0;
@@ -31,11 +31,10 @@ pub fn picture(run: &Results) -> String {
     let nodes: Vec<&String> = first.nodes.keys().collect();
     let vms: Vec<&String> = first.vms.keys().collect();
     let mut picture = Picture { text: String::new(), seconds: run.seconds.len() as f64 };
-    let mode = serde_json::to_value(run.mode).ok().and_then(|mode| mode.as_str().map(str::to_owned));
     let title = format!(
         "{}, {}: {:.1} % of operations failed",
         run.scenario.name,
-        mode.unwrap_or_default(),
+        run.mode,
         run.totals.failed_percent
     );
     picture.words(LEFT, 24.0, 16, &title);
@@ -70,7 +69,7 @@ pub fn picture(run: &Results) -> String {
     top += rows + GAP;
 
     // Operations of all VMs.
-    let sum = |row: &SecondRow, value: fn(&crate::lab::record::VmRow) -> f64| row.vms.values().map(value).sum::<f64>();
+    let sum = |row: &SecondRow, value: fn(&crate::lab::results::VmRow) -> f64| row.vms.values().map(value).sum::<f64>();
     let most = run.seconds.iter().map(|row| sum(row, |vm| vm.target)).fold(1.0, f64::max) * 1.15;
     picture.frame(top, PANEL, "operations a second, all VMs", most, "");
     picture.line(top, PANEL, most, "#999999", run.seconds.iter().map(|row| sum(row, |vm| vm.target)));

@@ -1,6 +1,6 @@
 //! Tables of text, which are Markdown too.
 
-use crate::lab::record::{MigrationRow, Results};
+use crate::lab::results::{MigrationRow, Results};
 use std::fmt::Write as _;
 
 /// One line for each run.
@@ -11,11 +11,10 @@ pub fn comparison(runs: &[Results]) -> String {
     );
     for run in runs {
         let totals = &run.totals;
-        let mode = serde_json::to_value(run.mode).ok().and_then(|mode| mode.as_str().map(str::to_owned));
         let _ = writeln!(
             text,
             "| {} | {:.1} % | {} | {} | {} | {} of {} |",
-            mode.unwrap_or_default(),
+            run.mode,
             totals.failed_percent,
             totals.migrations,
             totals.failures,
@@ -31,29 +30,23 @@ pub fn comparison(runs: &[Results]) -> String {
 #[must_use]
 pub fn migrations(run: &Results) -> String {
     let mut text = String::from(
-        "| at (s) | VM | from | to | how | overload → request | queue | target start | until the switch | rounds | downtime (ms) | rest | sent (MB) |\n\
+        "| at (s) | VM | from | to | how | overload → request | queue | target start | pre-copy | rounds | downtime (ms) | rest | sent (MB) |\n\
          |---:|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
     );
     for row in &run.migrations {
-        let MigrationRow { vm, source, target, outcome, overloaded, requested, handed_off, .. } = row;
-        let begun = requested.unwrap_or(*handed_off);
-        let span = |from: Option<f64>, to: Option<f64>| match (from, to) {
-            (Some(from), Some(to)) => format!("{:.1} s", to - from),
-            _ => "–".to_owned(),
-        };
-        let downtime = match (row.stopped, row.resumed) {
-            (Some(stopped), Some(resumed)) => format!("{:.0}", (resumed - stopped) * 1000.0),
-            _ => "–".to_owned(),
-        };
+        let MigrationRow { vm, source, target, outcome, requested, handed_off, .. } = row;
+        let (parts, begun) = (row.parts(), requested.unwrap_or(*handed_off));
+        let span = |span: Option<f64>| span.map_or("–".to_owned(), |seconds| format!("{seconds:.1} s"));
+        let downtime = parts.downtime.map_or("–".to_owned(), |seconds| format!("{:.0}", seconds * 1000.0));
         let _ = writeln!(
             text,
             "| {begun:.1} | {vm} | {source} | {target} | {outcome} | {} | {} | {} | {} | {} | {downtime} | {} | {:.1} |",
-            span(*overloaded, *requested),
-            span(*requested, Some(*handed_off)),
-            span(Some(*handed_off), row.ready),
-            span(row.started, row.stopped),
+            span(parts.reaction),
+            span(parts.queue),
+            span(parts.target_start),
+            span(parts.pre_copy),
             row.rounds,
-            span(row.resumed, row.ended),
+            span(parts.rest),
             row.sent as f64 / 1e6,
         );
     }
