@@ -1,7 +1,7 @@
 # make demo    the operator at its main job in a simulated cluster, with its page
 # make test    everything CI runs: checks, unit and property tests, simulations, the real control plane
 # make check   formats, lints, licences, generated files
-# make lab     the QEMU lab's scenarios, in every mode: half an hour; results in docs/results
+# make lab     the QEMU lab's scenarios, in every mode, and its faults: two hours; results in docs/results
 # make bench   what a decision costs, how fast the operator reacts at 1 000 nodes, what that costs,
 #              and, as root, what an agent beside 50 busy VMs costs
 # make crds    regenerate the CustomResourceDefinitions and their reference
@@ -47,6 +47,7 @@ lab: packages
 	set -e; for scenario in $(LAB_SCENARIOS); do \
 		$(CARGO) run --locked --package miyako-e2e --bin lab -- run e2e/lab/scenarios/$$scenario.yaml; \
 	done
+	$(CARGO) run --locked --package miyako-e2e --bin lab -- run e2e/lab/scenarios/hundred-moves.yaml --mode auto
 	$(CARGO) test --locked --package miyako-e2e --test lab -- --include-ignored
 
 bench:

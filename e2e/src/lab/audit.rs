@@ -113,7 +113,10 @@ mod tests {
             row("b", "shared-0", "dedicated-1", 4.0, 9.0),
             row("a", "dedicated-0", "dedicated-1", 10.0, 15.0),
             row("a", "dedicated-1", "shared-0", 40.0, 45.0),
-            MigrationRow { outcome: "lost: CancelledTooLate".into(), ..row("b", "dedicated-1", "shared-0", 60.0, 61.0) },
+            MigrationRow {
+                outcome: "lost: CancelledTooLate".into(),
+                ..row("b", "dedicated-1", "shared-0", 60.0, 61.0)
+            },
         ];
         let vm = || VmRow { node: "dedicated-0".into(), achieved: 0.0, target: 0.0 };
         let second =

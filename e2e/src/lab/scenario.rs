@@ -224,7 +224,10 @@ impl Scenario {
         }
         if let Some(swinging) = self.swinging {
             ensure!(swinging.at_once >= 1, "swinging.atOnce: write at least 1");
-            ensure!(swinging.busy.max(swinging.calm).max(swinging.waiting) <= 1000, "swinging: write at most 1000 percent");
+            ensure!(
+                swinging.busy.max(swinging.calm).max(swinging.waiting) <= 1000,
+                "swinging: write at most 1000 percent"
+            );
         }
         Ok(())
     }

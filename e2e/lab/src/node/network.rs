@@ -16,12 +16,13 @@ const FIRST: u8 = 10;
 /// How often TCP sends again before it gives a connection up: some 6 s, where Linux waits 15 min. A run would not.
 const RETRIES: u8 = 5;
 
-/// The papers' links.
-const GIGABIT: u64 = 1_000_000_000;
+/// What Linux's default queue (CoDel) lets wait on a link is 5 ms, and it gives a connection's buffer twice of what is
+/// under way.
+const SENT_AHEAD_MILLISECONDS: u64 = 10;
 
 /// The most that Linux lets a TCP connection send ahead (`tcp_wmem`), in bytes, and the least that is sensible.
 const LINUX_SEND_BUFFER: u64 = 4 * 1024 * 1024;
-const SMALLEST_SEND_BUFFER: u64 = 16 * 1024;
+const SMALLEST_SEND_BUFFER: u64 = 64 * 1024;
 
 /// The lab's bridge.
 #[derive(Debug)]
@@ -110,16 +111,18 @@ impl Link {
             let limit = ["replace", "dev", device, "root", "tbf", "rate", &rate, "burst", &burst, "latency", "50ms"];
             tool("tc", &[scope, &limit].concat())?;
         }
-        self.set_send_buffers(bits_per_second.unwrap_or(GIGABIT))
+        self.set_send_buffers(bits_per_second.unwrap_or(u64::MAX))
     }
 
-    /// Lets connections hold back as many milliseconds' worth of a link as Linux does on Gigabit Ethernet. A page that a
-    /// guest waits for in post-copy comes after all that waits in buffers: with Linux's own on a link 25 times slower, each
-    /// would take most of a second.
+    /// Lets connections send ahead no more of a slow link's time than of a fast one's. A page that a guest waits for in
+    /// post-copy comes after all that waits in buffers: with Linux's own of 4 MiB on a link of 200 Mbit/s, each such page
+    /// would take a sixth of a second.
     fn set_send_buffers(&self, bits_per_second: u64) -> Result<(), NodeError> {
-        let most = (LINUX_SEND_BUFFER * bits_per_second.min(GIGABIT) / GIGABIT).max(SMALLEST_SEND_BUFFER);
+        let most = (bits_per_second / 8 / 1000)
+            .saturating_mul(SENT_AHEAD_MILLISECONDS)
+            .clamp(SMALLEST_SEND_BUFFER, LINUX_SEND_BUFFER);
         let file = format!("--net={}", self.namespace_file());
-        let sizes = format!("echo 4096 {SMALLEST_SEND_BUFFER} {most} > /proc/sys/net/ipv4/tcp_wmem");
+        let sizes = format!("echo 4096 16384 {most} > /proc/sys/net/ipv4/tcp_wmem");
         tool("nsenter", &[&file, "--", "sh", "-c", &sizes]).map(drop)
     }
 

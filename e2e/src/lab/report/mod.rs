@@ -1,5 +1,6 @@
 //! What a run showed, for people: a table, a file of figures, and a picture; and a summary of all runs.
 
+mod canvas;
 mod summary;
 mod svg;
 mod table;

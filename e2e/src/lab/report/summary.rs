@@ -5,7 +5,8 @@ use crate::lab::scenario::{Kind, VmLoad};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-const INTRODUCTION: &str = "<!-- Written by `lab run` and `lab summarize` (e2e/src/lab/report/summary.rs) from the .json files beside it. -->
+const INTRODUCTION: &str =
+    "<!-- Written by `lab run` and `lab summarize` (e2e/src/lab/report/summary.rs) from the .json files beside it. -->
 
 # What the QEMU lab showed
 
