@@ -267,6 +267,8 @@ pub mod reason {
     pub const NODE_AWAKE: &str = "NodeAwake";
     /// A node did not wake.
     pub const NODE_WAKE_FAILED: &str = "NodeWakeFailed";
+    /// No waker takes up the order to wake a node.
+    pub const WAKER_SILENT: &str = "WakerSilent";
     /// What a person asked of a node was done, or can't be.
     pub const REQUEST_ANSWERED: &str = "RequestAnswered";
 

@@ -15,7 +15,7 @@ use miyako_api::node_power::{DesiredPower, NodePower, NodePowerSpec};
 use miyako_api::node_power_class::SuspendMethod;
 use miyako_core::check::{Blocker, SuspendBlockers};
 use miyako_core::model::{NodeName, Policies, PowerState, Snapshot, Span, Timestamp};
-use miyako_core::power::{Desired, Marks, NodeCondition, PhaseChange, PowerRecord};
+use miyako_core::power::{Desired, Marks, NodeCondition, PhaseChange, PowerRecord, Wakeable};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -59,6 +59,16 @@ fn phase_status(change: &PhaseChange, now: Timestamp) -> Value {
         "lastSleepSeconds": change.last_sleep.map(|span| span.as_secs()),
         "emptySince": null,
     });
+    let condition = |(wakeable, since): (Wakeable, Timestamp)| {
+        json!({
+            "type": Wakeable::TYPE,
+            "status": if wakeable.holds() { "True" } else { "False" },
+            "reason": wakeable.reason(),
+            "message": shortened(&change.message),
+            "lastTransitionTime": time(since),
+        })
+    };
+    status["conditions"] = change.wakeable.map(condition).into_iter().collect();
     if let Some(woke) = change.woke {
         status["lastWakeTest"] = json!({ "at": time(now), "succeeded": woke, "message": shortened(&change.message) });
     }
@@ -258,11 +268,16 @@ impl Actor {
         patched.attempt(|| format!("write our taint and labels on Node {node}"))
     }
 
-    /// Makes a Node say why it does not answer, or takes that away.
+    /// Makes a Node say why it does not answer, or takes that away. `words` are what is known of a wake that failed.
     ///
     /// # Errors
     /// See [`ActError::class`].
-    pub async fn note_condition(&self, node: &NodeName, condition: Option<NodeCondition>) -> Result<Node, ActError> {
+    pub async fn note_condition(
+        &self,
+        node: &NodeName,
+        condition: Option<NodeCondition>,
+        words: Option<&str>,
+    ) -> Result<Node, ActError> {
         let api: Api<Node> = Api::all(self.writer()?);
         let now = time(self.clock.now());
         let entry = match condition {
@@ -270,7 +285,10 @@ impl Actor {
                 "type": NodeCondition::TYPE,
                 "status": condition.status(),
                 "reason": condition.reason(),
-                "message": condition.message(),
+                "message": match words.filter(|_| condition == NodeCondition::Quarantined) {
+                    Some(words) => shortened(&format!("{}: {words}", condition.message())),
+                    None => condition.message().to_owned(),
+                },
                 "lastTransitionTime": now,
                 "lastHeartbeatTime": now,
             }),

@@ -7,7 +7,7 @@ use miyako_api::names::reason;
 use miyako_core::check::{self, Rule};
 use miyako_core::model::{NodeName, Policies, PowerState, Snapshot, Timestamp};
 use miyako_core::plan::{Plan, Report, Step, SuspendStep};
-use miyako_core::power::{Ask, Desired, Marks, PhaseChange, PowerRecord, Seat, Wish, Write, advance, survey};
+use miyako_core::power::{Ask, Desired, Marks, PhaseChange, PowerRecord, Seat, Wakeable, Wish, Write, advance, survey};
 
 /// No node needs more writes than this at a time: all the way down to the order there are six.
 const MOST_WRITES: usize = 12;
@@ -97,7 +97,7 @@ impl Operator {
                 return Ok(());
             }
             Write::Condition(condition) => {
-                let written = self.actor.note_condition(&node, condition).await?;
+                let written = self.actor.note_condition(&node, condition, led.record.message.as_deref()).await?;
                 self.observer.expect_written(&written);
                 let seen = convert::node::convert(&written).value.node;
                 (led.seat.facts.marks, led.seat.facts.condition) = (Marks::of(&seen), seen.power_condition);
@@ -125,7 +125,7 @@ impl Operator {
             Write::Phase(change) => {
                 let power = self.actor.note_phase(&node, &led.record, &change).await?;
                 tracing::info!(%node, phase = ?change.phase, message = change.message, "power");
-                if let Some(event) = transition(&node, led.record.phase, &change) {
+                if let Some(event) = transition(&node, &led.record, &change) {
                     self.tell(&event).await?;
                 }
                 power
@@ -164,9 +164,13 @@ fn breaks(snapshot: &Snapshot, policies: &Policies, node: &NodeName, now: Timest
 }
 
 /// Which Event a change of phase is worth.
-fn transition(node: &NodeName, before: PowerState, change: &PhaseChange) -> Option<Event> {
+fn transition(node: &NodeName, record: &PowerRecord, change: &PhaseChange) -> Option<Event> {
+    let before = record.phase;
+    let once = format!("{:?}/{}", change.phase, change.since.millis());
     if before == change.phase {
-        return None;
+        let silent = |wakeable: Option<(Wakeable, Timestamp)>| wakeable.is_some_and(|it| it.0 == Wakeable::WakerSilent);
+        let note = (silent(change.wakeable) && !silent(record.wakeable)).then(|| change.message.clone())?;
+        return Some(on_node(node, EventKind::Warning, reason::WAKER_SILENT, note, &once));
     }
     let (kind, why) = match change.phase {
         PowerState::Awake if before == PowerState::Emptying => return None,
@@ -177,7 +181,6 @@ fn transition(node: &NodeName, before: PowerState, change: &PhaseChange) -> Opti
         PowerState::Waking => (EventKind::Normal, reason::NODE_WAKING),
         PowerState::Quarantined => (EventKind::Warning, reason::NODE_WAKE_FAILED),
     };
-    let once = format!("{:?}/{}", change.phase, change.since.millis());
     Some(on_node(node, kind, why, change.message.clone(), &once))
 }
 

@@ -8,6 +8,7 @@ mod leaders;
 mod power;
 mod switches;
 mod unheeded;
+mod wakes;
 
 use kube::api::Api;
 use miyako::sim::kubevirt::create::VmSpec;

@@ -2,11 +2,18 @@
 
 use super::state::{Given, State};
 use super::times::{ASKED_AGAIN, ASKED_AT_LEAST_EVERY, ORDER_MARGIN, ORDER_STANDS, Pace, SETTLES, WAKE_ORDER_STANDS};
-use super::{Ask, BmcWord, Desired, Facts, Marks, NodeCondition, PhaseChange, PowerRecord, Purpose, Wish, Write};
+use super::waker::{CLAIM_STANDS, TAKES_UP_WITHIN, WORTH_TELLING};
+use super::{
+    Ask, BmcWord, Desired, Facts, Marks, NodeCondition, PhaseChange, PowerRecord, Purpose, Wakeable, WakerOutcome,
+    Wish, Write,
+};
 use crate::model::{PowerState, Span, Timestamp};
 
 /// So many purposes are remembered besides the newest: a plan or request is over long before so many others came.
 const EARLIER: usize = 8;
+
+/// As many characters of a message as are kept: what is written must be what is read back.
+const LONGEST_MESSAGE: usize = 1000;
 
 /// Everything one step looks at.
 struct Look<'a> {
@@ -186,18 +193,80 @@ impl Look<'_> {
         if self.facts.usable && self.is_back(since, asleep_since) {
             return Some(self.carry(Marks::None, None).unwrap_or_else(|| self.is_awake(since, asleep_since)));
         }
+        if let Some(words) = self.drivers_failed() {
+            return Some(self.gives_up(&words, Wakeable::DriversFailed));
+        }
         if !self.facts.usable && self.now.since(since) >= self.pace.wakes_within() {
             let missing = self.facts.missing.as_deref().unwrap_or("it is not usable");
-            let message = format!("it was asked to wake at {since} and did not come back: {missing}");
-            let mut change = self.change(PowerState::Quarantined, &message);
-            change.woke = Some(false);
-            return Some(Write::Phase(Box::new(change)));
+            let mut message = format!("it was asked to wake at {since} and did not come back: {missing}");
+            if let Some(word) = self.record.waker_word().filter(|word| word.outcome.is_some()) {
+                message = format!("{message} ({})", word.words());
+            }
+            return Some(self.gives_up(&message, Wakeable::NotInTime));
         }
         let issued = self.record.order.as_ref().map(|order| order.issued);
         if !self.facts.ready && issued.is_none_or(|issued| self.now.since(issued) >= WAKE_ORDER_STANDS) {
-            return Some(self.order_awake(self.record.message.as_deref().unwrap_or("it is to be awake")));
+            // An order of generation 0 was never meant: the phase says why there is to be one.
+            let said = self.record.message.as_deref().filter(|_| self.record.generation() == 0);
+            return Some(self.order_awake(said.unwrap_or_else(|| self.ordered_why())));
         }
-        self.carry(Marks::Asleep, Some(NodeCondition::Waking))
+        self.carry(Marks::Asleep, Some(NodeCondition::Waking)).or_else(|| {
+            let (message, wakeable) = self.how_it_goes()?;
+            let mut change = self.change(PowerState::Waking, &message);
+            (change.since, change.wakeable) = (since, wakeable);
+            self.tells(change)
+        })
+    }
+
+    /// What every driver said, if all of them failed to carry out the order that stands. A node that answers is
+    /// wiser than they.
+    fn drivers_failed(&self) -> Option<String> {
+        let word = self.record.waker_word().filter(|_| !self.facts.ready && !self.record.is_ordered_asleep())?;
+        (word.outcome == Some(WakerOutcome::Failed)).then(|| word.words())
+    }
+
+    /// What a waker made of the order so far, for a node that does not answer yet.
+    fn how_it_goes(&self) -> Option<(String, Option<(Wakeable, Timestamp)>)> {
+        let order =
+            self.record.order.as_ref().filter(|order| order.generation > 0 && order.desired == Desired::Awake)?;
+        if self.facts.ready {
+            return None;
+        }
+        let (asked, why) = (self.now.since(order.issued), &order.reason);
+        let silent = |who: &str| {
+            let message = format!(
+                "{who}: see whether the Deployment miyako-waker runs (kubectl get deployment -A -l app.kubernetes.io/component=waker) and what its pods log; meanwhile `miyako wake-kit` says how to wake the node by hand"
+            );
+            Some((message, self.known(Wakeable::WakerSilent)))
+        };
+        match self.record.waker_word() {
+            None if asked >= TAKES_UP_WITHIN => silent("no waker has taken up the order to wake this node"),
+            Some(word) if word.outcome.is_none() && self.now.since(word.at) >= CLAIM_STANDS => {
+                silent(&format!("the waker {} took up the order to wake this node and fell silent", word.by))
+            }
+            Some(word) if word.outcome.is_some() && asked >= WORTH_TELLING => {
+                Some((format!("{why}; {}", word.words()), self.record.wakeable.filter(|it| it.0.holds())))
+            }
+            _ => None,
+        }
+    }
+
+    /// Writes a phase that only says more, if it does.
+    fn tells(&self, change: PhaseChange) -> Option<Write> {
+        let said = self.record.message.as_ref() == Some(&change.message) && self.record.wakeable == change.wakeable;
+        (!said).then(|| Write::Phase(Box::new(change)))
+    }
+
+    fn gives_up(&self, message: &str, wakeable: Wakeable) -> Write {
+        let mut change = self.change(PowerState::Quarantined, message);
+        (change.woke, change.wakeable) = (Some(false), self.known(wakeable));
+        Write::Phase(Box::new(change))
+    }
+
+    /// The condition, with the time of its status's last change.
+    fn known(&self, wakeable: Wakeable) -> Option<(Wakeable, Timestamp)> {
+        let same = self.record.wakeable.filter(|(before, _)| before.holds() == wakeable.holds());
+        Some((wakeable, same.map_or(self.now, |(_, since)| since)))
     }
 
     /// Whether a node that answers is really back, and will not obey an old order any more.
@@ -226,6 +295,9 @@ impl Look<'_> {
         let mut change = self.change(PowerState::Awake, &message);
         // Only a node that went to sleep by an order of ours and came back has proved anything.
         change.woke = asleep_since.filter(|_| self.record.suspend_generation.is_some()).map(|_| true);
+        if change.woke.is_some() {
+            change.wakeable = self.known(Wakeable::Woke);
+        }
         change.last_sleep = asleep_since.map(|asleep| since.since(asleep)).or(change.last_sleep);
         change.asleep_since = None;
         Write::Phase(Box::new(change))
@@ -246,7 +318,19 @@ impl Look<'_> {
             return Some(write);
         }
         if self.record.request.is_some() {
-            return Some(Write::Answer { message: "it failed to wake, and is asked again and again".to_owned() });
+            let why = self.record.message.as_deref().unwrap_or("nobody knows why");
+            return Some(Write::Answer { message: format!("it failed to wake, and is asked again and again: {why}") });
+        }
+        let told = match self.drivers_failed() {
+            Some(words) => Some((words, self.known(Wakeable::DriversFailed))),
+            None => self.how_it_goes().filter(|(_, known)| known.is_some_and(|(known, _)| !known.holds())),
+        };
+        if let Some((message, wakeable)) = told {
+            let mut change = self.change(PowerState::Quarantined, &message);
+            (change.since, change.wakeable) = (since, wakeable);
+            if let Some(write) = self.tells(change) {
+                return Some(write);
+            }
         }
         let issued = self.record.order.as_ref().map_or(since, |order| order.issued);
         let patience = match self.wish {
@@ -325,7 +409,8 @@ impl Look<'_> {
             boot_id: record.boot_id.clone(),
             last_sleep,
             woke: None,
-            message: message.to_owned(),
+            wakeable: record.wakeable,
+            message: message.chars().take(LONGEST_MESSAGE).collect(),
         }
     }
 }

@@ -12,7 +12,7 @@
 //!    │            can't be obeyed any more            ▼                      ▼ by itself (RTC, a person, a cold boot)
 //!    ├────────────────────────────────────────────── Waking ◀────────────────┘
 //!    │                                                │
-//!    │               seen healthy                     │ not usable in time
+//!    │               seen healthy                     │ not usable in time, or every driver failed
 //!    └────────────── Quarantined ◀────────────────────┘   (asked again and again, ever more seldom)
 //! ```
 //!
@@ -24,6 +24,8 @@
 //!   `mem` from one that never will, so an abort after the order is a wake: the node counts as usable only when the
 //!   agent has acknowledged the order (and then never obeys it again) or the order is too old to be obeyed.
 //! * **A wake wins.** Whatever wants the node awake is looked at before whatever wants it asleep.
+//! * **A waker's word is believed when it is bad.** A node whose drivers all failed is Quarantined at once, with their
+//!   words, unless it answers itself; that a driver says "on" proves nothing, only the node does.
 //! * **No dead end.** Each state is left by time alone, or by facts that come by themselves, but for Suspended, which
 //!   is left when anybody wishes, and Quarantined, whose node is asked again until it is seen healthy.
 
@@ -34,6 +36,7 @@ mod record;
 mod state;
 mod survey;
 mod times;
+mod waker;
 mod worth;
 mod write;
 
@@ -47,5 +50,6 @@ pub use record::{AgentWord, Ask, Desired, Order, PowerRecord, Purpose, Request};
 pub use state::State;
 pub use survey::{Seat, survey};
 pub use times::{ORDER_STANDS, Pace, WAKE_ORDER_STANDS};
+pub use waker::{Wakeable, WakerOutcome, WakerWord};
 pub use worth::break_even;
 pub use write::{PhaseChange, Write};

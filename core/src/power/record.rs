@@ -1,5 +1,6 @@
 //! What a NodePower records.
 
+use super::{Wakeable, WakerWord};
 use crate::model::{PowerState, Span, Timestamp, Uid};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -116,6 +117,10 @@ pub struct PowerRecord {
     pub order: Option<Order>,
     /// What the node's agent says.
     pub agent: AgentWord,
+    /// What a waker says of the newest order that one took up.
+    pub waker: Option<WakerWord>,
+    /// Whether it can be woken, and since when that is known.
+    pub wakeable: Option<(Wakeable, Timestamp)>,
     /// The recorded phase; Awake if none is.
     pub phase: PowerState,
     /// A phase is recorded.
@@ -161,6 +166,12 @@ impl PowerRecord {
     #[must_use]
     pub fn acknowledged(&self, generation: i64) -> bool {
         self.agent.acknowledged.is_some_and(|newest| newest >= generation)
+    }
+
+    /// What a waker says of the order that stands.
+    #[must_use]
+    pub fn waker_word(&self) -> Option<&WakerWord> {
+        self.waker.as_ref().filter(|word| word.generation == self.generation())
     }
 
     /// The node is ordered to be suspended.

@@ -1,6 +1,6 @@
 //! What is to be written next.
 
-use super::{Desired, Marks, NodeCondition, Purpose};
+use super::{Desired, Marks, NodeCondition, Purpose, Wakeable};
 use crate::model::{PowerState, Span, Timestamp};
 
 /// A change of the recorded phase, with what else the status says from then on.
@@ -24,6 +24,8 @@ pub struct PhaseChange {
     pub last_sleep: Option<Span>,
     /// Whether it woke when asked: the outcome of a wake after a sleep.
     pub woke: Option<bool>,
+    /// Whether it can be woken, and since when that is known.
+    pub wakeable: Option<(Wakeable, Timestamp)>,
     /// Why, for people.
     pub message: String,
 }

@@ -2,9 +2,11 @@
 
 use super::objects;
 use miyako_api::names::ours;
-use miyako_api::node_power::{AgentStatus, DesiredPower, NodePower, NodePowerSpec, PowerPhase};
-use miyako_core::model::{PowerState, Span};
-use miyako_core::power::{AgentWord, Desired, Order, PowerRecord, Purpose, Request};
+use miyako_api::node_power::{
+    AgentStatus, DesiredPower, NodePower, NodePowerSpec, NodePowerStatus, PowerPhase, WakeOutcome, WakerStatus,
+};
+use miyako_core::model::{PowerState, Span, Timestamp};
+use miyako_core::power::{AgentWord, Desired, Order, PowerRecord, Purpose, Request, Wakeable, WakerOutcome, WakerWord};
 
 /// Converts a NodePower. Without a phase the node is awake; a wake test that failed proves nothing.
 #[must_use]
@@ -16,6 +18,8 @@ pub fn convert(power: &NodePower) -> PowerRecord {
         version: power.metadata.resource_version.clone().unwrap_or_default(),
         order: Some(order(&power.spec)),
         agent: status.agent.as_ref().map(agent).unwrap_or_default(),
+        waker: status.waker.as_ref().map(waker),
+        wakeable: wakeable(&status),
         phase: match status.phase {
             None | Some(PowerPhase::Awake) => PowerState::Awake,
             Some(PowerPhase::Emptying) => PowerState::Emptying,
@@ -50,6 +54,25 @@ fn order(spec: &NodePowerSpec) -> Order {
         expires: objects::timestamp(&spec.expires_at),
         reason: spec.reason.clone(),
     }
+}
+
+fn waker(status: &WakerStatus) -> WakerWord {
+    WakerWord {
+        generation: status.generation,
+        by: status.by.clone(),
+        at: objects::timestamp(&status.at),
+        outcome: status.outcome.map(|outcome| match outcome {
+            WakeOutcome::Awake => WakerOutcome::Awake,
+            WakeOutcome::Sent => WakerOutcome::Sent,
+            WakeOutcome::Failed => WakerOutcome::Failed,
+        }),
+        message: status.message.clone().unwrap_or_default(),
+    }
+}
+
+fn wakeable(status: &NodePowerStatus) -> Option<(Wakeable, Timestamp)> {
+    let condition = status.conditions.iter().find(|condition| condition.type_ == Wakeable::TYPE)?;
+    Some((Wakeable::of_reason(&condition.reason)?, objects::timestamp(&condition.last_transition_time)))
 }
 
 fn agent(status: &AgentStatus) -> AgentWord {

@@ -44,8 +44,10 @@ pub enum WakeFate {
     After(i64),
     /// It boots instead of resuming.
     Boots(i64),
-    /// It never comes.
+    /// It never comes, and no waker says a word.
     Fails,
+    /// It never comes, and a waker says at once that every driver failed.
+    Refused,
 }
 
 /// How one machine behaves.
@@ -82,6 +84,8 @@ struct Machine {
     boots: u32,
     /// What its agent has not told yet.
     resumed: Option<Timestamp>,
+    /// The newest order that its waker answered.
+    answered: Option<i64>,
 }
 
 impl Machine {
@@ -95,6 +99,7 @@ impl Machine {
             about_to: None,
             boots: 1,
             resumed: None,
+            answered: None,
         }
     }
 }
@@ -139,6 +144,13 @@ fn work_on(view: &ClusterView<'_>, node: &str) -> Vec<String> {
 fn vms_on(view: &ClusterView<'_>, node: &str) -> Vec<String> {
     let vms = view.list("kubevirt.io", "virtualmachineinstances", "");
     vms.filter(|vm| text(vm, "/status/nodeName") == node).map(|vm| text(vm, "/metadata/name").to_owned()).collect()
+}
+
+/// A waker would take this order up.
+fn ordered_awake(power: &Value, now: Timestamp) -> bool {
+    text(power, "/spec/desired") == "Awake"
+        && matches!(text(power, "/status/phase"), "Waking" | "Quarantined")
+        && moment(power, "/spec/expiresAt").is_some_and(|expires| expires > now)
 }
 
 impl Machines {
@@ -216,17 +228,15 @@ impl Machines {
 
     /// A second of a machine that sleeps.
     async fn sleep_on(&mut self, node: &str, power: &Value, now: Timestamp) -> kube::Result<()> {
+        self.answer_as_waker(node, power, now).await?;
         let machine = self.machine(node);
         let Some(since) = machine.asleep_since else { return Ok(()) };
-        let ordered = text(power, "/spec/desired") == "Awake"
-            && matches!(text(power, "/status/phase"), "Waking" | "Quarantined")
-            && moment(power, "/spec/expiresAt").is_some_and(|expires| expires > now);
-        if ordered && machine.comes.is_none() {
+        if ordered_awake(power, now) && machine.comes.is_none() {
             machine.comes = match machine.fate.wake {
                 WakeFate::After(after) | WakeFate::Boots(after) => {
                     now.checked_add(jiff::SignedDuration::from_secs(after)).ok()
                 }
-                WakeFate::Fails => None,
+                WakeFate::Fails | WakeFate::Refused => None,
             };
         }
         let alarm = machine.fate.alarm.is_some_and(|alarm| seconds(since, now) >= alarm);
@@ -243,6 +253,22 @@ impl Machines {
             fall_asleep(&self.kubelet, node, now).await?;
         }
         Ok(())
+    }
+
+    /// What a waker writes whose drivers all fail.
+    async fn answer_as_waker(&mut self, node: &str, power: &Value, now: Timestamp) -> kube::Result<()> {
+        let generation = power.pointer("/spec/generation").and_then(Value::as_i64);
+        let machine = self.machine(node);
+        let refused = machine.fate.wake == WakeFate::Refused && ordered_awake(power, now);
+        if !refused || machine.answered == generation {
+            return Ok(());
+        }
+        machine.answered = generation;
+        let waker = json!({
+            "generation": generation, "by": "waker-0", "at": now.to_string(), "attempts": 1, "outcome": "Failed",
+            "message": "redfish bmc.example.org:443 (1 try): the password was refused – check the Secret",
+        });
+        self.write_status(node, json!({ "waker": waker })).await
     }
 
     /// A second of a machine that runs.
@@ -313,9 +339,13 @@ impl Machines {
     async fn say(&self, node: &str, mut agent: Value) -> kube::Result<()> {
         let boots = self.machines.get(node).map_or(1, |machine| machine.boots);
         agent["bootId"] = json!(format!("boot-{boots}-of-{node}"));
+        self.write_status(node, json!({ "agent": agent })).await
+    }
+
+    async fn write_status(&self, node: &str, status: Value) -> kube::Result<()> {
         let api: Api<NodePower> = Api::all(self.agents.clone());
         let params = PatchParams { field_manager: Some(manager::AGENT.into()), ..PatchParams::default() };
-        let patch = Patch::Merge(json!({"status": {"agent": agent}}));
+        let patch = Patch::Merge(json!({ "status": status }));
         match api.patch_status(node, &params, &patch).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             said => said.map(drop),

@@ -2,7 +2,7 @@
 
 use super::stand::Stand;
 use crate::model::PowerState;
-use crate::power::Wish;
+use crate::power::{WakerOutcome, Wish};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -17,6 +17,7 @@ enum Event {
     Agent(bool),
     AgentRuns(bool),
     Waker,
+    WakerSays(Option<WakerOutcome>),
     WakesByItself,
     ColdBoot,
     WishAsleep(u8),
@@ -37,6 +38,9 @@ fn event() -> impl Strategy<Value = Event> {
         6 => prop::bool::weighted(0.9).prop_map(Event::Agent),
         1 => prop::bool::weighted(0.7).prop_map(Event::AgentRuns),
         2 => Just(Event::Waker),
+        1 => prop::sample::select(vec![
+            None, Some(WakerOutcome::Awake), Some(WakerOutcome::Sent), Some(WakerOutcome::Failed),
+        ]).prop_map(Event::WakerSays),
         1 => Just(Event::WakesByItself),
         1 => Just(Event::ColdBoot),
         4 => (0_u8..4).prop_map(Event::WishAsleep),
@@ -63,6 +67,7 @@ fn happen(stand: &mut Stand, past: &[Stand], event: Event) {
         Event::Agent(sleeps) => stand.agent_acts(sleeps),
         Event::AgentRuns(runs) => stand.agent_runs = runs,
         Event::Waker => stand.waker_acts(),
+        Event::WakerSays(outcome) => stand.waker_says(outcome, "amt 10.0.0.7: no route"),
         Event::WakesByItself => stand.comes_back(false),
         Event::ColdBoot => stand.comes_back(true),
         Event::WishAsleep(purpose) => stand.wish_asleep(&format!("plan {purpose}")),

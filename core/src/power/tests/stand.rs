@@ -2,7 +2,8 @@
 
 use crate::model::{PowerState, Span, Timestamp, Uid};
 use crate::power::{
-    AgentWord, Desired, Facts, Marks, NodeCondition, Order, Pace, PowerRecord, Purpose, Wish, Write, advance,
+    AgentWord, Desired, Facts, Marks, NodeCondition, Order, Pace, PowerRecord, Purpose, WakerOutcome, WakerWord, Wish,
+    Write, advance,
 };
 
 /// A lease lapses after this time.
@@ -146,6 +147,7 @@ impl Stand {
         record.earlier = change.earlier;
         (record.asleep_since, record.boot_id) = (change.asleep_since, change.boot_id);
         (record.last_sleep, record.message) = (change.last_sleep, Some(change.message));
+        record.wakeable = change.wakeable;
         if let Some(woke) = change.woke {
             record.wake_tested = woke.then_some(self.now);
         }
@@ -235,6 +237,19 @@ impl Stand {
         if ordered && self.record.agent != AgentWord::default() && self.record.phase != PowerState::Awake {
             self.comes_back(false);
         }
+    }
+
+    /// A waker writes of the order that stands.
+    pub(super) fn waker_says(&mut self, outcome: Option<WakerOutcome>, message: &str) {
+        let Some(order) = self.record.order.as_ref().filter(|order| order.desired == Desired::Awake) else { return };
+        self.record.waker = Some(WakerWord {
+            generation: order.generation,
+            by: "waker-0".into(),
+            at: self.now,
+            outcome,
+            message: message.into(),
+        });
+        self.touch();
     }
 
     pub(super) fn wish_asleep(&mut self, purpose: &str) {

@@ -2,7 +2,7 @@
 
 use super::stand::Stand;
 use crate::model::PowerState;
-use crate::power::{Ask, Desired, Marks, NodeCondition, Request};
+use crate::power::{Ask, Desired, Marks, NodeCondition, Request, Wakeable, WakerOutcome};
 
 /// A node that is being suspended, up to the order.
 fn ordered() -> Stand {
@@ -165,6 +165,94 @@ fn a_node_that_fails_to_wake_is_quarantined_and_asked_ever_more_seldom_until_it_
     stand.pass(3);
     stand.drive();
     assert!(stand.is_clean());
+}
+
+/// A node that sleeps and is asked to wake.
+fn asked() -> Stand {
+    let mut stand = asleep();
+    stand.wish_awake();
+    stand.drive();
+    stand
+}
+
+#[test]
+fn a_node_whose_drivers_all_failed_is_quarantined_at_once_with_their_words() {
+    let mut stand = asked();
+    stand.waker_says(None, "");
+    stand.pass(3);
+    stand.drive();
+    assert_eq!(stand.record.phase, PowerState::Waking, "it is still tried");
+    stand.waker_says(Some(WakerOutcome::Failed), "amt 10.0.0.7 (1 try): the password was refused");
+    stand.drive();
+    assert_eq!((stand.record.phase, stand.marks), (PowerState::Quarantined, Marks::Quarantined));
+    assert_eq!(stand.record.message.as_deref(), Some("amt 10.0.0.7 (1 try): the password was refused"));
+    assert_eq!(stand.record.wakeable, Some((Wakeable::DriversFailed, stand.now)));
+    assert_eq!(stand.record.wake_tested, None, "it is not trusted to sleep any more");
+    // It is asked again, and the newest words count.
+    stand.pass(301);
+    stand.drive();
+    let since = stand.record.since;
+    stand.waker_says(Some(WakerOutcome::Failed), "amt 10.0.0.7 (5 tries): no route");
+    stand.drive();
+    assert_eq!(stand.record.message.as_deref(), Some("amt 10.0.0.7 (5 tries): no route"));
+    assert_eq!((stand.record.phase, stand.record.since), (PowerState::Quarantined, since));
+    stand.comes_back(false);
+    stand.pass(3);
+    stand.drive();
+    assert!(stand.is_clean());
+}
+
+#[test]
+fn a_failure_of_an_earlier_order_or_of_a_node_that_answers_counts_for_nothing() {
+    let mut stand = asked();
+    stand.waker_says(Some(WakerOutcome::Failed), "no route");
+    stand.record.waker.as_mut().unwrap().generation -= 1;
+    stand.drive();
+    assert_eq!(stand.record.phase, PowerState::Waking);
+    stand.comes_back(false);
+    stand.pass(3);
+    stand.waker_says(Some(WakerOutcome::Failed), "no route");
+    stand.drive();
+    assert!(stand.is_clean(), "{stand:?}");
+    assert_eq!(stand.record.wakeable.map(|it| it.0), Some(Wakeable::Woke));
+}
+
+#[test]
+fn what_the_waker_did_is_told_when_the_node_takes_long() {
+    let mut stand = asked();
+    stand.waker_says(Some(WakerOutcome::Sent), "wol: three packets sent");
+    stand.drive();
+    assert!(!stand.record.message.clone().unwrap().contains("packets"), "not worth a write yet");
+    stand.pass(15);
+    stand.drive();
+    assert_eq!(stand.record.message.as_deref(), Some("a test wants it; wol: three packets sent"));
+    assert_eq!(stand.record.phase, PowerState::Waking);
+    stand.pass(300);
+    stand.drive();
+    stand.pass(0);
+    let message = stand.record.message.clone().unwrap();
+    assert_eq!(stand.record.phase, PowerState::Quarantined, "{message}");
+    assert_eq!(stand.record.wakeable.map(|it| it.0), Some(Wakeable::NotInTime));
+    assert!(message.contains("did not come back"), "{message}");
+}
+
+#[test]
+fn a_waker_that_takes_up_nothing_or_falls_silent_is_named() {
+    let mut stand = asked();
+    stand.pass(29);
+    stand.drive();
+    assert_eq!(stand.record.wakeable, None);
+    stand.pass(1);
+    stand.drive();
+    assert_eq!(stand.record.wakeable.map(|it| it.0), Some(Wakeable::WakerSilent));
+    let message = stand.record.message.clone().unwrap();
+    assert!(message.contains("no waker") && message.contains("Deployment miyako-waker"), "{message}");
+    stand.waker_says(None, "");
+    stand.pass(60);
+    stand.drive();
+    let message = stand.record.message.clone().unwrap();
+    assert!(message.contains("waker-0 took up"), "{message}");
+    assert_eq!(stand.record.phase, PowerState::Waking, "another way may still wake it");
 }
 
 #[test]

@@ -1,0 +1,106 @@
+//! What wakers say, and how the operator goes on from there.
+
+use super::{begin, node_of, run, small_vm};
+use k8s_openapi::api::core::v1::{Event, Node};
+use kube::api::{Api, ListParams};
+use miyako::sim::cluster::{Fate, WakeFate};
+use miyako::sim::simulation::{BEGINS, Scenario, Simulation, USER};
+use miyako::sim::workload::Pattern;
+use miyako_api::names::reason;
+use miyako_api::node_power::{NodePower, NodePowerStatus, PowerPhase};
+use miyako_core::model::{Bytes, Span};
+
+/// A shared node with four VMs of which VM 0 is busy from second 400 on, and two dedicated nodes that sleep by then.
+fn scenario() -> Scenario {
+    let mut scenario = Scenario::sleeping(5);
+    scenario.add_node("shared-0", "shared", 1, Bytes::gib(20));
+    scenario.add_node("dedicated-0", "dedicated", 1, Bytes::gib(20));
+    scenario.add_node("dedicated-1", "dedicated", 1, Bytes::gib(20));
+    let busy = Pattern::Steps { from: BEGINS, steps: vec![(Span::ZERO, 0.10), (Span::from_secs(400), 0.95)] };
+    for index in 0..4 {
+        let pattern = if index == 0 { busy.clone() } else { Pattern::Constant(0.1) };
+        scenario.vms.push(small_vm(&format!("vm{index}"), "shared-0", pattern));
+    }
+    scenario.trust_all_nodes();
+    scenario
+}
+
+async fn status(world: &Simulation, node: &str) -> NodePowerStatus {
+    let api: Api<NodePower> = Api::all(world.world.server.client(USER));
+    api.get(node).await.expect("every node has a NodePower").status.unwrap_or_default()
+}
+
+async fn phase(world: &Simulation, node: &str) -> PowerPhase {
+    status(world, node).await.phase.unwrap_or(PowerPhase::Awake)
+}
+
+async fn run_until(world: &mut Simulation, node: &str, wanted: PowerPhase, seconds: u32) -> u32 {
+    for second in 0..seconds {
+        if phase(world, node).await == wanted {
+            return second;
+        }
+        run(world, 1).await;
+    }
+    panic!("{node} is not {wanted:?} after {seconds} s: {:?}", status(world, node).await);
+}
+
+async fn notes(world: &Simulation, why: &str) -> Vec<String> {
+    let events: Api<Event> = Api::all(world.world.server.client(USER));
+    let events = events.list(&ListParams::default()).await.expect("Events are listed").items;
+    let told = serde_json::to_value(events).expect("Events");
+    let told = told.as_array().cloned().unwrap_or_default();
+    let notes = told.iter().filter(|event| event["reason"] == why);
+    notes.map(|event| event["note"].as_str().or(event["message"].as_str()).unwrap_or_default().to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_drivers_fail_is_quarantined_at_once_and_another_is_woken() {
+    let mut world = begin(scenario()).await;
+    run(&mut world, 390).await;
+    let machines = world.machines.as_mut().expect("there are machines");
+    machines.set_fate("dedicated-0", Fate { wake: WakeFate::Refused, ..Fate::default() });
+    run_until(&mut world, "dedicated-0", PowerPhase::Waking, 60).await;
+    let took = run_until(&mut world, "dedicated-0", PowerPhase::Quarantined, 10).await;
+    assert!(took <= 3, "it took {took} s");
+    let quarantined = status(&world, "dedicated-0").await;
+    assert!(quarantined.message.as_deref().is_some_and(|text| text.contains("password was refused")));
+    let condition = quarantined.conditions.first().expect("it has a condition");
+    assert_eq!((condition.type_.as_str(), condition.status.as_str()), ("Wakeable", "False"));
+    assert_eq!(condition.reason, "DriversFailed");
+    assert!(condition.message.contains("password was refused"), "{}", condition.message);
+    let nodes: Api<Node> = Api::all(world.world.server.client(USER));
+    let node = nodes.get("dedicated-0").await.expect("the node is there");
+    let node = serde_json::to_value(node).expect("a Node").to_string();
+    assert!(node.contains("password was refused"), "the Node says so too: {node}");
+    let told = notes(&world, reason::NODE_WAKE_FAILED).await;
+    assert!(told.iter().any(|note| note.contains("password was refused")), "{told:?}");
+    // The planner does not wait until the first node counts as late.
+    run_until(&mut world, "dedicated-1", PowerPhase::Waking, 3).await;
+    run(&mut world, 30).await;
+    assert_eq!(node_of(&world, "vm0"), "dedicated-1");
+    assert_eq!(world.broken_rules(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_no_waker_runs_a_condition_says_which_deployment_to_look_at() {
+    let mut world = begin(scenario()).await;
+    run(&mut world, 390).await;
+    for node in ["dedicated-0", "dedicated-1"] {
+        let machines = world.machines.as_mut().expect("there are machines");
+        machines.set_fate(node, Fate { wake: WakeFate::Fails, ..Fate::default() });
+    }
+    run_until(&mut world, "dedicated-0", PowerPhase::Waking, 60).await;
+    run(&mut world, 32).await;
+    let waking = status(&world, "dedicated-0").await;
+    let condition = waking.conditions.first().expect("it has a condition");
+    assert_eq!(condition.reason, "WakerSilent");
+    assert!(condition.message.contains("Deployment miyako-waker"), "{}", condition.message);
+    assert!(!notes(&world, reason::WAKER_SILENT).await.is_empty());
+    // Somebody brings the waker back: what was said is taken back with the wake.
+    let machines = world.machines.as_mut().expect("there are machines");
+    machines.set_fate("dedicated-0", Fate::default());
+    run_until(&mut world, "dedicated-0", PowerPhase::Awake, 120).await;
+    let awake = status(&world, "dedicated-0").await;
+    assert_eq!(awake.conditions.first().map(|it| (it.reason.as_str(), it.status.as_str())), Some(("Woke", "True")));
+    assert_eq!(world.broken_rules(), [""; 0]);
+}
