@@ -1,35 +1,51 @@
 //! Rule 4: after a suspend, the VMs of any few nodes that fail together still fit on the awake rest.
 //!
 //! One failure is judged exactly up to the packing: each node's VMs are placed first-fit by decreasing memory on the
-//! rest. For several failures within one place the nodes with the most memory of VMs are taken as the worst case.
+//! rest, on the emptiest nodes first. For several failures within one place the nodes with the most memory of VMs are taken as the worst case.
 
 use super::{Findings, Rule, State};
 use crate::{
-    fit::{Candidate, Moment},
+    fit::{Candidate, Moment, Occupancy},
     model::{Bytes, Node, NodeName, Policy, PolicyName, Vm},
 };
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::{cmp::Reverse, collections::BTreeMap};
+
+/// So many nodes with memory enough are asked to take a VM. When all of them refuse, the question is open, and an open
+/// question is answered by not suspending: asking ten thousand nodes for each VM takes longer than the answer is worth.
+const MOST_ASKED: usize = 200;
+
+/// A node that could take VMs of a node that fails.
+struct Refuge<'a> {
+    name: &'a NodeName,
+    free: Bytes,
+    suspended: bool,
+}
 
 /// Judges every policy that the plan takes nodes from.
 pub(super) fn judge(state: &mut State<'_>, found: &mut Findings) {
-    let touched: BTreeSet<PolicyName> = state
-        .suspended
-        .iter()
-        .filter_map(|name| state.policies.class_of(state.snapshot.nodes.get(*name)?).ok().flatten())
-        .filter_map(|class| Some(state.policies.ruling(&class.name)?.name.clone()))
-        .collect();
-    for name in touched {
-        if let Some(policy) = state.policies.policies.get(&name).filter(|policy| policy.keep_awake_failures > 0) {
-            judge_policy(state, policy, found);
+    // The last step that takes a node from a policy makes up what is too much.
+    let mut touched: BTreeMap<PolicyName, usize> = BTreeMap::new();
+    for (name, step) in &state.suspended {
+        let class = state.snapshot.nodes.get(*name).and_then(|node| state.policies.class_of(node).ok().flatten());
+        if let Some(ruler) = class.and_then(|class| state.policies.ruling(&class.name)) {
+            let last = touched.entry(ruler.name.clone()).or_default();
+            *last = (*last).max(*step);
+        }
+    }
+    for (name, step) in touched {
+        if let Some(policy) = state.policies.policies.get(&name).filter(|policy| policy.keep_awake_failures > 0)
+            && let Some(detail) = judge_policy(state, policy)
+        {
+            found.step = Some(step);
+            found.add(Rule::Reserve, detail);
         }
     }
 }
 
-fn judge_policy<'a>(state: &mut State<'a>, policy: &Policy, found: &mut Findings) {
-    let ruled: Vec<&'a Node> = state.nodes_of(policy).into_iter().map(|(node, _)| node).collect();
+/// The first failure that would strand VMs because of this plan.
+fn judge_policy<'a>(state: &mut State<'a>, policy: &Policy) -> Option<String> {
+    let ruled: Vec<&'a Node> = state.nodes_of(policy).iter().map(|(node, _)| *node).collect();
+    let refuges = refuges(state, &ruled);
     let mut vms: BTreeMap<&NodeName, Vec<&'a Vm>> = BTreeMap::new();
     for vm in state.snapshot.vms.values() {
         vms.entry(match &vm.node {
@@ -40,24 +56,41 @@ fn judge_policy<'a>(state: &mut State<'a>, policy: &Policy, found: &mut Findings
         .push(vm);
     }
     for failed in failures(policy, &ruled, &vms) {
-        let lost: Vec<&'a Vm> = failed.iter().filter_map(|name| vms.get(name)).flatten().copied().collect();
-        let rest = |without_suspended: bool| -> Vec<&'a NodeName> {
-            let stays = |node: &&&'a Node| {
-                node.is_usable()
-                    && !failed.contains(&&node.name)
-                    && !(without_suspended && state.suspended.contains(&node.name))
-            };
-            ruled.iter().filter(stays).map(|node| &node.name).collect()
-        };
-        let (after, before) = (rest(true), rest(false));
-        let stranded = stranded(state, &lost, after);
+        let mut lost: Vec<&'a Vm> = failed.iter().filter_map(|name| vms.get(name)).flatten().copied().collect();
+        lost.sort_by_key(|vm| (Reverse(vm.target.requests.memory), &vm.key));
+        let survives = |refuge: &&Refuge<'_>| !failed.contains(&refuge.name);
+        let after =
+            place(&mut state.occupancy, &lost, || refuges.iter().filter(survives).filter(|refuge| !refuge.suspended));
+        if after.stranded == 0 {
+            continue;
+        }
         // What would not have fitted before is not this plan's fault.
-        if stranded > 0 && stranded > self::stranded(state, &lost, before) {
+        let before = place(&mut state.occupancy, &lost, || refuges.iter().filter(survives));
+        if after.open || after.stranded > before.stranded {
             let names: Vec<_> = failed.iter().map(|name| name.as_str()).collect();
-            let detail = format!("if {} failed, {stranded} VMs would fit nowhere awake", names.join(" and "));
-            found.add(Rule::Reserve, detail);
+            let (names, stranded) = (names.join(" and "), after.stranded);
+            let detail = if after.open {
+                format!("if {names} failed, {stranded} VMs would not fit on the {MOST_ASKED} emptiest nodes awake")
+            } else {
+                format!("if {names} failed, {stranded} VMs would fit nowhere awake")
+            };
+            return Some(detail);
         }
     }
+    None
+}
+
+/// The usable nodes, the emptiest first.
+fn refuges<'a>(state: &State<'a>, ruled: &[&'a Node]) -> Vec<Refuge<'a>> {
+    let free = |name: &NodeName| {
+        let on = state.occupancy.on(name);
+        on.map_or(Bytes::default(), |on| on.node().allocatable.memory.saturating_sub(on.memory))
+    };
+    let usable = ruled.iter().filter(|node| node.is_usable()).map(|node| &node.name);
+    let mut refuges: Vec<_> =
+        usable.map(|name| Refuge { name, free: free(name), suspended: state.suspended.contains_key(name) }).collect();
+    refuges.sort_by_key(|refuge| (Reverse(refuge.free), refuge.name));
+    refuges
 }
 
 /// The sets of nodes whose failure is looked at.
@@ -84,27 +117,41 @@ fn failures<'a>(policy: &Policy, ruled: &[&'a Node], vms: &BTreeMap<&NodeName, V
         .collect()
 }
 
-/// How many of the lost VMs find no place, first-fit by decreasing memory, the emptiest nodes first.
-fn stranded<'a>(state: &mut State<'a>, lost: &[&'a Vm], mut rest: Vec<&'a NodeName>) -> usize {
-    let occupancy = &mut state.occupancy;
-    let free = |name: &NodeName| {
-        occupancy.on(name).map_or(Bytes::default(), |on| on.node().allocatable.memory.saturating_sub(on.memory))
-    };
-    rest.sort_by_cached_key(|name| (Reverse(free(name)), *name));
-    let mut lost: Vec<_> = lost.to_vec();
-    lost.sort_by_key(|vm| (Reverse(vm.target.requests.memory), &vm.key));
+/// What came of placing VMs.
+struct Placed {
+    /// Those that found no place.
+    stranded: usize,
+    /// For one of these not all nodes were asked.
+    open: bool,
+}
+
+/// Places the lost VMs, the largest first, first-fit on the rest in its order, and takes them away again.
+fn place<'a, 'r, R: Iterator<Item = &'r Refuge<'a>>>(
+    occupancy: &mut Occupancy<'a>,
+    lost: &[&'a Vm],
+    rest: impl Fn() -> R,
+) -> Placed
+where
+    'a: 'r,
+{
     let before = occupancy.mark();
-    let mut stranded = 0;
+    let mut placed = Placed { stranded: 0, open: false };
     for vm in lost {
         let candidate = Candidate::restart_of(vm);
+        let memory = candidate.scheduling.requests.memory;
         let probe = occupancy.probe(candidate);
-        match rest.iter().find(|name| probe.fits(name, Moment::Now).is_ok()) {
-            Some(name) => {
-                occupancy.place(candidate, name);
+        let mut large = rest().take_while(|refuge| refuge.free >= memory);
+        let refuge = large.by_ref().take(MOST_ASKED).find(|refuge| probe.fits(refuge.name, Moment::Now).is_ok());
+        match refuge {
+            Some(refuge) => {
+                occupancy.place(candidate, refuge.name);
             }
-            None => stranded += 1,
+            None => {
+                placed.stranded += 1;
+                placed.open |= large.next().is_some();
+            }
         }
     }
     occupancy.roll_back(before);
-    stranded
+    placed
 }

@@ -153,11 +153,10 @@ pub fn check(snapshot: &Snapshot, policies: &Policies, plan: &Plan, now: Timesta
         match step {
             Step::Migrate(step) => migrate(&mut state, step, &mut found),
             Step::Wake(step) => wake(&mut state, step, &mut found),
-            Step::Suspend(step) => suspend(&mut state, step, &mut found),
+            Step::Suspend(step) => suspend(&mut state, step, index, &mut found),
             Step::Abort { migration, uid, .. } => post_copy::abort(&state, migration, uid, &mut found),
         }
     }
-    found.step = None;
     if !state.suspended.is_empty() {
         failover::judge(&mut state, &mut found);
         pending::judge(&state, &mut found);
@@ -186,8 +185,8 @@ fn wake<'a>(state: &mut State<'a>, step: &'a WakeStep, found: &mut Findings) {
     state.woken.insert(&step.node);
 }
 
-fn suspend<'a>(state: &mut State<'a>, step: &'a SuspendStep, found: &mut Findings) {
-    state.suspended.insert(&step.node);
+fn suspend<'a>(state: &mut State<'a>, step: &'a SuspendStep, index: usize, found: &mut Findings) {
+    state.suspended.insert(&step.node, index);
     knowledge::complete(state, found);
     if let Some(policy) = declared::policy(state, &step.policy, found) {
         knowledge::standstill(state, policy, found);

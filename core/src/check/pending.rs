@@ -3,7 +3,7 @@
 use super::{Findings, Rule, State};
 use crate::{
     fit::{Candidate, Moment},
-    model::PowerState,
+    model::{Node, NodeName, PowerState},
     plan::WakeStep,
 };
 
@@ -22,15 +22,12 @@ pub(super) fn wake(state: &State<'_>, step: &WakeStep, found: &mut Findings) {
 pub(super) fn judge(state: &State<'_>, found: &mut Findings) {
     for pod in state.occupancy.whereabouts().unbound.iter().filter(|pod| pod.is_active()) {
         let probe = state.occupancy.probe(Candidate::pod(pod));
-        let fits = |on_suspended: bool| {
-            state.occupancy.nodes().any(|on| {
-                let node = on.node();
-                state.suspended.contains(&node.name) == on_suspended
-                    && (on_suspended || node.ready)
-                    && probe.fits_on(on, if on_suspended { Moment::OnceAwake } else { Moment::Now }).is_ok()
-            })
-        };
-        if fits(true) && !fits(false) {
+        let takes_away = |(name, _): &(&&NodeName, &usize)| probe.fits(name, Moment::OnceAwake).is_ok();
+        let taken_away = state.suspended.iter().find(takes_away);
+        let stays = |node: &Node| node.ready && !state.suspended.contains_key(&node.name);
+        let elsewhere = || state.occupancy.nodes().any(|on| stays(on.node()) && probe.fits_on(on, Moment::Now).is_ok());
+        if let Some((_, step)) = taken_away.filter(|_| !elsewhere()) {
+            found.step = Some(*step);
             found.add(Rule::Pending, format!("pod {} waits for a node that this plan suspends", pod.key));
         }
     }

@@ -29,7 +29,7 @@ pub(super) fn judge(state: &State<'_>, planned: &Move<'_>, found: &mut Findings)
     if !usable {
         refuse(format!("the node is not usable ({:?}, ready: {})", target.power, target.ready));
     }
-    if state.suspended.contains(&target.name) {
+    if state.suspended.contains_key(&target.name) {
         refuse("the node is suspended by this plan".into());
     }
     if let Some(what) = &target.maintenance {

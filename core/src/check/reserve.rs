@@ -5,7 +5,7 @@ use crate::model::{Policy, Role};
 
 /// After the suspends so far, what the policy keeps in reserve is still there.
 pub(super) fn judge(state: &State<'_>, policy: &Policy, found: &mut Findings) {
-    let awake: Vec<_> = state.nodes_of(policy).into_iter().filter(|(node, _)| state.stays_usable(node)).collect();
+    let awake: Vec<_> = state.nodes_of(policy).iter().filter(|(node, _)| state.stays_usable(node)).collect();
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let left = number(awake.len());
     if left < policy.min_awake {
@@ -16,7 +16,7 @@ pub(super) fn judge(state: &State<'_>, policy: &Policy, found: &mut Findings) {
     let spare = awake.iter().filter(|(node, class)| class.role == Role::Dedicated && empty(&node.name)).count();
     let (spare, wanted) = (number(spare), policy.spare_dedicated);
     // Giving up a node that hosts VMs takes no spare away; rule 3 judges that.
-    let gave_up_spare = state.suspended.iter().any(|&name| empty(name) && is_dedicated(state, name));
+    let gave_up_spare = state.suspended.keys().any(|&name| empty(name) && is_dedicated(state, name));
     if spare < wanted && gave_up_spare {
         let name = &policy.name;
         found.add(Rule::Reserve, format!("policy {name} would keep {spare} dedicated nodes spare, not {wanted}"));

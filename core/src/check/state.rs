@@ -4,8 +4,8 @@ use super::{Findings, Rule, SuspendBlockers};
 use crate::{
     fit::{Candidate, Occupancy},
     model::{
-        Migration, MigrationMode, MigrationName, Node, NodeClass, NodeName, PlanPhase, Policies, Policy, PolicyName,
-        RecordedStep, Snapshot, StepOutcome, Timestamp, Vm, VmKey,
+        ClassIndex, Migration, MigrationMode, MigrationName, Node, NodeClass, NodeName, PlanPhase, Policies, Policy,
+        PolicyName, RecordedStep, Snapshot, StepOutcome, Timestamp, Vm, VmKey, rulers,
     },
     plan::{MigrateStep, Plan},
 };
@@ -36,8 +36,10 @@ pub(super) struct State<'a> {
     /// Moves that this plan begins.
     pub(super) begun: Vec<&'a MigrateStep>,
     pub(super) woken: BTreeSet<&'a NodeName>,
-    pub(super) suspended: BTreeSet<&'a NodeName>,
-    /// Indexed when the first suspend asks.
+    /// By the step that suspends it.
+    pub(super) suspended: BTreeMap<&'a NodeName, usize>,
+    /// The nodes of each policy. Indexed, as the next, when the first suspend asks.
+    ruled: OnceCell<BTreeMap<&'a PolicyName, Vec<(&'a Node, &'a NodeClass)>>>,
     blockers: OnceCell<SuspendBlockers<'a>>,
 }
 
@@ -68,7 +70,8 @@ impl<'a> State<'a> {
             in_flight: Vec::new(),
             begun: Vec::new(),
             woken: BTreeSet::new(),
-            suspended: BTreeSet::new(),
+            suspended: BTreeMap::new(),
+            ruled: OnceCell::new(),
             blockers: OnceCell::new(),
         };
         for migration in snapshot.migrations.values().filter(|migration| migration.is_unfinished()) {
@@ -153,19 +156,19 @@ impl<'a> State<'a> {
     }
 
     /// The nodes that a policy rules, with their classes.
-    pub(super) fn nodes_of(&self, policy: &Policy) -> Vec<(&'a Node, &'a NodeClass)> {
-        let mut ruled: BTreeMap<_, bool> = BTreeMap::new();
-        let classed = |node: &'a Node| Some((node, self.policies.class_of(node).ok().flatten()?));
-        self.snapshot
-            .nodes
-            .values()
-            .filter_map(classed)
-            .filter(|(_, class)| {
-                *ruled.entry(&class.name).or_insert_with(|| {
-                    self.policies.ruling(&class.name).is_some_and(|ruling| ruling.name == policy.name)
-                })
-            })
-            .collect()
+    pub(super) fn nodes_of(&self, policy: &Policy) -> &[(&'a Node, &'a NodeClass)] {
+        let ruled = self.ruled.get_or_init(|| {
+            let (classes, rulers) = (ClassIndex::new(self.policies), rulers(self.policies));
+            let mut ruled: BTreeMap<&PolicyName, Vec<_>> = BTreeMap::new();
+            for node in self.snapshot.nodes.values() {
+                let Some(class) = classes.class_of(node).ok().flatten() else { continue };
+                if let Some(ruler) = rulers.get(&class.name) {
+                    ruled.entry(&ruler.name).or_default().push((node, class));
+                }
+            }
+            ruled
+        });
+        ruled.get(&policy.name).map_or(&[], Vec::as_slice)
     }
 
     /// What keeps nodes awake.
@@ -175,6 +178,6 @@ impl<'a> State<'a> {
 
     /// Awake and usable, and not suspended by an earlier step.
     pub(super) fn stays_usable(&self, node: &Node) -> bool {
-        node.is_usable() && !self.suspended.contains(&node.name)
+        node.is_usable() && !self.suspended.contains_key(&node.name)
     }
 }

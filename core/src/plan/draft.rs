@@ -140,8 +140,8 @@ pub(super) struct Draft<'a> {
     pub(super) seed: u64,
     /// All nodes.
     pub(super) places: Vec<Place<'a>>,
-    /// How often a place changed since the decision began.
-    pub(super) changes: usize,
+    /// The places that changed since the decision began, each as often as it did.
+    pub(super) changed: Vec<usize>,
     /// The nodes that each policy rules.
     pub(super) shelves: BTreeMap<&'a PolicyName, Shelves<'a>>,
     pub(super) occupancy: Occupancy<'a>,
@@ -177,7 +177,7 @@ impl<'a> Draft<'a> {
             now,
             seed,
             places: Vec::with_capacity(snapshot.nodes.len()),
-            changes: 0,
+            changed: Vec::new(),
             shelves: BTreeMap::new(),
             occupancy: Occupancy::new(snapshot),
             spoken_for: BTreeMap::new(),
@@ -358,9 +358,10 @@ impl<'a> Draft<'a> {
     /// Counts a move on both its ends, and the VM, if it is known, where it does not count as running already.
     fn note_traffic(&mut self, vm: Option<&Vm>, source: Option<&NodeName>, target: Option<&NodeName>) {
         let target = target.filter(|&target| source != Some(target));
-        self.changes += 1;
         for (end, leaves) in source.map(|end| (end, true)).into_iter().chain(target.map(|end| (end, false))) {
-            let Some(place) = self.number_of(end).map(|number| &mut self.places[number]) else { continue };
+            let Some(number) = self.number_of(end) else { continue };
+            self.changed.push(number);
+            let place = &mut self.places[number];
             place.moving += 1;
             place.leaving += u32::from(leaves);
             if let Some(vm) = vm.filter(|vm| vm.node.as_ref() != Some(end)) {
@@ -463,7 +464,7 @@ impl<'a> Draft<'a> {
                 self.wake(policy, &node, WakeReason::ForMove { vm: vm.key.clone() });
                 // Its room there is spoken for: another VM that needs a node gets another one, at once.
                 if let Some(number) = self.number_of(&node) {
-                    self.changes += 1;
+                    self.changed.push(number);
                     self.places[number].expect(vm);
                     self.occupancy.place(Candidate::target_of(vm), &self.places[number].node.name);
                 }
@@ -521,8 +522,12 @@ impl<'a> Draft<'a> {
 
     /// The nodes of a policy in this role, by name.
     pub(super) fn nodes_of(&self, policy: &PolicyName, role: Role) -> impl Iterator<Item = &Place<'a>> {
-        let shelf = self.shelves.get(policy).map(|shelves| shelves.of(role));
-        shelf.into_iter().flat_map(|shelf| &shelf.by_name).map(|&number| &self.places[number])
+        self.numbers_of(policy, role).iter().map(|&number| &self.places[number])
+    }
+
+    /// Their numbers.
+    pub(super) fn numbers_of(&self, policy: &PolicyName, role: Role) -> &[usize] {
+        self.shelves.get(policy).map_or(&[], |shelves| &shelves.of(role).by_name)
     }
 
     /// Fills in the sums and hands out plan and report.

@@ -75,8 +75,8 @@ fn find<'a>(
         debug_assert!(shelf.by_name.iter().all(|&number| takes(number).is_err()), "{} fits after all", vm.key);
         return Err(StayReason::NoRoom { nodes: refusals(shelf) });
     }
-    shelf.arrange(policy, role, &draft.places, draft.changes);
-    for &number in shelf.in_order(policy, draft.seed, vm, &draft.places).iter() {
+    shelf.arrange(policy, role, &draft.places, &draft.changed);
+    for number in shelf.in_order(policy, draft.seed, vm, &draft.places) {
         match takes(number) {
             Ok(()) => {
                 let node = &draft.places[number].node;

@@ -3,9 +3,10 @@
 
 use super::draft::{Draft, Place};
 use super::{AwakeBecause, Gate, Plan, Step, SuspendStep};
-use crate::check::{self, Rule};
-use crate::model::{NodeName, Policy, PowerState, Role, Span, Timestamp};
+use crate::check::{self, Rule, Violation};
+use crate::model::{ClassName, NodeName, Policy, PolicyName, PowerState, Role, Span, Timestamp};
 use crate::power::break_even;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A node whose last sleep was short, or whose agent refused, waits so many times longer before the next.
 const WARY: u32 = 4;
@@ -13,66 +14,145 @@ const WARY: u32 = 4;
 const MEMORY: Span = Span::from_secs(600);
 /// … and each so many of them keep one more dedicated node spare.
 const WAKES_PER_SPARE: usize = 2;
-/// So many nodes are tried on the safety rules in one pass.
-const TRIED: usize = 3;
+/// So many nodes of a policy take turns, a second each, in being tried on the safety rules: where those forbid the
+/// first, the next may do.
+const IN_TURN: usize = 3;
 const AN_HOUR: Span = Span::from_secs(3600);
 
 /// How many dedicated nodes a policy keeps awake and empty now: its own number (Reactive Cloud §5.3), and more while
 /// nodes have had to be woken often.
 pub(super) fn spares(draft: &Draft<'_>, policy: &Policy) -> usize {
-    let number = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
-    let base = number(policy.spare_dedicated);
-    let most = policy.sleep.most_spare.map_or(base.saturating_mul(2), number).max(base);
+    let base = count(policy.spare_dedicated);
+    let most = policy.sleep.most_spare.map_or(base.saturating_mul(2), count).max(base);
     let awaited = draft.snapshot.power_history.awaited_within(draft.now, MEMORY, |node| rules(draft, policy, node));
     base.saturating_add(awaited / WAKES_PER_SPARE).min(most)
 }
 
-fn rules(draft: &Draft<'_>, policy: &Policy, node: &NodeName) -> bool {
-    draft.place(node).is_some_and(|place| is_ruled(policy, place))
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-fn is_ruled(policy: &Policy, place: &Place<'_>) -> bool {
-    place.policy.is_some_and(|ruler| ruler.name == policy.name)
+fn rules(draft: &Draft<'_>, policy: &Policy, node: &NodeName) -> bool {
+    draft.place(node).and_then(|place| place.policy).is_some_and(|ruler| ruler.name == policy.name)
+}
+
+/// What a policy has, counted once for all its nodes.
+#[derive(Default)]
+struct Tally<'a> {
+    /// Nodes that nothing keeps awake by itself, in the order in which they go to sleep.
+    able: Vec<(Role, Timestamp, usize)>,
+    /// Usable nodes that stay so.
+    awake: usize,
+    /// Dedicated ones of these with no VM on them or on its way.
+    spare: usize,
+    /// Nodes that sleep, or are on their way there or back.
+    asleep: BTreeMap<&'a ClassName, usize>,
+    /// Suspends begun within the hour.
+    begun: usize,
+    /// Spare nodes that there are to be.
+    wanted_spares: usize,
+}
+
+impl<'a> Tally<'a> {
+    fn of(draft: &Draft<'a>, policy: &Policy) -> Self {
+        let mut tally = Self::default();
+        for role in [Role::Shared, Role::Dedicated] {
+            for &number in draft.numbers_of(&policy.name, role) {
+                let place = &draft.places[number];
+                let leaves = draft.going_to_sleep.contains(&number);
+                if let Some(class) = place.class.filter(|_| leaves || place.node.power != PowerState::Awake) {
+                    *tally.asleep.entry(&class.name).or_default() += 1;
+                }
+                if leaves || !place.node.is_usable() {
+                    continue;
+                }
+                tally.awake += 1;
+                tally.spare += usize::from(is_spare(place));
+                if place.blockers.is_empty() {
+                    let since = draft.snapshot.powers.get(&place.node.name).and_then(|record| record.empty_since);
+                    tally.able.push((role, since.unwrap_or(draft.now), number));
+                }
+            }
+        }
+        // Dedicated nodes first: they are there for load that comes and goes; then whoever has been empty for longest.
+        tally.able.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| (a.1, a.2).cmp(&(b.1, b.2))));
+        if !tally.able.is_empty() {
+            let history = &draft.snapshot.power_history;
+            tally.begun = history.suspends_within(draft.now, AN_HOUR, |node| rules(draft, policy, node));
+            tally.wanted_spares = spares(draft, policy);
+        }
+        tally
+    }
+}
+
+fn is_spare(place: &Place<'_>) -> bool {
+    place.role() == Some(Role::Dedicated) && place.guests == 0
 }
 
 /// Plans suspends, and notes for every node that could sleep why it does not.
 pub(super) fn suspend(draft: &mut Draft<'_>) {
+    let busy: BTreeSet<PolicyName> = draft.plan.steps.iter().filter_map(Plan::policy_of).cloned().collect();
+    let mut chosen: Vec<(&PolicyName, usize)> = Vec::new();
     for policy in draft.policies.policies.values() {
-        let mut able: Vec<(Role, Timestamp, usize)> = Vec::new();
-        for (number, place) in draft.places.iter().enumerate().filter(|(_, place)| is_ruled(policy, place)) {
-            let could = place.node.is_usable() && place.blockers.is_empty();
-            if could && !draft.going_to_sleep.contains(&number) {
-                let since = draft.snapshot.powers.get(&place.node.name).and_then(|record| record.empty_since);
-                able.push((place.role().unwrap_or(Role::Shared), since.unwrap_or(draft.now), number));
-            }
-        }
-        // Dedicated nodes first: they are there for load that comes and goes; then whoever has been empty for longest.
-        able.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| (a.1, a.2).cmp(&(b.1, b.2))));
-        let mut tried = 0;
-        let mut chosen: Option<NodeName> = None;
-        for (_, _, number) in able {
-            let because = match &chosen {
-                Some(first) => Err(AwakeBecause::NotFirst { first: first.clone() }),
-                None => may_sleep(draft, policy, number, &mut tried),
-            };
-            let place = &mut draft.places[number];
-            match because {
+        let tally = Tally::of(draft, policy);
+        let mut may: Vec<usize> = Vec::new();
+        for &(_, _, number) in &tally.able {
+            let because = match may_sleep(draft, policy, &tally, number) {
+                Ok(()) if busy.contains(&policy.name) => AwakeBecause::BusyPass,
+                Ok(()) if may.len() == IN_TURN => AwakeBecause::NotTried,
                 Ok(()) => {
-                    let node = place.node.name.clone();
-                    let step = SuspendStep { policy: policy.name.clone(), node: node.clone() };
-                    draft.plan.steps.push(Step::Suspend(step));
-                    draft.going_to_sleep.insert(number);
-                    chosen = Some(node);
+                    may.push(number);
+                    continue;
                 }
-                Err(because) => place.awake_because = Some(because),
+                Err(because) => because,
+            };
+            draft.places[number].awake_because = Some(because);
+        }
+        let turn = usize::try_from(draft.now.second()).unwrap_or_default().checked_rem(may.len());
+        let Some(first) = turn.map(|turn| may[turn]) else { continue };
+        for other in may.into_iter().filter(|&other| other != first) {
+            let first = draft.places[first].node.name.clone();
+            draft.places[other].awake_because = Some(AwakeBecause::NotFirst { first });
+        }
+        chosen.push((&policy.name, first));
+    }
+    if !chosen.is_empty() {
+        try_out(draft, &chosen);
+    }
+}
+
+/// Plans those of the chosen nodes whose sleep breaks no rule: what fails together, what is pending, what is stale.
+fn try_out(draft: &mut Draft<'_>, chosen: &[(&PolicyName, usize)]) {
+    let step = |&(policy, number): &(&PolicyName, usize)| {
+        let node = draft.places[number].node.name.clone();
+        Step::Suspend(SuspendStep { policy: policy.clone(), node })
+    };
+    let mut trial = draft.plan.clone();
+    let before = trial.steps.len();
+    trial.steps.extend(chosen.iter().map(step));
+    let violations = check::check(draft.snapshot, draft.policies, &trial, draft.now);
+    for (index, (step, &(_, number))) in trial.steps.into_iter().skip(before).zip(chosen).enumerate() {
+        // A fault of the plan as a whole may be any step's.
+        let own = |violation: &&Violation| violation.step.is_none_or(|step| step == before + index);
+        match violations.iter().find(own) {
+            None => {
+                draft.plan.steps.push(step);
+                draft.going_to_sleep.insert(number);
+            }
+            Some(violation) => {
+                let because = match violation.rule {
+                    Rule::Reserve => AwakeBecause::Failover { detail: violation.detail.clone() },
+                    _ => AwakeBecause::Rule { detail: violation.to_string() },
+                };
+                draft.places[number].awake_because = Some(because);
             }
         }
     }
 }
 
-fn may_sleep(draft: &Draft<'_>, policy: &Policy, number: usize, tried: &mut usize) -> Result<(), AwakeBecause> {
+fn may_sleep(draft: &Draft<'_>, policy: &Policy, tally: &Tally<'_>, number: usize) -> Result<(), AwakeBecause> {
     let place = &draft.places[number];
-    let (name, role) = (&place.node.name, place.role());
+    let name = &place.node.name;
     match draft.gates.get(&policy.name) {
         None | Some(Gate::HourSpent { .. }) => {}
         Some(gate) => return Err(AwakeBecause::Gated { gate: gate.clone() }),
@@ -102,51 +182,19 @@ fn may_sleep(draft: &Draft<'_>, policy: &Policy, number: usize, tried: &mut usiz
         });
     }
     // Not too many.
-    let of_class = |other: &Place<'_>| other.class.is_some_and(|other| other.name == class.name);
-    let away = |(number, other): &(usize, &Place<'_>)| {
-        of_class(other) && (other.node.power != PowerState::Awake || draft.going_to_sleep.contains(number))
-    };
-    let sleepers = draft.places.iter().enumerate().filter(away).count();
-    if class.sleep.max_asleep.is_some_and(|most| sleepers >= usize::try_from(most).unwrap_or(usize::MAX)) {
-        return Err(AwakeBecause::MaxAsleep { asleep: sleepers });
+    let asleep = tally.asleep.get(&class.name).copied().unwrap_or(0);
+    if class.sleep.max_asleep.is_some_and(|most| asleep >= count(most)) {
+        return Err(AwakeBecause::MaxAsleep { asleep });
     }
-    let history = &draft.snapshot.power_history;
-    let begun = history.suspends_within(draft.now, AN_HOUR, |node| rules(draft, policy, node));
-    if let Some(budget) =
-        policy.sleep.suspends_per_hour.filter(|most| begun >= usize::try_from(*most).unwrap_or(usize::MAX))
-    {
+    if let Some(budget) = policy.sleep.suspends_per_hour.filter(|&most| tally.begun >= count(most)) {
         return Err(AwakeBecause::HourSpent { budget });
     }
     // Enough stays.
-    let stays = |(other, place): &(usize, &Place<'_>)| {
-        is_ruled(policy, place) && place.node.is_usable() && *other != number && !draft.going_to_sleep.contains(other)
-    };
-    let awake = draft.places.iter().enumerate().filter(stays).count();
-    if awake < usize::try_from(policy.min_awake).unwrap_or(usize::MAX) {
+    if tally.awake <= count(policy.min_awake) {
         return Err(AwakeBecause::LeastAwake { least: policy.min_awake });
     }
-    let wanted = spares(draft, policy);
-    let spare = |(_, place): &(usize, &Place<'_>)| place.role() == Some(Role::Dedicated) && place.guests == 0;
-    let empty = draft.places.iter().enumerate().filter(stays).filter(spare).count();
-    if role == Some(Role::Dedicated) && empty < wanted {
-        return Err(AwakeBecause::Spare { wanted });
+    if is_spare(place) && tally.spare <= tally.wanted_spares {
+        return Err(AwakeBecause::Spare { wanted: tally.wanted_spares });
     }
-    if draft.plan.steps.iter().any(|step| Plan::policy_of(step) == Some(&policy.name)) {
-        return Err(AwakeBecause::BusyPass);
-    }
-    // The rules themselves: what fails together, what is pending, what is stale.
-    *tried += 1;
-    if *tried > TRIED {
-        return Err(AwakeBecause::NotTried);
-    }
-    let mut trial = draft.plan.clone();
-    trial.steps.push(Step::Suspend(SuspendStep { policy: policy.name.clone(), node: name.clone() }));
-    let last = trial.steps.len() - 1;
-    let violations = check::check(draft.snapshot, draft.policies, &trial, draft.now);
-    let own = violations.into_iter().find(|violation| violation.step.is_none_or(|step| step == last));
-    match own {
-        None => Ok(()),
-        Some(violation) if violation.rule == Rule::Reserve => Err(AwakeBecause::Failover { detail: violation.detail }),
-        Some(violation) => Err(AwakeBecause::Rule { detail: violation.to_string() }),
-    }
+    Ok(())
 }

@@ -3,7 +3,8 @@
 use super::coming::Coming;
 use super::draft::Place;
 use crate::model::{Cores, DestinationOrder, Policy, Role, Scheduling, Vm};
-use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, btree_set};
+use std::vec;
 
 /// So many refusals are remembered: clusters have few kinds of VMs, and each refusal is compared with.
 const REMEMBERED: usize = 32;
@@ -20,14 +21,18 @@ pub(super) struct Wish<'a> {
     pub(super) home: Vec<Option<&'a str>>,
 }
 
+/// A node's place in a policy's order.
+type Rank = (Coming, u64);
+
 /// The nodes that a policy rules in one role, by their numbers.
 #[derive(Default)]
 pub(super) struct Shelf<'a> {
     /// In the order of their names.
     pub(super) by_name: Vec<usize>,
-    /// In the order in which they are tried.
-    in_order: Vec<usize>,
-    /// After how many changes of the places that order was made.
+    /// In the order in which they are tried; of equals the first by name.
+    in_order: BTreeSet<(Rank, usize)>,
+    ranks: BTreeMap<usize, Rank>,
+    /// How many changes of the places that order knows of; none before it is first asked for.
     arranged: Option<usize>,
     refused: Vec<Wish<'a>>,
 }
@@ -63,24 +68,38 @@ impl<'a> Shelf<'a> {
         self.by_name.push(number);
     }
 
-    /// Brings the nodes into the order in which the policy wants them tried, after so many changes of the places.
-    pub(super) fn arrange(&mut self, policy: &Policy, role: Role, places: &[Place<'_>], changes: usize) {
-        if policy.order != DestinationOrder::Random && self.arranged != Some(changes) {
-            let mut in_order = self.by_name.clone();
-            in_order.sort_by_cached_key(|&number| rank(policy.order, role, &places[number]));
-            (self.in_order, self.arranged) = (in_order, Some(changes));
+    /// Brings the nodes into the order in which the policy wants them tried. `changed` are the numbers of all places
+    /// that changed since the decision began, in the order in which they did: only those move, because a decision
+    /// that sorted thousands of nodes anew after each of its moves would do little else.
+    pub(super) fn arrange(&mut self, policy: &Policy, role: Role, places: &[Place<'_>], changed: &[usize]) {
+        if policy.order == DestinationOrder::Random {
+            return;
+        }
+        let rank = |number: usize| rank(policy.order, role, &places[number]);
+        match self.arranged.replace(changed.len()) {
+            None => {
+                self.ranks = self.by_name.iter().map(|&number| (number, rank(number))).collect();
+                self.in_order = self.ranks.iter().map(|(&number, &rank)| (rank, number)).collect();
+            }
+            Some(known) => {
+                for &number in &changed[known..] {
+                    let Some(before) = self.ranks.get_mut(&number) else { continue };
+                    self.in_order.remove(&(*before, number));
+                    *before = rank(number);
+                    self.in_order.insert((*before, number));
+                }
+            }
         }
     }
 
-    /// The nodes in the order in which they are tried for this VM; of equals the first by name, because sorts keep the
-    /// order of the names.
-    pub(super) fn in_order(&self, policy: &Policy, seed: u64, vm: &Vm, places: &[Place<'_>]) -> Cow<'_, [usize]> {
+    /// The nodes in the order in which they are tried for this VM.
+    pub(super) fn in_order(&self, policy: &Policy, seed: u64, vm: &Vm, places: &[Place<'_>]) -> InOrder<'_> {
         if policy.order != DestinationOrder::Random {
-            return Cow::Borrowed(&self.in_order);
+            return InOrder::Ranked(self.in_order.iter());
         }
         let mut in_order = self.by_name.clone();
         in_order.sort_by_cached_key(|&number| shuffled(seed, vm, &places[number]));
-        Cow::Owned(in_order)
+        InOrder::Shuffled(in_order.into_iter())
     }
 
     /// Whether all nodes refused a VM before that asked for no more than this one. What was planned since took room
@@ -141,9 +160,25 @@ fn asks_no_less(pod: &Scheduling, other: &Scheduling) -> bool {
             && csi_volumes.iter().all(|(driver, count)| pod.csi_volumes.get(driver).is_some_and(|own| own >= count))
 }
 
+/// Nodes in the order in which they are tried.
+pub(super) enum InOrder<'s> {
+    Ranked(btree_set::Iter<'s, (Rank, usize)>),
+    Shuffled(vec::IntoIter<usize>),
+}
+
+impl Iterator for InOrder<'_> {
+    type Item = usize;
+    fn next(&mut self) -> Option<usize> {
+        match self {
+            Self::Ranked(nodes) => nodes.next().map(|&(_, number)| number),
+            Self::Shuffled(nodes) => nodes.next(),
+        }
+    }
+}
+
 /// The place of a node in a policy's order: awake ones first, then those that come soonest; on dedicated nodes the fewest empty cores that
 /// suffice (Reactive Cloud §3.3.2), on shared ones the highest load, so that few shared nodes are needed.
-fn rank(order: DestinationOrder, role: Role, place: &Place<'_>) -> (Coming, u64) {
+fn rank(order: DestinationOrder, role: Role, place: &Place<'_>) -> Rank {
     // Of numbers that are not negative the bits are in the order of the numbers.
     let load = || place.load.full().unwrap_or(Cores::ZERO).percent_of(place.capacity()).value().to_bits();
     let room = if role == Role::Dedicated { place.empty_cores() } else { !load() };
@@ -152,7 +187,7 @@ fn rank(order: DestinationOrder, role: Role, place: &Place<'_>) -> (Coming, u64)
 
 /// A number that looks random and depends on the seed, the VM and the node alone (FNV-1a, then a finalizer), so that
 /// adding a node does not change the order of the others.
-fn shuffled(seed: u64, vm: &Vm, place: &Place<'_>) -> (Coming, u64) {
+fn shuffled(seed: u64, vm: &Vm, place: &Place<'_>) -> Rank {
     let bytes = vm.uid.as_str().bytes().chain([0]).chain(place.node.name.as_str().bytes());
     let hash =
         bytes.fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
