@@ -28,10 +28,10 @@ const TOLD_EVERY: usize = 10;
 /// What guests report of a second arrives a little later.
 const LAST_REPORTS: Duration = Duration::from_millis(500);
 
-/// How long speed, and then the cost of emulation, is measured.
+/// How long a guest is measured at each load.
 const MEASURED_FOR: Duration = Duration::from_secs(8);
-/// The load beside which it is measured: that of a VM that is nearly idle.
-const MEASURED_AT: u64 = 20;
+/// The loads at which it is measured, in thousandths of a virtual CPU: nearly idle, and as busy as in a run.
+const MEASURED_AT: [u64; 2] = [20, 450];
 
 /// What one virtual CPU of this machine gets done, alone and without a quota, and what emulating it costs. Measured anew,
 /// because a machine that is shared with others is not always as fast.
@@ -45,30 +45,33 @@ pub async fn calibrate() -> anyhow::Result<Calibration> {
     let machine = qemu::Machine::launch(spec).await?;
     let guest = Guest::new("speed");
     guest.attach(machine.spec().guest_socket());
-    // A guest measures itself at boot, in bursts of milliseconds. What counts is what lasts.
+    // A guest measures itself at boot, in bursts of milliseconds and by its clock. What counts is the CPU time that an
+    // operation costs when the guest works as in a run, where it is often interrupted.
     let burst = guest.booted(PATIENCE).await?.speed;
-    guest.set_load(Permille::FULL, PATIENCE).await?;
-    sleep(RUN_UP).await;
-    let before = guest.reports(PATIENCE).await?;
-    sleep(MEASURED_FOR).await;
-    let after = guest.reports(PATIENCE).await?;
-    let (done, took) = (after.operations - before.operations, after.uptime_ms - before.uptime_ms);
-    // One in a millisecond is what it was sized for.
-    let lasting = done as f64 / took.max(1) as f64;
-    let speed = Speed {
-        loops: whole(burst.loops as f64 * lasting),
-        reads: whole(burst.reads as f64 * lasting),
-        writes: whole(burst.writes as f64 * lasting),
-    };
-    let load = Permille::new(MEASURED_AT).context("a load")?;
-    guest.set_load(load, PATIENCE).await?;
-    // What the guest still does after its boot is over by then.
-    sleep(RUN_UP).await;
-    let pid = machine.process().pid();
-    let (begin, before) = (Instant::now(), cpu_time(pid)?);
-    sleep(MEASURED_FOR).await;
-    let used = (cpu_time(pid)? - before).as_secs_f64() / begin.elapsed().as_secs_f64();
-    Ok(Calibration { speed, emulation: (used - load.share()).max(0.0) })
+    let mut used = Vec::new();
+    for thousandths in MEASURED_AT {
+        let load = Permille::new(thousandths).context("a load")?;
+        guest.set_load(load, PATIENCE).await?;
+        sleep(RUN_UP).await;
+        let pid = machine.process().pid();
+        let (begin, before) = (Instant::now(), cpu_time(pid)?);
+        let first = guest.reports(PATIENCE).await?;
+        sleep(MEASURED_FOR).await;
+        let last = guest.reports(PATIENCE).await?;
+        let cores = (cpu_time(pid)? - before).as_secs_f64() / begin.elapsed().as_secs_f64();
+        let done = (last.operations - first.operations) as f64 / (last.uptime_ms - first.uptime_ms).max(1) as f64;
+        used.push((done, cores));
+    }
+    Ok(calibrated(burst, used[0], used[1]))
+}
+
+/// What follows from two loads: operations a millisecond, which are whole virtual CPUs as far as the bursts go, and the
+/// cores that were used for them.
+fn calibrated(burst: Speed, (few, idle): (f64, f64), (many, busy): (f64, f64)) -> Calibration {
+    let cost = ((busy - idle) / (many - few).max(1e-3)).clamp(0.1, 10.0);
+    let lasting = |burst: u64| whole(burst as f64 / cost);
+    let speed = Speed { loops: lasting(burst.loops), reads: lasting(burst.reads), writes: lasting(burst.writes) };
+    Calibration { speed, emulation: (idle - few * cost).max(0.0) }
 }
 
 /// The CPU time of all threads of a process that still live.
@@ -217,5 +220,19 @@ fn totals(seconds: &[SecondRow], courses: &[Course], checks: BTreeMap<String, an
         guests_whole: checks.len() - guests_broken.len(),
         guests_broken,
         ..Totals::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_emulation_costs_is_no_work() {
+        let burst = Speed { loops: 1000, reads: 2000, writes: 3000 };
+        // Operations cost a quarter more than bursts let expect, beside three hundredths of a core.
+        let Calibration { speed, emulation } = calibrated(burst, (0.02, 0.055), (0.45, 0.5925));
+        assert_eq!(speed, Speed { loops: 800, reads: 1600, writes: 2400 });
+        assert!((emulation - 0.03).abs() < 1e-9, "{emulation}");
     }
 }
