@@ -2,9 +2,14 @@
 
 use miyako_core::{
     generate::{Cluster, Shape},
-    model::{Cores, LoadHistory, MilliCpu, NodeName, Policy, PolicyName, Role, Selector, Span, Switches, Timestamp},
+    model::{
+        Cores, LoadHistory, MilliCpu, NodeName, PodOwner, Policy, PolicyName, PowerState, Role, Selector, Span,
+        Switches, Timestamp,
+    },
+    plan::decide,
+    power::PowerRecord,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A kind of cluster: its name, what is special about it, and how one with so many nodes is made.
 pub(crate) type Kind = (&'static str, &'static str, fn(usize) -> Cluster);
@@ -16,6 +21,7 @@ pub(crate) const CLUSTERS: &[Kind] = &[
     ("overloaded", "every shared node overloaded, and no dedicated node has a core left", overloaded),
     ("huge-node", "one overloaded node with all the VMs that there are on shared nodes", huge_node),
     ("policies", "a policy with two classes for every ten nodes", many_policies),
+    ("sleepy", "nobody moves, and half of the dedicated nodes are empty and may sleep", sleepy),
 ];
 
 fn usual(nodes: usize) -> Cluster {
@@ -94,6 +100,42 @@ fn many_policies(nodes: usize) -> Cluster {
             cluster.policies.classes.insert(class.name.clone(), class);
         }
         cluster.policies.policies.insert(policy.name.clone(), policy);
+    }
+    cluster
+}
+
+fn sleepy(nodes: usize) -> Cluster {
+    let mut cluster = usual(nodes);
+    let dedicated = nodes_of(&cluster, Role::Dedicated);
+    let (snapshot, an_hour_ago) = (&mut cluster.snapshot, cluster.now - Span::from_secs(3600));
+    let empty: BTreeSet<_> = snapshot.nodes.keys().filter(|node| dedicated(node)).step_by(2).cloned().collect();
+    let stays = |node: &Option<NodeName>| node.as_ref().is_none_or(|node| !empty.contains(node));
+    snapshot.vms.retain(|_, vm| stays(&vm.node));
+    snapshot.pods.retain(|_, pod| matches!(pod.owner, PodOwner::DaemonSet(_)) || stays(&pod.node));
+    snapshot.migrations.clear();
+    for node in snapshot.nodes.values_mut() {
+        (node.power, node.ready, node.wake_tested) = (PowerState::Awake, true, Some(an_hour_ago));
+        let record = PowerRecord { uid: Some("n".into()), empty_since: Some(an_hour_ago), ..PowerRecord::default() };
+        snapshot.powers.insert(node.name.clone(), record);
+    }
+    cluster.policies.classes.values_mut().for_each(|class| class.sleep.can_be_woken = true);
+    for policy in cluster.policies.policies.values_mut() {
+        (policy.keep_awake_failures, policy.spare_dedicated, policy.min_awake) = (1, 0, 1);
+    }
+    // Suspends are tried now and then: this is about such a moment.
+    for _ in 0..60 {
+        let now = cluster.now;
+        for (key, vm) in &cluster.snapshot.vms {
+            let load = if vm.node.as_ref().is_some_and(&dedicated) { f64::from(vm.vcpus) } else { 0.1 };
+            cluster.snapshot.load.vms.insert(key.clone(), steady(now, load));
+        }
+        for node in cluster.snapshot.nodes.keys() {
+            cluster.snapshot.load.nodes.insert(node.clone(), steady(now, 0.1));
+        }
+        if !decide(&cluster.snapshot, &cluster.policies, now, 1).0.steps.is_empty() {
+            break;
+        }
+        cluster.now = now + Span::from_secs(1);
     }
     cluster
 }

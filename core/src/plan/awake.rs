@@ -76,7 +76,7 @@ pub enum AwakeBecause {
     },
     /// The policy has more urgent things to do.
     BusyPass,
-    /// Others were tried in this pass.
+    /// Others were tried in this pass, or none.
     NotTried,
 }
 
@@ -101,7 +101,7 @@ impl fmt::Display for AwakeBecause {
             Self::Rule { detail } => write!(f, "{detail}"),
             Self::NotFirst { first } => write!(f, "{first} goes first"),
             Self::BusyPass => write!(f, "its policy has more urgent things to do"),
-            Self::NotTried => write!(f, "others are looked at first"),
+            Self::NotTried => write!(f, "it is looked at in its turn, within a minute"),
         }
     }
 }

@@ -17,6 +17,9 @@ const WAKES_PER_SPARE: usize = 2;
 /// So many nodes of a policy take turns, a second each, in being tried on the safety rules: where those forbid the
 /// first, the next may do.
 const IN_TURN: usize = 3;
+/// What fails together is judged VM by VM: for each so many VMs of a cluster another second passes between two tries,
+/// so that the time they take is the same share of each second in large clusters as in small ones.
+const VMS_PER_SECOND: usize = 5_000;
 const AN_HOUR: Span = Span::from_secs(3600);
 
 /// How many dedicated nodes a policy keeps awake and empty now: its own number (Reactive Cloud §5.3), and more while
@@ -92,6 +95,9 @@ fn is_spare(place: &Place<'_>) -> bool {
 /// Plans suspends, and notes for every node that could sleep why it does not.
 pub(super) fn suspend(draft: &mut Draft<'_>) {
     let busy: BTreeSet<PolicyName> = draft.plan.steps.iter().filter_map(Plan::policy_of).cloned().collect();
+    let second = usize::try_from(draft.now.second()).unwrap_or_default();
+    let every = 1 + draft.snapshot.vms.len() / VMS_PER_SECOND;
+    let (try_now, turn) = (second.is_multiple_of(every), second / every);
     let mut chosen: Vec<(&PolicyName, usize)> = Vec::new();
     for policy in draft.policies.policies.values() {
         let tally = Tally::of(draft, policy);
@@ -99,7 +105,7 @@ pub(super) fn suspend(draft: &mut Draft<'_>) {
         for &(_, _, number) in &tally.able {
             let because = match may_sleep(draft, policy, &tally, number) {
                 Ok(()) if busy.contains(&policy.name) => AwakeBecause::BusyPass,
-                Ok(()) if may.len() == IN_TURN => AwakeBecause::NotTried,
+                Ok(()) if may.len() == IN_TURN || !try_now => AwakeBecause::NotTried,
                 Ok(()) => {
                     may.push(number);
                     continue;
@@ -108,8 +114,7 @@ pub(super) fn suspend(draft: &mut Draft<'_>) {
             };
             draft.places[number].awake_because = Some(because);
         }
-        let turn = usize::try_from(draft.now.second()).unwrap_or_default().checked_rem(may.len());
-        let Some(first) = turn.map(|turn| may[turn]) else { continue };
+        let Some(first) = turn.checked_rem(may.len()).map(|turn| may[turn]) else { continue };
         for other in may.into_iter().filter(|&other| other != first) {
             let first = draft.places[first].node.name.clone();
             draft.places[other].awake_because = Some(AwakeBecause::NotFirst { first });
