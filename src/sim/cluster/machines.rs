@@ -48,6 +48,40 @@ pub enum WakeFate {
     Fails,
     /// It never comes, and a waker says at once that every driver failed.
     Refused,
+    /// It never comes, and the waker was told that it runs.
+    Lies,
+    /// It runs so many seconds after it was asked, and its kubelet never says anything: somebody must press the button.
+    Hangs(i64),
+}
+
+impl WakeFate {
+    /// The wake leads to nothing until somebody repairs the machine.
+    #[must_use]
+    pub fn is_vain(self) -> bool {
+        matches!(self, Self::Fails | Self::Refused | Self::Lies | Self::Hangs(_))
+    }
+
+    /// When a machine that is asked now runs, and how.
+    fn comes(self, now: Timestamp) -> Option<(Timestamp, Self)> {
+        match self {
+            Self::After(after) | Self::Boots(after) | Self::Hangs(after) => {
+                Some((now.checked_add(jiff::SignedDuration::from_secs(after)).ok()?, self))
+            }
+            Self::Fails | Self::Refused | Self::Lies => None,
+        }
+    }
+
+    /// What a waker makes of it, and its words.
+    fn outcome(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::After(_) | Self::Boots(_) | Self::Hangs(_) => Some(("Sent", "wol: three packets sent")),
+            Self::Lies => Some(("Awake", "redfish bmc.example.org:443 (1 try): the machine is on")),
+            Self::Refused => {
+                Some(("Failed", "redfish bmc.example.org:443 (1 try): the password was refused – check the Secret"))
+            }
+            Self::Fails => None,
+        }
+    }
 }
 
 /// How one machine behaves.
@@ -75,17 +109,21 @@ struct Machine {
     asleep_since: Option<Timestamp>,
     /// The lease of a sleeper has lapsed.
     lapsed: bool,
-    /// When a wake that was asked for comes true.
-    comes: Option<Timestamp>,
+    /// When a wake comes true, and how.
+    comes: Option<(Timestamp, WakeFate)>,
     /// When the kubelet of a machine that is back is ready.
     ready: Option<Timestamp>,
     /// It acknowledged this order and writes `mem` next.
     about_to: Option<i64>,
+    /// The newest order to wake that a waker carried out.
+    asked: Option<i64>,
+    /// It runs, and nothing on it answers.
+    hangs: bool,
+    /// A wake of this sleep was asked for in vain.
+    in_vain: bool,
     boots: u32,
     /// What its agent has not told yet.
     resumed: Option<Timestamp>,
-    /// The newest order that its waker answered.
-    answered: Option<i64>,
 }
 
 impl Machine {
@@ -97,9 +135,11 @@ impl Machine {
             comes: None,
             ready: None,
             about_to: None,
+            asked: None,
+            hangs: false,
+            in_vain: false,
             boots: 1,
             resumed: None,
-            answered: None,
         }
     }
 }
@@ -114,6 +154,7 @@ pub struct Machines {
     /// Times that a machine fell asleep with work on it: what no order may ever lead to.
     slept_with_work: Vec<String>,
     sleeps: u32,
+    in_vain: u32,
 }
 
 fn seconds(from: Timestamp, to: Timestamp) -> i64 {
@@ -165,6 +206,7 @@ impl Machines {
             fate,
             slept_with_work: Vec::new(),
             sleeps: 0,
+            in_vain: 0,
         }
     }
 
@@ -186,18 +228,34 @@ impl Machines {
         self.sleeps
     }
 
+    /// Sleeps that somebody asked to end, in vain.
+    #[must_use]
+    pub fn asked_in_vain(&self) -> u32 {
+        self.in_vain
+    }
+
     /// Machines that fell asleep with work on them.
     #[must_use]
     pub fn slept_with_work(&self) -> &[String] {
         &self.slept_with_work
     }
 
-    /// A person presses the button, or the machine wakes by itself.
+    /// A person presses the button, or the machine wakes by itself. One that hangs boots.
     pub fn press_button(&mut self, node: &str, now: Timestamp) {
         let machine = self.machine(node);
-        if machine.asleep_since.is_some() {
-            machine.comes = Some(now);
+        if machine.hangs {
+            machine.hangs = false;
+            machine.boots += 1;
+            machine.ready = Some(now);
+        } else if machine.asleep_since.is_some() {
+            machine.comes = Some((now, WakeFate::After(0)));
         }
+    }
+
+    /// Whether a machine runs and nothing on it answers.
+    #[must_use]
+    pub fn hangs(&self, node: &str) -> bool {
+        self.machines.get(node).is_some_and(|machine| machine.hangs)
     }
 
     fn machine(&mut self, node: &str) -> &mut Machine {
@@ -228,47 +286,37 @@ impl Machines {
 
     /// A second of a machine that sleeps.
     async fn sleep_on(&mut self, node: &str, power: &Value, now: Timestamp) -> kube::Result<()> {
-        self.answer_as_waker(node, power, now).await?;
+        let generation = power.pointer("/spec/generation").and_then(Value::as_i64).unwrap_or_default();
         let machine = self.machine(node);
         let Some(since) = machine.asleep_since else { return Ok(()) };
-        if ordered_awake(power, now) && machine.comes.is_none() {
-            machine.comes = match machine.fate.wake {
-                WakeFate::After(after) | WakeFate::Boots(after) => {
-                    now.checked_add(jiff::SignedDuration::from_secs(after)).ok()
-                }
-                WakeFate::Fails | WakeFate::Refused => None,
-            };
+        if ordered_awake(power, now) && machine.asked != Some(generation) {
+            let wake = machine.fate.wake;
+            // An order that nobody takes up stands until a waker is there.
+            machine.asked = wake.outcome().map(|_| generation);
+            machine.comes = machine.comes.or_else(|| wake.comes(now));
+            let in_vain = wake.is_vain() && !machine.in_vain;
+            machine.in_vain |= wake.is_vain();
+            self.in_vain += u32::from(in_vain);
+            return self.tell_of_wake(node, generation, wake, now).await;
         }
-        let alarm = machine.fate.alarm.is_some_and(|alarm| seconds(since, now) >= alarm);
-        if alarm || machine.comes.is_some_and(|comes| comes <= now) {
-            let boots = matches!(machine.fate.wake, WakeFate::Boots(_));
+        let alarm = machine.fate.alarm.filter(|alarm| seconds(since, now) >= *alarm).map(|_| machine.fate.wake);
+        let comes = machine.comes.filter(|(comes, _)| *comes <= now).map(|(_, wake)| wake);
+        if let Some(wake) = alarm.or(comes) {
+            let boots = matches!(wake, WakeFate::Boots(_));
             machine.boots += u32::from(boots);
+            machine.hangs = matches!(wake, WakeFate::Hangs(_));
             (machine.asleep_since, machine.comes) = (None, None);
-            machine.ready = now.checked_add(jiff::SignedDuration::from_secs(KUBELET_SECONDS)).ok();
-            machine.resumed = (!boots).then_some(now);
-            return Ok(());
+            if !machine.hangs {
+                machine.ready = now.checked_add(jiff::SignedDuration::from_secs(KUBELET_SECONDS)).ok();
+                machine.resumed = (!boots).then_some(now);
+                return Ok(());
+            }
         }
-        if !machine.lapsed && seconds(since, now) >= LEASE_SECONDS {
+        if !machine.lapsed && (machine.hangs || seconds(since, now) >= LEASE_SECONDS) {
             machine.lapsed = true;
             fall_asleep(&self.kubelet, node, now).await?;
         }
         Ok(())
-    }
-
-    /// What a waker writes whose drivers all fail.
-    async fn answer_as_waker(&mut self, node: &str, power: &Value, now: Timestamp) -> kube::Result<()> {
-        let generation = power.pointer("/spec/generation").and_then(Value::as_i64);
-        let machine = self.machine(node);
-        let refused = machine.fate.wake == WakeFate::Refused && ordered_awake(power, now);
-        if !refused || machine.answered == generation {
-            return Ok(());
-        }
-        machine.answered = generation;
-        let waker = json!({
-            "generation": generation, "by": "waker-0", "at": now.to_string(), "attempts": 1, "outcome": "Failed",
-            "message": "redfish bmc.example.org:443 (1 try): the password was refused – check the Secret",
-        });
-        self.write_status(node, json!({ "waker": waker })).await
     }
 
     /// A second of a machine that runs.
@@ -285,7 +333,7 @@ impl Machines {
             (machine.ready, machine.lapsed) = (None, false);
         }
         let machine = self.machine(node);
-        if machine.fate.agent == AgentFate::Silent || machine.ready.is_some() {
+        if machine.fate.agent == AgentFate::Silent || machine.ready.is_some() || machine.hangs {
             return Ok(());
         }
         if let Some(generation) = machine.about_to.take() {
@@ -300,7 +348,7 @@ impl Machines {
                 return self.say(node, json!({"attempt": null, "refusal": format!("pod {pod} came")})).await;
             }
             let machine = self.machine(node);
-            (machine.asleep_since, machine.lapsed) = (Some(now), false);
+            (machine.asleep_since, machine.lapsed, machine.in_vain) = (Some(now), false, false);
             self.sleeps += 1;
             let work = self.server.view(|view| vms_on(&view, node));
             if !work.is_empty() {
@@ -336,17 +384,26 @@ impl Machines {
         self.say(node, json!({"acknowledgedGeneration": generation, "attempt": attempt, "refusal": refusal})).await
     }
 
+    /// The waker's word about an order that it carried out.
+    async fn tell_of_wake(&self, node: &str, generation: i64, wake: WakeFate, now: Timestamp) -> kube::Result<()> {
+        let Some((outcome, message)) = wake.outcome() else { return Ok(()) };
+        let told = json!({
+            "generation": generation, "by": "waker-0", "at": now.to_string(), "attempts": 1, "outcome": outcome,
+            "message": message,
+        });
+        self.write_status(node, "miyako-waker", json!({"waker": told})).await
+    }
+
     async fn say(&self, node: &str, mut agent: Value) -> kube::Result<()> {
         let boots = self.machines.get(node).map_or(1, |machine| machine.boots);
         agent["bootId"] = json!(format!("boot-{boots}-of-{node}"));
-        self.write_status(node, json!({ "agent": agent })).await
+        self.write_status(node, manager::AGENT, json!({"agent": agent})).await
     }
 
-    async fn write_status(&self, node: &str, status: Value) -> kube::Result<()> {
+    async fn write_status(&self, node: &str, manager: &str, status: Value) -> kube::Result<()> {
         let api: Api<NodePower> = Api::all(self.agents.clone());
-        let params = PatchParams { field_manager: Some(manager::AGENT.into()), ..PatchParams::default() };
-        let patch = Patch::Merge(json!({ "status": status }));
-        match api.patch_status(node, &params, &patch).await {
+        let params = PatchParams { field_manager: Some(manager.into()), ..PatchParams::default() };
+        match api.patch_status(node, &params, &Patch::Merge(json!({ "status": status }))).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             said => said.map(drop),
         }

@@ -1,9 +1,14 @@
 //! Nodes that sleep: the whole life cycle with machines that obey, refuse, lie and fail.
 
+mod crashes;
+mod cycles;
+mod restless;
+mod stopwatch;
+
 use super::{begin, moves, node_of, run, small_vm, unfinished};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
-use miyako::sim::apiserver::RandomFaults;
+use miyako::sim::apiserver::Verb;
 use miyako::sim::cluster::{AgentFate, Fate, WakeFate};
 use miyako::sim::simulation::{BEGINS, Scenario, Simulation, USER};
 use miyako::sim::workload::Pattern;
@@ -55,6 +60,74 @@ async fn node(world: &Simulation, name: &str) -> Value {
     serde_json::to_value(api.get(name).await.expect("the node is there")).expect("a Node")
 }
 
+/// Chance that follows from a seed alone.
+struct Dice(u64);
+
+impl Dice {
+    fn new(seed: u64) -> Self {
+        let mut dice = Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        dice.roll(6);
+        dice
+    }
+
+    /// From 0 on, less than this.
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        let number = self.roll(u64::try_from(from.len()).unwrap_or(u64::MAX));
+        &from[usize::try_from(number).unwrap_or_default()]
+    }
+}
+
+/// A pod of a person's, on this node or wherever it fits.
+async fn create_pod(world: &Simulation, name: &str, spec: Value) {
+    let pods: Api<Pod> = Api::namespaced(world.world.server.client(USER), "default");
+    let mut pod = json!({"metadata": {"name": name, "namespace": "default"}, "spec": spec});
+    pod["spec"]["containers"][0]["name"] = json!("main");
+    pod["spec"]["containers"][0]["image"] = json!("main");
+    let pod: Pod = serde_json::from_value(pod).expect("a Pod");
+    pods.create(&PostParams::default(), &pod).await.expect("pods may come");
+}
+
+async fn delete_pod(world: &Simulation, name: &str) {
+    let pods: Api<Pod> = Api::namespaced(world.world.server.client(USER), "default");
+    pods.delete(name, &DeleteParams::default()).await.expect("pods may go");
+}
+
+async fn change_node(world: &Simulation, name: &str, change: Value) {
+    let nodes: Api<Node> = Api::all(world.world.server.client(USER));
+    nodes.patch(name, &PatchParams::default(), &Patch::Merge(change)).await.expect("people may change nodes");
+}
+
+/// Runs these worlds on two threads, each with its own paused time, and hands what comes of each to `take`.
+fn side_by_side<T, F: Future<Output = T>>(
+    seeds: std::ops::Range<u64>,
+    run: impl Fn(u64) -> F + Sync,
+    take: impl Fn(T) + Sync,
+) {
+    let next = std::sync::atomic::AtomicU64::new(seeds.start);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    if seed >= seeds.end {
+                        break;
+                    }
+                    let mut runtime = tokio::runtime::Builder::new_current_thread();
+                    let runtime = runtime.enable_all().start_paused(true).build().expect("a runtime starts");
+                    take(runtime.block_on(run(seed)));
+                }
+            });
+        }
+    });
+}
+
 /// Nothing of ours is on the node.
 fn is_clean(node: &Value) -> bool {
     let text = node.to_string();
@@ -104,23 +177,24 @@ async fn empty_nodes_sleep_and_come_back_when_load_does() {
 
 #[tokio::test(start_paused = true)]
 async fn the_migration_is_created_within_a_tick_of_its_node_being_usable() {
-    let mut world = begin(scenario(400)).await;
+    let mut world = begin(Scenario { journal: true, ..scenario(400) }).await;
     run(&mut world, 400).await;
-    let mut usable = None;
-    for second in 0..90 {
+    let mut ready = None;
+    for _ in 0..90 {
         run(&mut world, 1).await;
-        let ready = |node: &Value| {
-            let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            conditions.iter().any(|it| it["type"] == "Ready" && it["status"] == "True")
-        };
-        let nodes = [node(&world, "dedicated-0").await, node(&world, "dedicated-1").await];
-        if usable.is_none() && nodes.iter().any(ready) {
-            usable = Some(second);
-        }
         if moves(&world) > 0 {
-            let waited = usable.map(|usable| second - usable);
-            assert!(waited.is_some_and(|waited| waited <= 1), "it waited {waited:?} s for a tick");
+            let journal = world.journal();
+            let created = journal.iter().find(|request| {
+                request.kind.verb == Verb::Create
+                    && request.kind.resource.starts_with("virtualmachineinstancemigrations")
+            });
+            let waited = created.zip(ready).map(|(created, ready)| created.at_millis - ready);
+            assert!(waited.is_some_and(|waited| waited <= 1000), "it waited {waited:?} ms for a tick");
             return;
+        }
+        let nodes = [node(&world, "dedicated-0").await, node(&world, "dedicated-1").await];
+        if nodes.iter().any(stopwatch::is_ready) {
+            ready.get_or_insert(world.now().millis());
         }
     }
     panic!("the VM never moved");
@@ -247,9 +321,7 @@ async fn a_hold_wakes_everything_and_nothing_sleeps_until_it_is_released() {
 async fn a_cordon_in_the_middle_calls_a_suspend_off_and_stays() {
     let mut world = begin(scenario(NEVER)).await;
     run_until(&mut world, "dedicated-0", PowerPhase::Suspending, 200).await;
-    let nodes: Api<Node> = Api::all(world.world.server.client(USER));
-    let cordon = Patch::Merge(json!({"spec": {"unschedulable": true}}));
-    nodes.patch("dedicated-0", &PatchParams::default(), &cordon).await.expect("people may cordon");
+    change_node(&world, "dedicated-0", json!({"spec": {"unschedulable": true}})).await;
     run(&mut world, 200).await;
     // Whoever was faster: the node sleeps on, or is awake with nothing but the cordon.
     let cordoned = node(&world, "dedicated-0").await;
@@ -266,17 +338,11 @@ async fn a_pod_that_lands_on_a_node_being_suspended_calls_it_off() {
         let mut world = begin(scenario(NEVER)).await;
         run_until(&mut world, "dedicated-0", PowerPhase::Emptying, 200).await;
         run(&mut world, wait).await;
-        let pods: Api<Pod> = Api::namespaced(world.world.server.client(USER), "default");
-        let pod = json!({
-            "metadata": {"name": "late", "namespace": "default"},
-            "spec": {"nodeName": "dedicated-0", "containers": [{"name": "a", "image": "a"}]},
-        });
-        let pod: Pod = serde_json::from_value(pod).expect("a Pod");
-        pods.create(&PostParams::default(), &pod).await.expect("pods may come");
+        create_pod(&world, "late", json!({"nodeName": "dedicated-0", "containers": [{}]})).await;
         run(&mut world, 200).await;
         assert_eq!(phase(&world, "dedicated-0").await, PowerPhase::Awake, "after {wait} s");
         assert!(is_clean(&node(&world, "dedicated-0").await), "after {wait} s");
-        pods.delete("late", &DeleteParams::default()).await.expect("pods may go");
+        delete_pod(&world, "late").await;
         run(&mut world, 400).await;
         assert_eq!(phase(&world, "dedicated-0").await, PowerPhase::Suspended, "after {wait} s");
         assert_unbroken(&world);
@@ -298,136 +364,4 @@ async fn nodes_that_wake_by_themselves_are_simply_awake() {
         assert_eq!(world.machines.as_ref().map(|machines| machines.sleeps()), Some(2), "{wake:?}");
         assert_unbroken(&world);
     }
-}
-
-/// One run of the life cycle with a crash behind one write, and whether it came to it.
-async fn crash_after(writes: u64) -> bool {
-    let mut world = begin(scenario(150)).await;
-    let crash = world.world.server.crash_after_writes("operator-0", writes);
-    let mut crashed = false;
-    for _ in 0..330 {
-        world.second().await.expect("the stand-ins see the cluster");
-        if !crashed && *crash.borrow() {
-            crashed = true;
-            world.kill_operator("operator-0");
-            world.start_operator("operator-0").expect("metrics register");
-        }
-    }
-    assert_unbroken(&world);
-    run(&mut world, 400).await;
-    assert_unbroken(&world);
-    assert_eq!(node_of(&world, "vm0"), "shared-0", "after a crash behind write {writes}");
-    assert_eq!(
-        phases(&world).await,
-        [PowerPhase::Suspended, PowerPhase::Suspended, PowerPhase::Awake],
-        "after a crash behind write {writes}"
-    );
-    assert_eq!(unfinished(&world), 0, "after a crash behind write {writes}");
-    crashed
-}
-
-#[test]
-fn a_crash_after_any_single_write_of_a_sleep_and_a_wake_changes_nothing_in_the_end() {
-    let next = std::sync::atomic::AtomicU64::new(1);
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let writes = next.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                    let mut runtime = tokio::runtime::Builder::new_current_thread();
-                    let runtime = runtime.enable_all().start_paused(true).build().expect("a runtime starts");
-                    if !runtime.block_on(crash_after(writes)) {
-                        break;
-                    }
-                }
-            });
-        }
-    });
-    assert!(next.into_inner() > 60, "the life cycle must have writes to crash after");
-}
-
-/// Half an hour in which loads come and go at random, one wake in eight fails, buttons are pressed, and the API server
-/// has its bad minutes; then calm.
-async fn restless(seed: u64) {
-    let mut scenario = Scenario { noise: 0.02, ..Scenario::sleeping(seed) };
-    for index in 0..2 {
-        scenario.add_node(&format!("shared-{index}"), "shared", 3, Bytes::gib(40));
-    }
-    for index in 0..5 {
-        scenario.add_node(&format!("dedicated-{index}"), "dedicated", 2, Bytes::gib(40));
-    }
-    for index in 0..12 {
-        scenario.vms.push(small_vm(&format!("vm{index}"), &format!("shared-{}", index % 2), Pattern::RandomHours));
-    }
-    scenario.policy(|spec| spec["spare"] = json!({"dedicatedNodes": 1}));
-    scenario.trust_all_nodes();
-    let nodes: Vec<String> = scenario.nodes.iter().map(|node| node.name.clone()).collect();
-    let mut world = begin(scenario).await;
-    let server = world.world.server.clone();
-    let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut roll = move |sides: u64| {
-        dice ^= dice << 13;
-        dice ^= dice >> 7;
-        dice ^= dice << 17;
-        dice % sides
-    };
-    for minute in 0..30 {
-        let rates = if minute % 3 == 1 { Some(super::faults::RATES) } else { None };
-        let faults = rates.map(|rates| RandomFaults::new(seed + minute, rates).only_for("operator-0"));
-        server.set_faults(faults.map(|faults| Box::new(faults) as _));
-        let machines = world.machines.as_mut().expect("there are machines");
-        for node in &nodes {
-            let wake = match roll(8) {
-                0 => WakeFate::Fails,
-                1 => WakeFate::Boots(20),
-                _ => WakeFate::After(5),
-            };
-            let agent = match roll(12) {
-                0 => AgentFate::Refuses,
-                1 => AgentFate::StaysAwake,
-                _ => AgentFate::Works,
-            };
-            machines.set_fate(node, Fate { agent, wake, alarm: None });
-        }
-        let now = (world.world.now)();
-        let pressed = usize::try_from(roll(nodes.len() as u64)).unwrap_or_default();
-        world.machines.as_mut().expect("there are machines").press_button(&nodes[pressed], now);
-        if minute == 17 {
-            world.kill_operator("operator-0");
-            world.start_operator("operator-0").expect("metrics register");
-        }
-        run(&mut world, 60).await;
-    }
-    assert_eq!(world.broken_rules(), [""; 0], "seed {seed}, while things go wrong");
-    assert!(world.machines.as_ref().is_some_and(|machines| machines.sleeps() > 3), "seed {seed}: nothing ever slept");
-    server.set_faults(None);
-    for node in &nodes {
-        world.machines.as_mut().expect("there are machines").set_fate(node, Fate::default());
-    }
-    switch(&world, "held", Some("alice: it is enough")).await;
-    // A node that failed to wake is asked again at least every five minutes while somebody wants it.
-    run(&mut world, 900).await;
-    for name in &nodes {
-        assert_eq!(phase(&world, name).await, PowerPhase::Awake, "seed {seed}: {name}");
-        assert!(is_clean(&node(&world, name).await), "seed {seed}: {name}");
-    }
-    assert_eq!(unfinished(&world), 0, "seed {seed}: something never ends");
-    assert_eq!(world.placement().len(), 12, "seed {seed}: a VM is lost");
-    assert_eq!(world.broken_rules(), [""; 0], "seed {seed}, after all that");
-}
-
-#[test]
-fn restless_hours_break_no_rule_and_a_hold_ends_them_clean() {
-    std::thread::scope(|scope| {
-        for half in 0..2_u64 {
-            scope.spawn(move || {
-                for seed in (0..6).filter(|seed| seed % 2 == half) {
-                    println!("seed {seed}");
-                    let mut runtime = tokio::runtime::Builder::new_current_thread();
-                    let runtime = runtime.enable_all().start_paused(true).build().expect("a runtime starts");
-                    runtime.block_on(restless(seed));
-                }
-            });
-        }
-    });
 }
