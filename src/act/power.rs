@@ -22,6 +22,9 @@ use std::collections::BTreeMap;
 /// As much of a text as the fields of a NodePower take.
 const LONGEST: usize = 1000;
 
+/// A look at a node that took longer is none.
+const FRESH: Span = Span::from_secs(3);
+
 fn shortened(text: &str) -> String {
     text.chars().take(LONGEST).collect()
 }
@@ -313,6 +316,7 @@ impl Actor {
         wake_test: bool,
     ) -> Result<Option<String>, ActError> {
         let what = || format!("look at node {node} before it is suspended");
+        let began = self.clock.now();
         let client = self.client.clone();
         let found = Api::<Node>::all(client.clone()).get(node.as_str()).await.attempt(what)?;
         let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
@@ -340,7 +344,9 @@ impl Actor {
             snapshot.migrations.insert(migration.name.clone(), migration);
         }
         let blockers = SuspendBlockers::of_snapshot(&snapshot, policies).of(&seen);
-        Ok(blockers.first().map(ToString::to_string))
+        // What was read first may have changed since: then it is looked at anew another time.
+        let slow = (self.clock.now().since(began) > FRESH).then(|| "the last look at it took too long".to_owned());
+        Ok(blockers.first().map(ToString::to_string).or(slow))
     }
 }
 

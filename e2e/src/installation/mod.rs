@@ -27,6 +27,8 @@ use std::time::Duration;
 pub const OPERATOR: &str = "miyako-operator";
 /// The ServiceAccount of the agents, as the chart names it.
 pub const AGENT: &str = "miyako-agent";
+/// The ServiceAccount of the wakers, as the chart names it.
+pub const WAKER: &str = "miyako-waker";
 
 /// How long a replica may take to see the whole cluster, or to take the lead from one that died.
 const READY_WITHIN: Duration = Duration::from_mins(1);

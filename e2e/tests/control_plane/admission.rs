@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What somebody tries to do.
-enum Attempt {
+pub(crate) enum Attempt {
     /// A merge patch.
     Patch(&'static str, Value),
     /// A merge patch of the status subresource.
@@ -51,32 +51,38 @@ impl Attempt {
 }
 
 /// The API server's verdicts on one account's attempts with one kind.
-struct Trial {
+pub(crate) struct Trial {
     api: Api<DynamicObject>,
     wrong: Vec<String>,
 }
 
 impl Trial {
-    async fn new(client: &Client, group: &str, version: &str, kind: &str, namespace: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn new(
+        client: &Client,
+        group: &str,
+        version: &str,
+        kind: &str,
+        namespace: &str,
+    ) -> anyhow::Result<Self> {
         let api = api_of(client, &GroupVersionKind::gvk(group, version, kind), Some(namespace)).await?;
         Ok(Self { api, wrong: Vec::new() })
     }
 
     /// Waits until the policy that refuses this attempt has come into force.
-    async fn in_force(&self, attempt: Attempt) -> anyhow::Result<()> {
+    pub(crate) async fn in_force(&self, attempt: Attempt) -> anyhow::Result<()> {
         until("the admission policy is in force", Duration::from_secs(30), || async {
             Ok(Look::holds(attempt.perform(&self.api).await.is_err(), "what it must refuse is taken"))
         })
         .await
     }
 
-    async fn takes(&mut self, attempt: Attempt, what: &str) {
+    pub(crate) async fn takes(&mut self, attempt: Attempt, what: &str) {
         if let Err(error) = attempt.perform(&self.api).await {
             self.wrong.push(format!("{what}: refused: {error}"));
         }
     }
 
-    async fn refuses(&mut self, attempt: Attempt, what: &str, because: &str) {
+    pub(crate) async fn refuses(&mut self, attempt: Attempt, what: &str, because: &str) {
         match attempt.perform(&self.api).await {
             Ok(()) => self.wrong.push(format!("{what}: taken")),
             Err(error) if error.to_string().contains(because) => {}
@@ -84,7 +90,7 @@ impl Trial {
         }
     }
 
-    fn verdict(self) -> anyhow::Result<()> {
+    pub(crate) fn verdict(self) -> anyhow::Result<()> {
         ensure!(self.wrong.is_empty(), "{}", self.wrong.join("\n"));
         Ok(())
     }

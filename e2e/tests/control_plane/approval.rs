@@ -97,7 +97,7 @@ pub(crate) async fn editor(scene: &Scene, user: &str) -> anyhow::Result<Client> 
 }
 
 /// Gives a person one of the chart's roles.
-async fn bind(scene: &Scene, user: &str, role: &str) -> anyhow::Result<()> {
+pub(crate) async fn bind(scene: &Scene, user: &str, role: &str) -> anyhow::Result<()> {
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRoleBinding",

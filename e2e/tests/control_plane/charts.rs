@@ -57,21 +57,26 @@ async fn generations(scene: &Scene, manifest: &[Value]) -> anyhow::Result<BTreeM
 pub(crate) async fn uninstall_leaves_nothing(scene: Arc<Scene>) -> anyhow::Result<()> {
     world::furnish(&scene, Setting::default()).await?;
     leave_what_an_operator_leaves(&scene).await?;
+    uninstall(&scene).await
+}
+
+/// Uninstalls the chart with its hooks, and sees that nothing of ours is left.
+pub(crate) async fn uninstall(scene: &Scene) -> anyhow::Result<()> {
     // kwok would say of the hooks' pods that they have ended; here they are processes that must run.
     let kwok = scene.stand().server(Server::Kwok)?;
     kwok.pause()?;
     let uninstalled = {
         let hooks = async {
-            run_the_hook(&scene, "wake-all", &["clean-up", "--wake-first", "--namespace", scene.namespace()]).await?;
-            run_the_hook(&scene, "clean-up", &["clean-up"]).await
+            run_the_hook(scene, "wake-all", &["clean-up", "--wake-first", "--namespace", scene.namespace()]).await?;
+            run_the_hook(scene, "clean-up", &["clean-up"]).await
         };
-        let (helm, ran) = tokio::join!(Chart::Miyako.uninstall(&scene), hooks);
+        let (helm, ran) = tokio::join!(Chart::Miyako.uninstall(scene), hooks);
         helm.and(ran)
     };
     kwok.resume()?;
     uninstalled?;
     until("nothing of ours is left", SOON, || async {
-        let left = traces(&scene).await?;
+        let left = traces(scene).await?;
         Ok(Look::holds(left.is_empty(), format!("{left:?}")))
     })
     .await
@@ -155,7 +160,8 @@ async fn traces(scene: &Scene) -> anyhow::Result<Vec<String>> {
     let discovery = Discovery::new(scene.admin()).run().await?;
     let mut traces = Vec::new();
     for (resource, capabilities) in discovery.groups().flat_map(|group| group.recommended_resources()) {
-        let passing = resource.kind == "Event" || resource.kind == "CustomResourceDefinition";
+        let passing =
+            resource.kind == "Event" || resource.kind == "CustomResourceDefinition" || resource.group == "miyako.dev";
         if passing || !capabilities.supports_operation(verbs::LIST) {
             continue;
         }

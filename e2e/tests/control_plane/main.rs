@@ -13,8 +13,10 @@ mod kubevirt;
 mod leftovers;
 mod moves;
 mod nodes;
+mod orders;
 mod power;
 mod prometheus;
+mod sleep;
 mod verdicts;
 mod world;
 
@@ -22,10 +24,10 @@ use miyako_e2e::driver::{Scenario, run};
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Scenarios by the paths of their functions.
+/// Scenarios by the paths of their functions; after `long:` those that only run when they are asked for.
 macro_rules! scenarios {
-    ($($path:path),* $(,)?) => {
-        vec![$(Scenario::new(stringify!($path), $path)),*]
+    ($($path:path),* ; long: $($long:path),* $(,)?) => {
+        vec![$(Scenario::new(stringify!($path), $path),)* $(Scenario::new(stringify!($long), $long).long()),*]
     };
 }
 
@@ -62,8 +64,11 @@ fn main() -> ExitCode {
             admission::agents_and_node_powers,
             admission::agents_and_heartbeats,
             admission::people_and_plans,
+            orders::people_ask,
+            orders::wakers_tell,
             power::an_order_is_carried_out_once,
             power::a_node_with_vms_is_not_suspended,
+            sleep::empty_nodes_sleep_until_somebody_needs_them,
             moves::overload_and_back,
             moves::quiet_cluster_costs_little,
             prometheus::is_a_source_of_load_without_agents,
@@ -72,7 +77,8 @@ fn main() -> ExitCode {
             failures::leader_is_killed,
             failures::leader_freezes,
             failures::api_server_restarts,
-            failures::evacuation_goes_first,
+            failures::evacuation_goes_first;
+            long: sleep::a_node_that_dies_among_sleepers_loses_its_pods,
         ],
     )
 }

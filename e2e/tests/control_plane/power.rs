@@ -55,7 +55,7 @@ async fn word(
 }
 
 /// An agent with the rights of its pod on a node, on a machine that only seems to sleep.
-async fn agent(scene: &Scene, node: &str) -> anyhow::Result<Arc<SimulatedHost>> {
+pub(crate) async fn agent(scene: &Scene, node: &str) -> anyhow::Result<Arc<SimulatedHost>> {
     let client = agent_on(scene, node).await?;
     let host = Arc::new(SimulatedHost::new());
     let settings = Settings {

@@ -10,12 +10,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Marks that are still there so long after a node is awake are left behind.
 const MARKS_LINGER_MILLIS: i64 = 60_000;
+/// The operator's last look before an order is at most three seconds old when it gives the order, and ours one.
+const LOOK_MILLIS: i64 = 4_000;
 
 /// What is remembered between looks.
 #[derive(Debug, Default)]
 pub(super) struct Sleepers {
     /// The newest order that was judged, by node.
     judged: BTreeMap<String, i64>,
+    /// Since when somebody has been seen to keep a node as it is, by a cordon or a mark.
+    kept: BTreeMap<String, i64>,
     /// The orders to suspend by node and purpose.
     given: BTreeMap<(String, String), BTreeSet<i64>>,
 }
@@ -41,10 +45,21 @@ impl Sleepers {
         for power in view.list("miyako.dev", "nodepowers", "") {
             let name = text(power, "/metadata/name");
             let Some(node) = view.get("", "nodes", "", name) else { continue };
+            self.note_kept(name, node, now);
             self.judge_order(view, name, power, node, &mut broken);
             left_behind(name, power, node, now, &mut broken);
         }
         broken
+    }
+
+    fn note_kept(&mut self, name: &str, node: &Value, now: Timestamp) {
+        let cordoned = node.pointer("/spec/unschedulable") == Some(&Value::Bool(true));
+        let pinned = node.pointer(&format!("/metadata/annotations/{}", pointer_of(marks::KEEP_AWAKE))).is_some();
+        if cordoned || pinned {
+            self.kept.entry(name.to_owned()).or_insert_with(|| now.millis());
+        } else {
+            self.kept.remove(name);
+        }
     }
 
     fn judge_order(
@@ -81,11 +96,9 @@ impl Sleepers {
                 broken.push(format!("rule 3: {name} was ordered to sleep at the end of a migration"));
             }
         }
-        if node.pointer("/spec/unschedulable") == Some(&Value::Bool(true)) {
-            broken.push(format!("rule 3: {name} was ordered to sleep while somebody has cordoned it"));
-        }
-        if node.pointer(&format!("/metadata/annotations/{}", pointer_of(marks::KEEP_AWAKE))).is_some() {
-            broken.push(format!("rule 3: {name} was ordered to sleep while somebody keeps it awake"));
+        if self.kept.get(name).is_some_and(|since| since + LOOK_MILLIS <= issued) {
+            broken
+                .push(format!("rule 3: {name} was ordered to sleep while somebody has cordoned it or keeps it awake"));
         }
         if power.pointer("/status/lastWakeTest/succeeded") != Some(&Value::Bool(true))
             && !purpose.starts_with("request wake-test")

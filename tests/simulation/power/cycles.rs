@@ -3,10 +3,13 @@
 
 use super::stopwatch::{PARTS, Stopwatch};
 use super::{Dice, assert_unbroken, begin, create_pod, delete_pod, node, node_of, run, side_by_side, small_vm};
+use kube::api::{Api, Patch, PatchParams};
 use miyako::sim::apiserver::Verb;
 use miyako::sim::cluster::{Fate, WakeFate};
-use miyako::sim::simulation::{BEGINS, CLASS_LABEL, Scenario, Simulation};
+use miyako::sim::simulation::{BEGINS, CLASS_LABEL, Scenario, Simulation, USER};
 use miyako::sim::workload::Pattern;
+use miyako_api::NodePower;
+use miyako_api::names::ours;
 use miyako_core::model::{Bytes, Span};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,6 +66,7 @@ struct Onlooker {
     naming: BTreeSet<String>,
     waits: BTreeMap<String, u32>,
     longest_wait: u32,
+    seconds: u32,
 }
 
 impl Onlooker {
@@ -75,6 +79,25 @@ impl Onlooker {
             naming: BTreeSet::new(),
             waits: BTreeMap::new(),
             longest_wait: 0,
+            seconds: 0,
+        }
+    }
+
+    /// A person has repaired what failed to wake, and wants to see it wake before it is trusted again.
+    async fn ask_for_tests(&self, world: &Simulation) {
+        let untrusted: Vec<String> = world.world.server.view(|view| {
+            let failed = |power: &&Value| {
+                power.pointer("/status/lastWakeTest/succeeded") == Some(&Value::Bool(false))
+                    && power.pointer("/status/phase").and_then(Value::as_str) == Some("Awake")
+            };
+            let names = view.list("miyako.dev", "nodepowers", "").filter(failed);
+            names.map(|power| power["metadata"]["name"].as_str().unwrap_or_default().to_owned()).collect()
+        });
+        let api: Api<NodePower> = Api::all(world.world.server.client(USER));
+        for node in untrusted {
+            let ask =
+                json!({"metadata": {"annotations": {ours::REQUEST: format!("wake-test {USER} {}", self.seconds)}}});
+            api.patch(&node, &PatchParams::default(), &Patch::Merge(ask)).await.expect("a person may ask");
         }
     }
 
@@ -109,6 +132,10 @@ impl Onlooker {
             world.machines.as_mut().expect("there are machines").set_fate(node, Fate::default());
         }
         self.naming = failed;
+        self.seconds += 1;
+        if self.seconds % 60 == 0 {
+            self.ask_for_tests(world).await;
+        }
         // Work that waits: pods without a node, and shared nodes that are asked for more than they have.
         let mut waiting: BTreeSet<String> = world.world.server.view(|view| {
             let unbound = view.list("", "pods", "").filter(|pod| pod.pointer("/spec/nodeName").is_none());

@@ -1,0 +1,295 @@
+//! Nodes that sleep, with everybody in it: operator, agents and waker with the chart's rights, real etcd, scheduler and
+//! node controller. Only what `mem` and a BMC would do is simulated; a sleeping node's kubelet is silent.
+
+#![allow(clippy::disallowed_methods, reason = "how long a wake takes is measured")]
+
+use crate::approval::bind;
+use crate::charts::uninstall;
+use crate::power::agent;
+use crate::world::{Setting, World};
+use anyhow::ensure;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use miyako_agent::power::SimulatedHost;
+use miyako_agent::wake::{self, Driver, DriverError, PowerState, Reading};
+use miyako_agent::waker::{MakeDriver, Waker};
+use miyako_api::NodePower;
+use miyako_api::node_power::{NodePowerStatus, PowerPhase};
+use miyako_api::node_power_class::{WakeDriver, WakeProtocol};
+use miyako_e2e::child::Program;
+use miyako_e2e::control_plane::nodes::{self, NewNode, silence, wait_ready};
+use miyako_e2e::control_plane::objects;
+use miyako_e2e::installation::WAKER;
+use miyako_e2e::scene::Scene;
+use miyako_e2e::wait::{Look, until};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Nodes on which nothing runs.
+const SLEEPERS: [&str; 2] = ["dedicated-0", "shared-1"];
+/// A lease lapses within 50 s, and that is waited for a few times.
+const A_WHILE: Duration = Duration::from_mins(5);
+
+/// The machines beneath the nodes, by node: what a waker presses buttons of.
+#[derive(Default)]
+struct Buttons(BTreeMap<String, Arc<SimulatedHost>>);
+
+/// One machine's button.
+struct Button {
+    node: String,
+    host: Arc<SimulatedHost>,
+}
+
+impl MakeDriver for Buttons {
+    fn make(
+        &self,
+        _: &WakeDriver,
+        node: wake::Node<'_>,
+        _: Option<&BTreeMap<String, Vec<u8>>>,
+    ) -> Result<Box<dyn Driver>, String> {
+        let host = self.0.get(node.name).ok_or_else(|| format!("{} has no button", node.name))?;
+        Ok(Box::new(Button { node: node.name.to_owned(), host: Arc::clone(host) }))
+    }
+}
+
+impl Driver for Button {
+    fn protocol(&self) -> WakeProtocol {
+        WakeProtocol::Wol
+    }
+
+    fn address(&self) -> &str {
+        &self.node
+    }
+
+    fn read(&self) -> BoxFuture<'_, Result<Reading, DriverError>> {
+        let asleep = *self.host.is_asleep().borrow();
+        let state = if asleep { PowerState::Sleeping } else { PowerState::On };
+        async move { Ok(Reading::sure(state, "the simulated machine")) }.boxed()
+    }
+
+    fn wake(&self) -> BoxFuture<'_, Result<(), DriverError>> {
+        self.host.wake();
+        async { Ok(()) }.boxed()
+    }
+
+    fn power_on(&self) -> BoxFuture<'_, Result<(), DriverError>> {
+        self.wake()
+    }
+}
+
+/// Silences a node's kubelet while its machine sleeps.
+fn sleep_with(scene: &Scene, node: &'static str, host: &SimulatedHost) {
+    let (client, mut asleep) = (scene.admin(), host.is_asleep());
+    scene.play(async move {
+        while asleep.changed().await.is_ok() {
+            let sleeps = *asleep.borrow_and_update();
+            let said = if sleeps { silence(&client, node).await } else { nodes::wake(&client, node).await };
+            if let Err(error) = said {
+                tracing::error!(%error, node, "the kubelet can't be told");
+            }
+        }
+    });
+}
+
+/// Classes whose nodes can be woken, and a policy that suspends what is empty.
+fn wishes() -> Vec<Value> {
+    let class = |name: &str, role: &str| {
+        json!({
+            "apiVersion": "miyako.dev/v1alpha1", "kind": "NodePowerClass", "metadata": { "name": name },
+            "spec": {
+                "role": role, "nodeSelector": { "matchLabels": { "miyako.dev/pool": name } },
+                "wake": [{ "driver": "wol", "address": "02:00:00:00:00:01" }],
+            },
+        })
+    };
+    let policy = json!({
+        "apiVersion": "miyako.dev/v1alpha1", "kind": "ConsolidationPolicy", "metadata": { "name": "main" },
+        "spec": {
+            "mode": "Automatic", "profile": "Reactive", "nodeClasses": ["shared", "dedicated"],
+            "sleep": { "after": "10s", "leastAwake": "5s", "leastAsleep": "5s" },
+        },
+    });
+    vec![class("shared", "Shared"), class("dedicated", "Dedicated"), policy]
+}
+
+/// What the NodePower of a node says, once it is as expected.
+async fn status(
+    scene: &Scene,
+    node: &str,
+    what: &str,
+    expected: impl Fn(&NodePowerStatus) -> bool,
+) -> anyhow::Result<NodePowerStatus> {
+    let powers: Api<NodePower> = Api::all(scene.admin());
+    until(&format!("{node} {what}"), A_WHILE, || async {
+        let status = powers.get_opt(node).await?.and_then(|power| power.status).unwrap_or_default();
+        let said = format!("{status:?}");
+        Ok(Look::some(Some(status).filter(&expected), said))
+    })
+    .await
+}
+
+/// Whether anything of ours is on a node.
+fn is_marked(node: &Node) -> bool {
+    let text = json!([node.metadata.labels, node.metadata.annotations, node.spec, node.status]).to_string();
+    ["miyako.dev/power", "exclude-disruption", "exclude-from-remediation", "MiyakoSuspended"]
+        .iter()
+        .any(|mark| text.contains(mark))
+}
+
+/// Nodes show in a test that they wake, sleep by policy when nothing is on them, and a pod that only one of them could
+/// take wakes it; an uninstall wakes the rest and leaves nothing on any node.
+pub(crate) async fn empty_nodes_sleep_until_somebody_needs_them(scene: Arc<Scene>) -> anyhow::Result<()> {
+    let values = &[
+        "agent.power.enabled=true",
+        "waker.enabled=true",
+        // Its pods keep nodes awake like any others.
+        r"operator.nodeSelector.kubernetes\.io/hostname=shared-0",
+    ];
+    let world = World::begin_with(&scene, 1, Setting { values, ..Setting::default() }).await?;
+    let mut buttons = Buttons::default();
+    for node in SLEEPERS {
+        let host = agent(&scene, node).await?;
+        sleep_with(&scene, node, &host);
+        buttons.0.insert(node.to_owned(), host);
+    }
+    let hosts = buttons.0.clone();
+    let waker = scene.stand().client_for_service_account(scene.namespace(), WAKER).await?;
+    let clock = Arc::new(|| Timestamp::now().as_millisecond());
+    scene.play(Waker::new(waker, "waker-0".into(), clock, Arc::new(buttons), 1).run());
+    objects::apply(&scene.admin(), &wishes()).await?;
+
+    // Nothing sleeps by policy before it has shown that it wakes.
+    bind(&scene, "paul", "miyako-power").await?;
+    let paul: Api<NodePower> = Api::all(scene.stand().client_for_user("paul", &[]).await?);
+    for node in SLEEPERS {
+        status(&scene, node, "is noted", |status| status.empty_since.is_some()).await?;
+        ensure!(hosts[node].sleeps() == 0, "{node} slept untested");
+        let ask = json!({ "metadata": { "annotations": { "miyako.dev/request": "wake-test paul 1" } } });
+        paul.patch(node, &PatchParams::default(), &Patch::Merge(ask)).await?;
+    }
+    for node in SLEEPERS {
+        let woke = |status: &NodePowerStatus| status.last_wake_test.as_ref().is_some_and(|test| test.succeeded);
+        status(&scene, node, "has shown that it wakes", woke).await?;
+    }
+    for node in SLEEPERS {
+        status(&scene, node, "sleeps", |status| status.phase == Some(PowerPhase::Suspended)).await?;
+        ensure!(hosts[node].sleeps() == 2 && *hosts[node].is_asleep().borrow(), "{node} does not sleep");
+    }
+
+    // A pod that fits no awake node.
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": { "name": "needy" },
+        "spec": {
+            "nodeSelector": { "miyako.dev/pool": "dedicated" },
+            "containers": [{ "name": "main", "image": "none" }],
+        },
+    }))?;
+    let pods: Api<Pod> = Api::namespaced(scene.admin(), scene.namespace());
+    let asked = Instant::now();
+    pods.create(&PostParams::default(), &pod).await?;
+    until("the pod runs", A_WHILE, || async {
+        let status = pods.get("needy").await?.status;
+        let running = status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"));
+        Ok(Look::holds(running, format!("{status:?}")))
+    })
+    .await?;
+    eprintln!("from a pod that fits nowhere to its running on a node that slept: {:.1?}", asked.elapsed());
+    ensure!(*hosts["shared-1"].is_asleep().borrow(), "a node was woken that nobody needs");
+    let nodes: Api<Node> = Api::all(scene.admin());
+    until("nothing of ours is on the node that came back", A_WHILE, || async {
+        let node = nodes.get("dedicated-0").await?;
+        Ok(Look::holds(!is_marked(&node), format!("{:?}", node.spec)))
+    })
+    .await?;
+    ensure!(is_marked(&nodes.get("shared-1").await?), "a sleeper must look like one");
+    world.nothing_was_forbidden(&scene)?;
+
+    // What the chart's hook runs, with the operator and the waker still there; then the uninstall itself, whose hook
+    // finds all awake.
+    let wakes = Program::new("wake-first", env!("CARGO_BIN_EXE_miyako-under-test"))
+        .arg("clean-up")
+        .arg("--wake-first")
+        .flag("namespace", scene.namespace())
+        .env("KUBECONFIG", scene.stand().admin_kubeconfig());
+    scene.run(&wakes, A_WHILE).await?;
+    for node in SLEEPERS {
+        ensure!(!*hosts[node].is_asleep().borrow(), "{node} still sleeps");
+    }
+    pods.delete("needy", &DeleteParams::default()).await?;
+    let bindings: Api<ClusterRoleBinding> = Api::all(scene.admin());
+    bindings.delete("miyako-power-paul", &DeleteParams::default()).await?;
+    uninstall(&scene).await?;
+    for node in SLEEPERS {
+        wait_ready(&scene.admin(), node).await?;
+        ensure!(!is_marked(&nodes.get(node).await?), "something of ours is left on {node}");
+    }
+    Ok(())
+}
+
+/// With most of a zone asleep, a node that really dies still loses its pods, because sleepers are not counted; without
+/// the label that says so, it keeps them.
+pub(crate) async fn a_node_that_dies_among_sleepers_loses_its_pods(scene: Arc<Scene>) -> anyhow::Result<()> {
+    let names: Vec<String> = (0..7).map(|index| format!("node-{index}")).collect();
+    let new: Vec<NewNode> = names.iter().map(|name| NewNode::new(name.as_str())).collect();
+    scene.add_nodes(&new).await?;
+    scene.wait_for_default_account().await?;
+    let (sleepers, [counted, uncounted]) = (&names[..5], [&names[5], &names[6]]);
+    let excluded =
+        |value: Value| json!({ "metadata": { "labels": { "node.kubernetes.io/exclude-disruption": value } } });
+    for node in sleepers {
+        label(&scene, node, &excluded(json!("true"))).await?;
+        silence(&scene.admin(), node).await?;
+    }
+    for node in sleepers {
+        nodes::wait_unreachable(&scene.admin(), node).await?;
+    }
+    // Five of seven are away, and a sixth dies.
+    let lost = evicted_from(&scene, uncounted, A_WHILE).await?;
+    eprintln!("with 71 % of the nodes asleep, pods left a node that died after {lost:.1?}");
+    nodes::wake(&scene.admin(), uncounted).await?;
+    for node in sleepers {
+        label(&scene, node, &excluded(Value::Null)).await?;
+    }
+    let kept = evicted_from(&scene, counted, lost * 2 + Duration::from_secs(30)).await;
+    ensure!(kept.is_err(), "without the label nothing should be evicted, but was after {kept:?}");
+    Ok(())
+}
+
+async fn label(scene: &Scene, node: &str, change: &Value) -> anyhow::Result<()> {
+    let nodes: Api<Node> = Api::all(scene.admin());
+    nodes.patch(node, &PatchParams::default(), &Patch::Merge(change)).await?;
+    Ok(())
+}
+
+/// How long it takes from the death of a node until a pod that tolerates that for a second is evicted from it.
+async fn evicted_from(scene: &Scene, node: &str, at_most: Duration) -> anyhow::Result<Duration> {
+    let pods: Api<Pod> = Api::namespaced(scene.admin(), scene.namespace());
+    let name = format!("on-{node}");
+    let tolerates =
+        |key: &str| json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1 });
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": { "name": name },
+        "spec": {
+            "nodeName": node,
+            "tolerations": [tolerates("node.kubernetes.io/unreachable"), tolerates("node.kubernetes.io/not-ready")],
+            "containers": [{ "name": "main", "image": "none" }],
+        },
+    }))?;
+    pods.create(&PostParams::default(), &pod).await?;
+    silence(&scene.admin(), node).await?;
+    let died = Instant::now();
+    until(&format!("a pod is evicted from {node}"), at_most, || async {
+        let pod = pods.get_opt(&name).await?;
+        let gone = pod.as_ref().is_none_or(|pod| pod.metadata.deletion_timestamp.is_some());
+        Ok(Look::holds(gone, "it is still there"))
+    })
+    .await?;
+    Ok(died.elapsed())
+}
