@@ -68,7 +68,6 @@ fn main() -> ExitCode {
             orders::wakers_tell,
             power::an_order_is_carried_out_once,
             power::a_node_with_vms_is_not_suspended,
-            sleep::empty_nodes_sleep_until_somebody_needs_them,
             moves::overload_and_back,
             moves::quiet_cluster_costs_little,
             prometheus::is_a_source_of_load_without_agents,
@@ -78,7 +77,8 @@ fn main() -> ExitCode {
             failures::leader_freezes,
             failures::api_server_restarts,
             failures::evacuation_goes_first;
-            long: sleep::a_node_that_dies_among_sleepers_loses_its_pods,
+            long: sleep::empty_nodes_sleep_until_somebody_needs_them,
+            sleep::a_node_that_dies_among_sleepers_loses_its_pods,
         ],
     )
 }

@@ -14,6 +14,7 @@ use miyako_api::NodePower;
 use miyako_api::node_power::{AgentStatus, WokenBy};
 use miyako_e2e::control_plane::nodes::NewNode;
 use miyako_e2e::control_plane::objects;
+use miyako_e2e::installation::OPERATOR;
 use miyako_e2e::scene::Scene;
 use miyako_e2e::wait::{Look, until};
 use serde_json::json;
@@ -35,7 +36,9 @@ async fn order(scene: &Scene, node: &str, desired: &str, generation: i64) -> any
             "issuedAt": now, "expiresAt": now + Duration::from_secs(10),
         },
     });
-    objects::apply(&scene.admin(), &[power]).await.map(drop)
+    // Orders are the operator's: admission refuses them from anybody else.
+    let operator = scene.stand().client_for_service_account(scene.namespace(), OPERATOR).await?;
+    objects::apply(&operator, &[power]).await.map(drop)
 }
 
 /// What the node's agent says, once it is as expected.
