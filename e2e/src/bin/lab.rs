@@ -108,7 +108,7 @@ async fn perform(flags: Run) -> anyhow::Result<()> {
     let stand = Arc::new(Stand::start(Tools::build()?, &workspace_root().join("target/lab")).await?);
     let calibration = match flags.speed.zip(flags.emulation) {
         Some((speed, emulation)) => Calibration { speed, emulation },
-        None => run::calibrate().await?,
+        None => run::calibrate(&scenario).await?,
     };
     let Calibration { speed: Speed { loops, reads, writes }, emulation } = calibration;
     eprintln!(

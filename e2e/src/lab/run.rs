@@ -34,14 +34,17 @@ const MEASURED_FOR: Duration = Duration::from_secs(8);
 const MEASURED_AT: [u64; 2] = [20, 450];
 
 /// What one virtual CPU of this machine gets done, alone and without a quota, and what emulating it costs. Measured anew,
-/// because a machine that is shared with others is not always as fast.
+/// because a machine that is shared with others is not always as fast, and by a guest as the scenario's first: writes
+/// cost the more the larger the working set is.
 ///
 /// # Errors
 /// When no guest boots.
-pub async fn calibrate() -> anyhow::Result<Calibration> {
+pub async fn calibrate(scenario: &Scenario) -> anyhow::Result<Calibration> {
     let image = tokio::task::spawn_blocking(Image::make).await??;
     let folder = tempfile::Builder::new().prefix("mlab-speed-").tempdir()?;
-    let spec = Spec::new("speed", folder.path(), image, Boot { pages: 8192, ..Boot::default() });
+    let vm = scenario.vms.first().context("no VM")?;
+    let boot = Boot { pages: vm.pages(), intensity: vm.intensity(), ..Boot::default() };
+    let spec = Spec::new("speed", folder.path(), image, boot);
     let machine = qemu::Machine::launch(spec).await?;
     let guest = Guest::new("speed");
     guest.attach(machine.spec().guest_socket());

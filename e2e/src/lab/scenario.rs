@@ -250,7 +250,7 @@ impl Scenario {
             name: vm.name.clone(),
             node: vm.node.clone(),
             boot: Boot {
-                pages: vm.memory_mib * 256,
+                pages: vm.pages(),
                 seed,
                 // Quiet until the run begins.
                 load: self.permille(5, machine),
@@ -326,7 +326,12 @@ impl Scenario {
 }
 
 impl VmLoad {
-    fn intensity(&self) -> Intensity {
+    /// Its working set in pages.
+    pub(super) fn pages(&self) -> u32 {
+        self.memory_mib * 256
+    }
+
+    pub(super) fn intensity(&self) -> Intensity {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked to be from 0 to 100
         let writes = |alpha: f64| (alpha * 1000.0).round() as u32;
         match (self.alpha, self.kind) {
