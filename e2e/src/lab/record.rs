@@ -1,7 +1,7 @@
 //! Watches a run: what each node's VMs use, where each VM is, which migrations were asked for and how they went.
 
 use super::hands::{Course, mode_name};
-use super::results::{MigrationRow, SecondRow, VmRow};
+use super::results::{MigrationRow, SecondRow, UNDER_WAY, VmRow};
 use super::scenario::Detection;
 use super::stand::LabStand;
 use futures::StreamExt as _;
@@ -220,7 +220,7 @@ fn outcome_of(course: &Course) -> String {
         (Some(Outcome::Failed(cause)), _) => format!("failed: {cause:?}"),
         (Some(Outcome::Lost(cause)), _) => format!("lost: {cause:?}"),
         (None, Some(failure)) => format!("did not begin: {failure}"),
-        (None, None) => "under way".to_owned(),
+        (None, None) => UNDER_WAY.to_owned(),
     }
 }
 

@@ -5,6 +5,9 @@ use miyako::sim::kubevirt::Mode;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// The outcome of a migration that has none yet.
+pub(super) const UNDER_WAY: &str = "under way";
+
 /// Everything that is kept of a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -57,7 +60,7 @@ pub struct Totals {
     pub failed_percent: f64,
     /// Migrations that brought their VM to its target.
     pub migrations: usize,
-    /// Migrations that did not.
+    /// Migrations that did not, or not yet.
     pub failures: usize,
     /// Node-seconds with a VM on the node (Reactive Cloud, Fig. 12).
     pub node_seconds: usize,
@@ -159,6 +162,12 @@ impl MigrationRow {
     #[must_use]
     pub fn arrived(&self) -> bool {
         [Mode::PreCopy, Mode::PostCopy, Mode::Paused].iter().any(|mode| self.outcome == mode.as_str())
+    }
+
+    /// It had not come to an end when the run did.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        self.outcome == UNDER_WAY
     }
 
     /// Where its time went, in seconds.

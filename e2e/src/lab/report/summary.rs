@@ -44,6 +44,11 @@ fn outcomes(text: &mut String, runs: &[&Results]) {
             if run.scenario.swinging.is_some() { "–".to_owned() } else { format!("{:.1} %", totals.failed_percent) };
         let checks = totals.guests_whole + totals.hops_whole;
         let broken = totals.guests_broken.len();
+        let under_way = run.migrations.iter().filter(|row| row.is_under_way()).count();
+        let migrations = match under_way {
+            0 => totals.migrations.to_string(),
+            more => format!("{} and {more} under way at the end", totals.migrations),
+        };
         let checks = if broken == 0 { checks.to_string() } else { format!("{checks}, but {broken} not") };
         let _ = writeln!(
             text,
@@ -52,8 +57,8 @@ fn outcomes(text: &mut String, runs: &[&Results]) {
             run.name(),
             run.mode,
             totals.node_seconds,
-            totals.migrations,
-            totals.failures,
+            migrations,
+            totals.failures.saturating_sub(under_way),
             totals.broken_rules.len(),
             totals.refused,
         );
