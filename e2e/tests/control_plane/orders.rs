@@ -27,6 +27,7 @@ fn node_power(name: &str) -> Value {
 pub(crate) async fn people_ask(scene: Arc<Scene>) -> anyhow::Result<()> {
     world::furnish(&scene, Setting::default()).await?;
     objects::apply(&scene.admin(), &[node_power(NODE)]).await?;
+    bind(&scene, "paul", "miyako-power").await?;
     let asks = json!({ "metadata": { "annotations": { "miyako.dev/request": "wake paul 1" } } });
     let order = json!({ "spec": { "desired": "Suspended", "generation": 2 } });
 
@@ -36,7 +37,6 @@ pub(crate) async fn people_ask(scene: Arc<Scene>) -> anyhow::Result<()> {
     trial.takes(Change(NODE, asks.clone()), "an admin's request").await;
     trial.verdict()?;
 
-    bind(&scene, "paul", "miyako-power").await?;
     let paul = scene.stand().client_for_user("paul", &[]).await?;
     let mut trial = Trial::new(&paul, "miyako.dev", "v1alpha1", "NodePower", "").await?;
     trial.takes(Change(NODE, asks), "his request").await;
