@@ -163,19 +163,21 @@ async fn calm(seed: u64, mut world: Simulation, nodes: &[String], marked: Vec<(M
     for (what, node, _) in marked {
         what.set(&world, &node, false).await;
     }
-    let now = (world.world.now)();
     for node in nodes {
-        let machines = world.machines.as_mut().expect("there are machines");
-        machines.set_fate(node, Fate::default());
-        // Whoever hangs needs a person.
-        if machines.hangs(node) {
-            machines.press_button(node, now);
-        }
+        world.machines.as_mut().expect("there are machines").set_fate(node, Fate::default());
     }
     switch(&world, "held", Some("alice: it is enough")).await;
     let mut there = 0;
     for _ in 0..CALM {
         run(&mut world, 1).await;
+        let now = (world.world.now)();
+        for node in nodes {
+            // Whoever was asked before may hang yet, and needs a person.
+            let machines = world.machines.as_mut().expect("there are machines");
+            if machines.hangs(node) {
+                machines.press_button(node, now);
+            }
+        }
         let mut clean = unfinished(&world) == 0;
         for name in nodes {
             clean = clean && phase(&world, name).await == PowerPhase::Awake && is_clean(&node(&world, name).await);

@@ -57,6 +57,10 @@ fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
+fn is_dedicated(node: &str) -> bool {
+    node.starts_with("dedicated")
+}
+
 /// Whether the node's kubelet is ready.
 pub(super) fn is_ready(node: &Value) -> bool {
     let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
@@ -107,7 +111,9 @@ impl Stopwatch {
                     lap.wanted = Some(self.tick);
                     // "vms/vm0 must move and …"
                     let vm = text(step, "/message").split_whitespace().next().unwrap_or_default();
-                    lap.for_vm = (text(step, "/reason") == "ForMove").then(|| vm.to_owned());
+                    // A VM that goes home to a shared node is in no hurry.
+                    let hurries = text(step, "/reason") == "ForMove" && is_dedicated(text(step, "/targetNode"));
+                    lap.for_vm = hurries.then(|| vm.to_owned());
                 }
                 _ => {}
             }
@@ -167,7 +173,7 @@ impl Stopwatch {
     }
 
     fn take_move(&mut self, vm: &str, target: &str) {
-        if !target.starts_with("dedicated") {
+        if !is_dedicated(target) {
             return;
         }
         self.moves += 1;
