@@ -133,6 +133,8 @@ pub(crate) async fn operator_dies_in_post_copy(scene: Arc<Scene>) -> anyhow::Res
     for vm in ["vm-0", "vm-1"] {
         whole(&lab, vm).await?;
     }
+    // Busy again, so that the successor has no reason to bring it back.
+    overload(&lab).await?;
     let _successor = lab.another_operator(&crate::moves::programs(), "replica-1").await?;
     let plans: kube::Api<ConsolidationPlan> = kube::Api::all(lab.scene().admin());
     until("the successor says that the plan succeeded", SOON, || async {

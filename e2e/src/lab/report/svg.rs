@@ -46,11 +46,28 @@ pub fn picture(run: &Results) -> String {
     let bottom = places + ROW * vms.len() as f64;
     canvas.scale(bottom);
 
+    // Loads that answer to the operator target more than there is, so what fails says nothing.
+    let end = if run.scenario.swinging.is_some() { bottom } else { operations(&mut canvas, run, bottom + GAP) };
+    let foot = end + GAP - 12.0;
+    let machine = &run.machine;
+    let words = format!(
+        "{} × {}, Linux {}, {}, load average {:.1}; seed {}",
+        machine.cpus, machine.cpu, machine.kernel, machine.qemu, machine.load_average, run.scenario.seed
+    );
+    canvas.words((LEFT, foot), 9, "start", &words);
+    canvas.words((LEFT, foot + 13.0), 9, "start", &run.command);
+    canvas.finish(foot + 26.0)
+}
+
+/// Operations that were targeted, achieved and failed. Returns where they end.
+fn operations(canvas: &mut Canvas, run: &Results, top: f64) -> f64 {
+    let Some(first) = run.seconds.first() else { return top };
+    let vms: Vec<&String> = first.vms.keys().collect();
     let sum = |row: &SecondRow, value: fn(&VmRow) -> f64| row.vms.values().map(value).sum::<f64>();
     let both = |row: &SecondRow| sum(row, |vm| vm.target).max(sum(row, |vm| vm.achieved));
     let most = round_up(run.seconds.iter().map(both).fold(1.0, f64::max));
-    let operations = Panel { top: bottom + GAP, height: PANEL, most };
-    bands(&mut canvas, run, (operations.top, PANEL));
+    let operations = Panel { top, height: PANEL, most };
+    bands(canvas, run, (operations.top, PANEL));
     canvas.frame(operations, "Operations a second, all VMs");
     for (index, (name, colour, value)) in
         [("target", "#999999", (|vm| vm.target) as fn(&VmRow) -> f64), ("achieved", "#222222", |vm| vm.achieved)]
@@ -65,7 +82,7 @@ pub fn picture(run: &Results) -> String {
     let all = |row: &SecondRow| vms.iter().map(|vm| failed(row, vm)).sum::<f64>();
     let most = round_up(run.seconds.iter().map(all).fold(1.0, f64::max));
     let failures = Panel { top: operations.top + PANEL + GAP, height: PANEL, most };
-    bands(&mut canvas, run, (failures.top, PANEL));
+    bands(canvas, run, (failures.top, PANEL));
     canvas.frame(failures, "Failed operations a second");
     let mut below = vec![0.0; run.seconds.len()];
     for (index, vm) in vms.iter().enumerate() {
@@ -75,16 +92,7 @@ pub fn picture(run: &Results) -> String {
         canvas.legend(failures.top, index, colour(index), vm);
         below = bounds.into_iter().map(|(_, high)| high).collect();
     }
-
-    let foot = failures.top + PANEL + GAP - 12.0;
-    let machine = &run.machine;
-    let words = format!(
-        "{} × {}, Linux {}, {}, load average {:.1}; seed {}",
-        machine.cpus, machine.cpu, machine.kernel, machine.qemu, machine.load_average, run.scenario.seed
-    );
-    canvas.words((LEFT, foot), 9, "start", &words);
-    canvas.words((LEFT, foot + 13.0), 9, "start", &run.command);
-    canvas.finish(foot + 26.0)
+    failures.top + PANEL
 }
 
 fn title(run: &Results) -> String {
