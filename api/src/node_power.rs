@@ -50,7 +50,7 @@ pub struct NodePowerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub wake_by: Option<String>,
-    /// How it is to sleep, when it is to.
+    /// How it is to sleep, when it is to; in an order to be awake, how it slept or would.
     #[serde(default)]
     pub method: SuspendMethod,
     /// When its own clock is to wake it if nobody does before; the agent's own limit when absent.
@@ -84,7 +84,7 @@ pub struct NodePowerStatus {
     /// What the node's own agent says; nobody else writes it, and the agent writes nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentStatus>,
-    /// What the waker says of the newest order to be awake; nobody else writes it, and the waker writes nothing else.
+    /// What the waker says of the newest order to be awake or to power off; nobody else writes it, and the waker writes nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waker: Option<WakerStatus>,
     /// Where it is between awake and asleep.
@@ -254,7 +254,7 @@ pub enum WokenBy {
     Unknown,
 }
 
-/// What the waker did about an order to be awake. Its replicas share the work through this: who takes an order up
+/// What the waker did about an order to be awake, or saw of one to power off. Its replicas share the work through this: who takes an order up
 /// writes it here first, and another replica takes it over when nothing was written for long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -262,6 +262,10 @@ pub struct WakerStatus {
     /// The order's generation.
     #[schemars(range(min = 0))]
     pub generation: i64,
+    /// The person's request that it carries out in place of an order, because no operator answered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub request: Option<String>,
     /// The replica that carries it out.
     #[schemars(length(max = 253))]
     pub by: String,
@@ -284,14 +288,16 @@ pub struct WakerStatus {
     pub message: Option<String>,
 }
 
-/// How a wake ended, as far as the waker can tell: whether the node is usable, the operator sees for itself.
+/// How an order ended, as far as the waker can tell: whether a node is usable, the operator sees for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum WakeOutcome {
     /// A driver says that the machine is on.
     Awake,
     /// The request went out, but no driver can tell what came of it (Wake-on-LAN).
     Sent,
-    /// Every driver failed.
+    /// A driver says that the machine is off, as an order to power off has it.
+    Off,
+    /// Every driver failed: the machine could not be woken, or nobody can say that it is off.
     Failed,
 }
 

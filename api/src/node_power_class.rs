@@ -40,6 +40,10 @@ use serde::{Deserialize, Serialize};
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
+#[x_kube(validation = (
+    "self.suspend.method != 'PowerOff' || !has(self.wake) || size(self.wake) == 0 || self.wake.exists(way, way.driver != 'wol')",
+    "give a class whose method is PowerOff a wake driver besides wol, such as redfish: only a BMC can tell that a node is off"
+))]
 #[serde(rename_all = "camelCase")]
 pub struct NodePowerClassSpec {
     /// Which nodes. A node that two classes select belongs to neither, and both say so.
@@ -120,14 +124,14 @@ pub struct Power {
     #[serde(default = "asleep_watts")]
     #[schemars(range(min = 0, max = 100_000))]
     pub asleep_watts: u32,
-    /// From the order to asleep.
-    #[serde(default = "transition")]
+    /// From the order to asleep. By default 5s, and 1m where nodes are switched off (PowerOff).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::transition")]
-    pub suspend_time: Duration,
-    /// From the order to usable.
-    #[serde(default = "transition")]
+    pub suspend_time: Option<Duration>,
+    /// From the order to usable. By default 5s, and 4m where nodes are switched off (PowerOff): firmware, boot, kubelet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::transition")]
-    pub resume_time: Duration,
+    pub resume_time: Option<Duration>,
 }
 
 impl Default for Power {
@@ -136,8 +140,8 @@ impl Default for Power {
             idle_watts: idle_watts(),
             full_watts: full_watts(),
             asleep_watts: asleep_watts(),
-            suspend_time: transition(),
-            resume_time: transition(),
+            suspend_time: None,
+            resume_time: None,
         }
     }
 }
@@ -154,15 +158,12 @@ fn asleep_watts() -> u32 {
     7
 }
 
-fn transition() -> Duration {
-    Duration::from("5s")
-}
-
 /// How a node sleeps.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Suspend {
     /// S3 is suspend to RAM, back in seconds. PowerOff is an orderly shutdown, for servers without S3: minutes to wake.
+    /// A node counts as off only when its BMC says so, so PowerOff needs a driver that can read: redfish, ipmi or amt.
     #[serde(default)]
     pub method: SuspendMethod,
     /// DaemonSets that serve only their own node and may sleep with it, as namespace/name, besides the usual ones that

@@ -14,7 +14,7 @@ use miyako_api::names::{kubernetes, kubevirt, manager, ours};
 use miyako_api::node_power::{DesiredPower, NodePower, NodePowerSpec};
 use miyako_api::node_power_class::SuspendMethod;
 use miyako_core::check::{Blocker, SuspendBlockers};
-use miyako_core::model::{NodeName, Policies, PowerState, Snapshot, Span, Timestamp};
+use miyako_core::model::{NodeName, Policies, PowerState, SleepMethod, Snapshot, Span, Timestamp};
 use miyako_core::power::{Desired, Marks, NodeCondition, PhaseChange, PowerRecord, Wakeable};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -169,7 +169,8 @@ impl Actor {
         &self,
         node: &NodeName,
         record: &PowerRecord,
-        (desired, generation, stands): (Desired, i64, Span),
+        (desired, method): (Desired, SleepMethod),
+        (generation, stands): (i64, Span),
         reason: &str,
     ) -> Result<NodePower, ActError> {
         let now = self.clock.now();
@@ -183,7 +184,10 @@ impl Actor {
             expires_at: crate::time::to_api(now + stands),
             reason: shortened(reason),
             wake_by: None,
-            method: SuspendMethod::default(),
+            method: match method {
+                SleepMethod::S3 => SuspendMethod::S3,
+                SleepMethod::PowerOff => SuspendMethod::PowerOff,
+            },
             wake_at: None,
             despite_failures: record.request.is_some(),
         };

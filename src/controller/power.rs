@@ -112,7 +112,7 @@ impl Operator {
                 self.tell(&on_node(&node, EventKind::Normal, reason::REQUEST_ANSWERED, note, &asked)).await?;
                 power
             }
-            Write::Order { desired, generation, stands, reason } => {
+            Write::Order { desired, method, generation, stands, reason } => {
                 if desired == Desired::Suspended
                     && let Some(blocker) = self.keeps_awake_after_all(led, now).await?
                 {
@@ -120,7 +120,7 @@ impl Operator {
                     return Ok(());
                 }
                 tracing::info!(%node, ?desired, generation, reason, "order");
-                self.actor.order(&node, &led.record, (desired, generation, stands), &reason).await?
+                self.actor.order(&node, &led.record, (desired, method), (generation, stands), &reason).await?
             }
             Write::Phase(change) => {
                 let power = self.actor.note_phase(&node, &led.record, &change).await?;

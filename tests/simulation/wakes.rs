@@ -3,12 +3,13 @@
 use super::{begin, node_of, run, small_vm};
 use k8s_openapi::api::core::v1::{Event, Node};
 use kube::api::{Api, ListParams};
-use miyako::sim::cluster::{Fate, WakeFate};
+use miyako::sim::cluster::{AgentFate, BmcTalk, Fate, WakeFate};
 use miyako::sim::simulation::{BEGINS, Scenario, Simulation, USER};
 use miyako::sim::workload::Pattern;
 use miyako_api::names::reason;
 use miyako_api::node_power::{NodePower, NodePowerStatus, PowerPhase};
 use miyako_core::model::{Bytes, Span};
+use serde_json::json;
 
 /// A shared node with four VMs of which VM 0 is busy from second 400 on, and two dedicated nodes that sleep by then.
 fn scenario() -> Scenario {
@@ -102,5 +103,73 @@ async fn where_no_waker_runs_a_condition_says_which_deployment_to_look_at() {
     run_until(&mut world, "dedicated-0", PowerPhase::Awake, 120).await;
     let awake = status(&world, "dedicated-0").await;
     assert_eq!(awake.conditions.first().map(|it| (it.reason.as_str(), it.status.as_str())), Some(("Woke", "True")));
+    assert_eq!(world.broken_rules(), [""; 0]);
+}
+
+/// The same nodes, which are switched off and on.
+fn switched_off(agent: AgentFate) -> Scenario {
+    let mut scenario = scenario();
+    for object in &mut scenario.objects {
+        if object["kind"] == "NodePowerClass" {
+            object["spec"]["suspend"]["method"] = json!("PowerOff");
+            object["spec"]["power"] = json!({"suspendTime": "10s", "resumeTime": "1m"});
+            let secret = json!({"namespace": "default", "name": "bmc"});
+            let address = "https://{node}.bmc.example.org";
+            object["spec"]["wake"] = json!([{"driver": "redfish", "address": address, "secretRef": secret}]);
+        }
+    }
+    scenario.machines = Some(Fate { agent, ..Fate::default() });
+    scenario
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_are_switched_off_believed_off_and_switched_on_again() {
+    let mut world = begin(switched_off(AgentFate::Works)).await;
+    run(&mut world, 395).await;
+    for name in ["dedicated-0", "dedicated-1"] {
+        let off = status(&world, name).await;
+        assert_eq!(off.phase, Some(PowerPhase::Suspended), "{off:?}");
+        assert_eq!(off.message.as_deref(), Some("off, as its BMC says"));
+    }
+    run(&mut world, 90).await;
+    let awake = node_of(&world, "vm0");
+    assert!(awake.starts_with("dedicated"), "{:?}", world.placement());
+    let on = status(&world, &awake).await;
+    assert_eq!(on.phase, Some(PowerPhase::Awake));
+    assert!(on.message.as_deref().is_some_and(|text| !text.contains("cold boot")), "{:?}", on.message);
+    assert!(on.last_wake_test.is_some_and(|test| test.succeeded));
+    assert_eq!(world.broken_rules(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_its_bmc_does_not_call_off_never_counts_as_off() {
+    let mut world = begin(switched_off(AgentFate::Works)).await;
+    world.machines.as_mut().expect("there are machines").set_bmc("dedicated-0", BmcTalk::AlwaysOn);
+    run_until(&mut world, "dedicated-0", PowerPhase::Suspending, 200).await;
+    for _ in 0..300 {
+        run(&mut world, 1).await;
+        assert_ne!(phase(&world, "dedicated-0").await, PowerPhase::Suspended);
+        if phase(&world, "dedicated-0").await == PowerPhase::Awake {
+            break;
+        }
+    }
+    let awake = status(&world, "dedicated-0").await;
+    assert_eq!(awake.phase, Some(PowerPhase::Awake), "it was switched on again: {awake:?}");
+    assert_eq!(world.broken_rules(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_that_hangs_ends_in_quarantine_until_somebody_helps() {
+    let mut world = begin(switched_off(AgentFate::HangsShuttingDown)).await;
+    run_until(&mut world, "dedicated-0", PowerPhase::Suspending, 200).await;
+    run_until(&mut world, "dedicated-0", PowerPhase::Waking, 200).await;
+    run_until(&mut world, "dedicated-0", PowerPhase::Quarantined, 600).await;
+    let message = status(&world, "dedicated-0").await.message.unwrap_or_default();
+    assert!(message.contains("it was on already"), "its BMC's words help whoever looks: {message}");
+    let now = (world.world.now)();
+    let machines = world.machines.as_mut().expect("there are machines");
+    machines.set_fate("dedicated-0", Fate::default());
+    machines.press_button("dedicated-0", now);
+    run_until(&mut world, "dedicated-0", PowerPhase::Awake, 60).await;
     assert_eq!(world.broken_rules(), [""; 0]);
 }

@@ -38,7 +38,7 @@ pub use policy::{
 };
 pub use proposal::{PlanPhase, PlanRecord, RecordedStep, StepOutcome};
 pub use selector::{Labels, NodeSelector, NodeSelectorTerm, Operator, Requirement, Selector};
-pub use sleep::{ClassSleep, PastWake, PowerHistory, SleepRules};
+pub use sleep::{ClassSleep, PastWake, PowerHistory, SleepMethod, SleepRules};
 pub use snapshot::{Namespace, Quota, Snapshot, Switches};
 pub use time::{Span, Timestamp};
 pub use units::{Bytes, Cores, Joules, MilliCpu, Percent, Seconds, UnitError, Watts};

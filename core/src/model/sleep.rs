@@ -2,6 +2,7 @@
 
 use super::{NodeName, Profile, Span, Timestamp};
 use crate::power::Pace;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// When the empty nodes of a policy sleep.
@@ -44,9 +45,21 @@ impl SleepRules {
     }
 }
 
+/// How a node sleeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum SleepMethod {
+    /// Suspended to RAM, and back in seconds.
+    #[default]
+    S3,
+    /// Shut down, and back in minutes by a boot.
+    PowerOff,
+}
+
 /// How the nodes of a class sleep and wake.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClassSleep {
+    /// How they sleep.
+    pub method: SleepMethod,
     /// How fast they are.
     pub pace: Pace,
     /// How many of them may sleep at once.

@@ -2,12 +2,10 @@
 
 use super::state::{Given, State};
 use super::times::{ASKED_AGAIN, ASKED_AT_LEAST_EVERY, ORDER_MARGIN, ORDER_STANDS, Pace, SETTLES, WAKE_ORDER_STANDS};
-use super::waker::{CLAIM_STANDS, TAKES_UP_WITHIN, WORTH_TELLING};
 use super::{
-    Ask, BmcWord, Desired, Facts, Marks, NodeCondition, PhaseChange, PowerRecord, Purpose, Wakeable, WakerOutcome,
-    Wish, Write,
+    Ask, Desired, Facts, Marks, NodeCondition, PhaseChange, PowerRecord, Purpose, Wakeable, WakerOutcome, Wish, Write,
 };
-use crate::model::{PowerState, Span, Timestamp};
+use crate::model::{PowerState, SleepMethod, Span, Timestamp};
 
 /// So many purposes are remembered besides the newest: a plan or request is over long before so many others came.
 const EARLIER: usize = 8;
@@ -16,12 +14,12 @@ const EARLIER: usize = 8;
 const LONGEST_MESSAGE: usize = 1000;
 
 /// Everything one step looks at.
-struct Look<'a> {
-    record: &'a PowerRecord,
-    facts: &'a Facts,
+pub(super) struct Look<'a> {
+    pub(super) record: &'a PowerRecord,
+    pub(super) facts: &'a Facts,
     wish: &'a Wish,
     pace: Pace,
-    now: Timestamp,
+    pub(super) now: Timestamp,
 }
 
 /// Where a node is, and the one write that brings it on, if there is any to make now. After the write the answer is
@@ -54,6 +52,10 @@ impl Look<'_> {
         }
         if self.record.uid.is_none() {
             return (self.facts.managed || matches!(self.wish, Wish::Asleep { .. })).then_some(Write::Create);
+        }
+        if self.facts.managed && self.method() != self.facts.method {
+            // The agent looks at what keeps its machine from sleeping in this way, and says so.
+            return Some(self.order_awake_from(self.facts.method, "its class has it sleep in another way"));
         }
         let empty = self.facts.usable && self.facts.blocker.is_none();
         if let Some(request) = &self.record.request {
@@ -113,7 +115,8 @@ impl Look<'_> {
                 }
                 let marked = self.facts.condition.map_or(self.now, |(_, since)| since);
                 let reason = purpose.map_or_else(String::new, ToString::to_string);
-                let order = Write::Order { desired: Desired::Suspended, generation, stands: ORDER_STANDS, reason };
+                let (desired, method) = (Desired::Suspended, self.facts.method);
+                let order = Write::Order { desired, method, generation, stands: ORDER_STANDS, reason };
                 (self.now.since(marked) >= SETTLES).then_some(order)
             }
             Given::Ordered(issued) => {
@@ -143,13 +146,24 @@ impl Look<'_> {
         if self.booted() || agent.resumed.zip(issued).is_some_and(|(resumed, issued)| resumed > issued) {
             return Some(self.order_awake("it is back already"));
         }
-        if !self.facts.ready {
-            let mut change = self.change(PowerState::Suspended, "asleep");
+        let (off, word) = (self.method() == SleepMethod::PowerOff, self.record.waker_word());
+        let seen = word.and_then(|word| word.outcome);
+        if !self.facts.ready && (!off || seen == Some(WakerOutcome::Off)) {
+            let mut change = self.change(PowerState::Suspended, if off { "off, as its BMC says" } else { "asleep" });
             change.asleep_since = Some(self.now);
             return Some(Write::Phase(Box::new(change)));
         }
-        (self.now.since(since) >= self.pace.sleeps_within())
-            .then(|| self.order_awake("its agent took the order and it did not fall asleep"))
+        if let Some(word) = word.filter(|_| off && seen == Some(WakerOutcome::Failed)) {
+            return Some(self.order_awake(&format!("nobody can say that it is off: {}", word.words())));
+        }
+        if self.now.since(since) < self.pace.sleeps_within() {
+            return None;
+        }
+        Some(self.order_awake(&match word {
+            _ if self.facts.ready => "its agent took the order and it did not fall asleep".to_owned(),
+            Some(word) => format!("it does not answer, and its BMC does not call it off: {}", word.words()),
+            None => "it does not answer, and no waker asked its BMC whether it is off: see whether the Deployment miyako-waker runs".to_owned(),
+        }))
     }
 
     fn suspended(&self) -> Option<Write> {
@@ -164,7 +178,7 @@ impl Look<'_> {
         let why = match self.wish {
             Wish::Awake { reason } => Some(reason.as_str()),
             _ if self.facts.work => Some("a pod or VM is on it"),
-            _ if self.facts.ready || self.facts.bmc == Some(BmcWord::On) => Some("it woke by itself"),
+            _ if self.facts.ready => Some("it woke by itself"),
             _ => None,
         };
         if !self.record.is_ordered_asleep() {
@@ -218,57 +232,6 @@ impl Look<'_> {
         })
     }
 
-    /// What every driver said, if all of them failed to carry out the order that stands. A node that answers is
-    /// wiser than they.
-    fn drivers_failed(&self) -> Option<String> {
-        let word = self.record.waker_word().filter(|_| !self.facts.ready && !self.record.is_ordered_asleep())?;
-        (word.outcome == Some(WakerOutcome::Failed)).then(|| word.words())
-    }
-
-    /// What a waker made of the order so far, for a node that does not answer yet.
-    fn how_it_goes(&self) -> Option<(String, Option<(Wakeable, Timestamp)>)> {
-        let order =
-            self.record.order.as_ref().filter(|order| order.generation > 0 && order.desired == Desired::Awake)?;
-        if self.facts.ready {
-            return None;
-        }
-        let (asked, why) = (self.now.since(order.issued), &order.reason);
-        let silent = |who: &str| {
-            let message = format!(
-                "{who}: see whether the Deployment miyako-waker runs (kubectl get deployment -A -l app.kubernetes.io/component=waker) and what its pods log; meanwhile `miyako wake-kit` says how to wake the node by hand"
-            );
-            Some((message, self.known(Wakeable::WakerSilent)))
-        };
-        match self.record.waker_word() {
-            None if asked >= TAKES_UP_WITHIN => silent("no waker has taken up the order to wake this node"),
-            Some(word) if word.outcome.is_none() && self.now.since(word.at) >= CLAIM_STANDS => {
-                silent(&format!("the waker {} took up the order to wake this node and fell silent", word.by))
-            }
-            Some(word) if word.outcome.is_some() && asked >= WORTH_TELLING => {
-                Some((format!("{why}; {}", word.words()), self.record.wakeable.filter(|it| it.0.holds())))
-            }
-            _ => None,
-        }
-    }
-
-    /// Writes a phase that only says more, if it does.
-    fn tells(&self, change: PhaseChange) -> Option<Write> {
-        let said = self.record.message.as_ref() == Some(&change.message) && self.record.wakeable == change.wakeable;
-        (!said).then(|| Write::Phase(Box::new(change)))
-    }
-
-    fn gives_up(&self, message: &str, wakeable: Wakeable) -> Write {
-        let mut change = self.change(PowerState::Quarantined, message);
-        (change.woke, change.wakeable) = (Some(false), self.known(wakeable));
-        Write::Phase(Box::new(change))
-    }
-
-    /// The condition, with the time of its status's last change.
-    fn known(&self, wakeable: Wakeable) -> Option<(Wakeable, Timestamp)> {
-        let same = self.record.wakeable.filter(|(before, _)| before.holds() == wakeable.holds());
-        Some((wakeable, same.map_or(self.now, |(_, since)| since)))
-    }
-
     /// Whether a node that answers is really back, and will not obey an old order any more.
     fn is_back(&self, since: Timestamp, asleep_since: Option<Timestamp>) -> bool {
         if asleep_since.is_some() {
@@ -288,7 +251,9 @@ impl Look<'_> {
     fn is_awake(&self, since: Timestamp, asleep_since: Option<Timestamp>) -> Write {
         let took = self.now.since(since).as_secs();
         let message = match asleep_since {
-            Some(_) if self.booted() => format!("awake by a cold boot, {took} s after it was asked"),
+            Some(_) if self.booted() && self.method() == SleepMethod::S3 => {
+                format!("awake by a cold boot, {took} s after it was asked")
+            }
             Some(_) => format!("awake {took} s after it was asked"),
             None => self.record.message.clone().unwrap_or_else(|| "awake".to_owned()),
         };
@@ -373,9 +338,19 @@ impl Look<'_> {
         self.record.boot_id.as_ref().zip(self.facts.boot_id.as_ref()).is_some_and(|(before, now)| before != now)
     }
 
+    /// How it sleeps, slept, or would, as it was last ordered.
+    fn method(&self) -> SleepMethod {
+        self.record.order.as_ref().map_or(self.facts.method, |order| order.method)
+    }
+
     fn order_awake(&self, why: &str) -> Write {
+        self.order_awake_from(self.method(), why)
+    }
+
+    fn order_awake_from(&self, method: SleepMethod, why: &str) -> Write {
         Write::Order {
             desired: Desired::Awake,
+            method,
             generation: self.record.generation() + 1,
             stands: WAKE_ORDER_STANDS,
             reason: why.to_owned(),
@@ -396,7 +371,7 @@ impl Look<'_> {
         Write::Phase(Box::new(change))
     }
 
-    fn change(&self, phase: PowerState, message: &str) -> PhaseChange {
+    pub(super) fn change(&self, phase: PowerState, message: &str) -> PhaseChange {
         let record = self.record;
         let last_sleep: Option<Span> = record.last_sleep;
         PhaseChange {

@@ -1,16 +1,7 @@
 //! What is seen of a node, and what is wished for it.
 
 use super::{Marks, NodeCondition, Purpose};
-use crate::model::Timestamp;
-
-/// What the node's BMC says, where somebody asked it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BmcWord {
-    /// The host runs.
-    On,
-    /// The host sleeps or is off.
-    Asleep,
-}
+use crate::model::{SleepMethod, Timestamp};
 
 /// What is seen of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +24,8 @@ pub struct Facts {
     pub blocker: Option<String>,
     /// VMs or ordinary pods are on it.
     pub work: bool,
-    /// What its BMC said since it fell asleep.
-    pub bmc: Option<BmcWord>,
+    /// How its class has it sleep.
+    pub method: SleepMethod,
 }
 
 impl Facts {
@@ -51,7 +42,7 @@ impl Facts {
             condition: None,
             blocker: None,
             work: false,
-            bmc: None,
+            method: SleepMethod::S3,
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!            wish: asleep            settled, nobody came       acknowledged,
-//!            nothing on it           (our NoSchedule taint)      lease lapsed
+//!            nothing on it           (our NoSchedule taint)      lease lapsed (PowerOff: and its BMC says off)
 //!   Awake ─────────────▶ Emptying ─────────────▶ Suspending ─────────────▶ Suspended
 //!    ▲ ▲                    │                     │   │                      │  ▲
 //!    │ └────── aborted ─────┴── before the order ─┘   │ aborted after it,    │  │ (Suspending only)
@@ -31,6 +31,7 @@
 
 mod advance;
 mod facts;
+mod hearsay;
 mod marks;
 mod record;
 mod state;
@@ -44,7 +45,7 @@ mod write;
 mod tests;
 
 pub use advance::advance;
-pub use facts::{BmcWord, Facts, Wish};
+pub use facts::{Facts, Wish};
 pub use marks::{Marks, NodeCondition};
 pub use record::{AgentWord, Ask, Desired, Order, PowerRecord, Purpose, Request};
 pub use state::State;

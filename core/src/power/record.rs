@@ -1,7 +1,7 @@
 //! What a NodePower records.
 
 use super::{Wakeable, WakerWord};
-use crate::model::{PowerState, Span, Timestamp, Uid};
+use crate::model::{PowerState, SleepMethod, Span, Timestamp, Uid};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -19,6 +19,8 @@ pub enum Desired {
 pub struct Order {
     /// What the node is to be.
     pub desired: Desired,
+    /// How the node is to sleep; in an order to be awake, how it slept or would.
+    pub method: SleepMethod,
     /// Grows with every order.
     pub generation: i64,
     /// When it was given.

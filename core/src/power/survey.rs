@@ -191,7 +191,7 @@ fn facts(
         condition: node.power_condition,
         blocker,
         work: judged.is_some_and(|report| report.blockers.iter().any(is_work)),
-        bmc: None,
+        method: class.map(|class| class.sleep.method).unwrap_or_default(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! How long the parts of the sequence may take.
 
-use crate::model::Span;
+use crate::model::{SleepMethod, Span};
 
 /// An order to suspend is void after this time unless it is acknowledged (`DESIGN.md` §6): an agent that comes back
 /// to life must not find one that nobody means any more.
@@ -47,6 +47,16 @@ impl Default for Pace {
 }
 
 impl Pace {
+    /// Nodes that are not said to be faster or slower. A shutdown waits for services and file systems; a server's
+    /// firmware alone takes one to three minutes before it boots.
+    #[must_use]
+    pub fn of(method: SleepMethod) -> Self {
+        match method {
+            SleepMethod::S3 => Self::default(),
+            SleepMethod::PowerOff => Self { suspend: Span::from_secs(60), resume: Span::from_secs(240) },
+        }
+    }
+
     /// A node that acknowledged its order and is still ready after this time does not sleep.
     #[must_use]
     pub fn sleeps_within(self) -> Span {

@@ -22,6 +22,8 @@ pub enum WakerOutcome {
     Awake,
     /// The request went out, and nobody can tell what came of it.
     Sent,
+    /// A BMC says that the machine is off, as it was ordered to be.
+    Off,
     /// Every driver failed.
     Failed,
 }

@@ -1,7 +1,7 @@
 //! What is to be written next.
 
 use super::{Desired, Marks, NodeCondition, Purpose, Wakeable};
-use crate::model::{PowerState, Span, Timestamp};
+use crate::model::{PowerState, SleepMethod, Span, Timestamp};
 
 /// A change of the recorded phase, with what else the status says from then on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub enum Write {
     Order {
         /// What the node is to be.
         desired: Desired,
+        /// How it is to sleep; in an order to be awake, how it slept or would.
+        method: SleepMethod,
         /// The order's generation.
         generation: i64,
         /// How long it stands.

@@ -15,7 +15,7 @@ use super::{
     cluster::{Cluster, ClusterError, Heartbeat},
     host::{Host, HostError},
     order::{self, Decision, Orders, decide},
-    preflight::{Obstacle, obstacles_to_power_off, obstacles_to_s3},
+    preflight::{Obstacle, obstacles_to, vms},
     record::{self, Found, Outcome},
     sleep::{SleepError, sleep},
 };
@@ -112,7 +112,7 @@ impl<C: Cluster, H: Host> PowerAgent<C, H> {
         let machine = self.host.machine()?;
         let now = (self.clock)();
         let (mut after, found) = record::settle(&before, &power.spec, &machine, self.outcome.as_ref(), now);
-        after.obstacles = self.lasting_obstacles()?;
+        after.obstacles = self.lasting_obstacles(power.spec.method)?;
         after.version = Some(self.settings.version.to_owned());
         let aged = before.last_seen.as_ref().is_none_or(|at| {
             now.saturating_sub(at.0.as_millisecond()) >= i64::try_from(RECORD_INTERVAL.as_millis()).unwrap_or(i64::MAX)
@@ -151,7 +151,7 @@ impl<C: Cluster, H: Host> PowerAgent<C, H> {
         let last_look = || {
             // The write of the acknowledgement may have taken long, and a VM may have come.
             order::in_time(&power.spec, (self.clock)()).map_err(|late| SleepError::GivenUp(late.to_string()))?;
-            match obstacles_to_power_off(&self.host.facts()?).into_iter().next() {
+            match vms(&self.host.facts()?).into_iter().next() {
                 Some(obstacle) => Err(SleepError::Obstacle(obstacle)),
                 None => Ok(()),
             }
@@ -202,17 +202,14 @@ impl<C: Cluster, H: Host> PowerAgent<C, H> {
     async fn obstacles(&self, method: SuspendMethod) -> Result<Vec<Obstacle>, LookError> {
         let pods = self.cluster.pods_in_the_way().await?;
         let facts = self.host.facts()?;
-        let mut obstacles = match method {
-            SuspendMethod::S3 => obstacles_to_s3(&facts, self.settings.wake_source),
-            SuspendMethod::PowerOff => obstacles_to_power_off(&facts),
-        };
+        let mut obstacles = obstacles_to(method, &facts, self.settings.wake_source);
         obstacles.extend(pods.into_iter().map(|pod| Obstacle::Pod { pod }));
         Ok(obstacles)
     }
 
-    /// What keeps this machine from S3 whatever runs on it, as the record tells it.
-    fn lasting_obstacles(&self) -> Result<Vec<String>, LookError> {
-        let obstacles = obstacles_to_s3(&self.host.facts()?, self.settings.wake_source);
+    /// What keeps this machine from sleeping in this way whatever runs on it, as the record tells it.
+    fn lasting_obstacles(&self, method: SuspendMethod) -> Result<Vec<String>, LookError> {
+        let obstacles = obstacles_to(method, &self.host.facts()?, self.settings.wake_source);
         Ok(obstacles.iter().filter(|obstacle| obstacle.lasts()).map(ToString::to_string).collect())
     }
 

@@ -1,5 +1,6 @@
 //! What keeps a machine from suspending: facts, and the judgement over them.
 
+use miyako_api::node_power_class::SuspendMethod;
 use serde::Serialize;
 use std::fmt;
 
@@ -17,6 +18,8 @@ pub struct Facts {
     pub pm_test: Option<String>,
     /// Whether the agent may write `/sys/power/state`.
     pub writable: bool,
+    /// Whether logind can be asked to shut the machine down.
+    pub logind: bool,
     /// The machine's clock, which wakes it when nobody else does.
     pub alarm: Alarm,
     /// Network cards that could wake the machine, and whether they are set to.
@@ -96,6 +99,8 @@ pub enum Obstacle {
     },
     /// The agent may not.
     NotWritable,
+    /// logind can't be asked.
+    NoLogind,
     /// No alarm.
     NoAlarm,
     /// The alarm may not wake the machine.
@@ -118,6 +123,7 @@ impl Obstacle {
             Self::NotDeep { .. } => "NoDeepSleep",
             Self::Rehearsal { .. } => "Rehearsal",
             Self::NotWritable => "NotPrivileged",
+            Self::NoLogind => "NoLogind",
             Self::NoAlarm => "NoAlarm",
             Self::AlarmMayNotWake => "AlarmMayNotWake",
             Self::NoCardArmed { .. } => "NoWakeOnLan",
@@ -155,6 +161,9 @@ impl fmt::Display for Obstacle {
             Self::NotWritable => f.write_str(
                 "this agent may not write /sys/power/state: it must run as root with the host's /sys writable (a privileged container)",
             ),
+            Self::NoLogind => f.write_str(
+                "this agent finds no logind to shut the machine down with: mount the host's /run/dbus into it, and run systemd-logind",
+            ),
             Self::NoAlarm => f.write_str(
                 "the machine has no clock with an alarm (/sys/class/rtc/rtc0/wakealarm), so it might never wake: load the driver of its clock (rtc_cmos)",
             ),
@@ -180,7 +189,7 @@ fn listed(names: &[String]) -> String {
 /// What stands in the way of S3, in the order in which a person would look at it.
 #[must_use]
 pub fn obstacles_to_s3(facts: &Facts, wake_source: WakeSource) -> Vec<Obstacle> {
-    let mut found = obstacles_to_power_off(facts);
+    let mut found = vms(facts);
     if !facts.states.iter().any(|state| state == "mem") {
         found.push(Obstacle::NoSuspend { states: facts.states.clone() });
     } else if !facts.mem_sleep.iter().any(|kind| kind == "deep") {
@@ -204,9 +213,28 @@ pub fn obstacles_to_s3(facts: &Facts, wake_source: WakeSource) -> Vec<Obstacle> 
     found
 }
 
-/// What stands in the way of an orderly shutdown.
+/// What stands in the way of an orderly shutdown. What its clock can do is no obstacle: its BMC switches it on.
 #[must_use]
 pub fn obstacles_to_power_off(facts: &Facts) -> Vec<Obstacle> {
+    let mut found = vms(facts);
+    if !facts.logind {
+        found.push(Obstacle::NoLogind);
+    }
+    found
+}
+
+/// What stands in the way of a method.
+#[must_use]
+pub fn obstacles_to(method: SuspendMethod, facts: &Facts, wake_source: WakeSource) -> Vec<Obstacle> {
+    match method {
+        SuspendMethod::S3 => obstacles_to_s3(facts, wake_source),
+        SuspendMethod::PowerOff => obstacles_to_power_off(facts),
+    }
+}
+
+/// VMs that run here, which neither way may take along.
+#[must_use]
+pub fn vms(facts: &Facts) -> Vec<Obstacle> {
     let running = |process: &Process| Obstacle::Qemu { pid: process.pid, program: process.program.clone() };
     facts.qemu.iter().map(running).collect()
 }
@@ -264,10 +292,13 @@ mod tests {
     }
 
     #[test]
-    fn only_vms_stand_in_the_way_of_a_shutdown() {
-        let mut facts = Facts::default();
+    fn a_shutdown_needs_logind_and_no_vms_and_nothing_of_what_s3_needs() {
+        let mut facts = Facts { logind: true, ..Facts::default() };
         assert_eq!(obstacles_to_power_off(&facts), []);
         facts.qemu.push(Process { pid: 4, program: "qemu-kvm".into() });
-        assert_eq!(obstacles_to_power_off(&facts).len(), 1);
+        facts.logind = false;
+        let found = obstacles_to_power_off(&facts);
+        assert_eq!(found.iter().map(Obstacle::reason).collect::<Vec<_>>(), ["QemuRuns", "NoLogind"]);
+        assert!(found[1].lasts() && found[1].to_string().contains("/run/dbus"));
     }
 }

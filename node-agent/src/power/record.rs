@@ -99,7 +99,8 @@ fn booted(record: &mut AgentStatus, order: &NodePowerSpec, now: i64) {
         return;
     };
     record.resumed_at = to_api(now);
-    if order.generation == generation && order.method == SuspendMethod::PowerOff {
+    // The order to be awake that came since says how it slept.
+    if order.generation >= generation && order.method == SuspendMethod::PowerOff {
         record.suspend_failures = None;
         record.refusal = None;
         record.last_sleep = Some(last_sleep(Some(generation), SuspendMethod::PowerOff, None, None));

@@ -64,6 +64,7 @@ impl SimulatedHost {
             pm_test: Some("none".into()),
             writable: true,
             alarm: Alarm::Armed,
+            logind: true,
             ..Facts::default()
         };
         let state = State {

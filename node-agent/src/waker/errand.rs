@@ -1,9 +1,9 @@
-//! One order to wake one node: claimed, carried out, answered.
+//! One task for one node: claimed, carried out, answered.
 
-use super::{Judgement, MakeDriver, judge, ways};
+use super::{Goal, Judgement, MakeDriver, Task, judge, ways};
 use crate::{
     stream::WallClock,
-    wake::{self, Belief, Driver, Patience, Woken, protocol_name, wake},
+    wake::{self, Driver, Patience, Reading, Retry, Woken, protocol_name, wake},
 };
 use k8s_openapi::{
     api::core::v1::{Node, Secret, SecretReference},
@@ -27,6 +27,12 @@ const RENEWAL: Duration = Duration::from_secs(10);
 /// How often a write is tried again that others got in the way of.
 const TRIES: usize = 5;
 
+/// Between two looks whether a machine is off.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
+
+/// A machine that is still on after this time does not shut down: its agent gives up after ten minutes.
+const LONGEST_SHUTDOWN: Duration = Duration::from_secs(660);
+
 /// The longest message, as the schema has it.
 const LONGEST_MESSAGE: usize = 1024;
 
@@ -39,6 +45,8 @@ pub(super) struct Errand {
     pub(super) make: Arc<dyn MakeDriver>,
     pub(super) seed: u64,
     pub(super) node: String,
+    /// A person's request that no operator has answered in time.
+    pub(super) ignored: Option<String>,
 }
 
 /// Somebody else has the order now, or it is no more.
@@ -48,32 +56,33 @@ impl Errand {
     /// Takes the order up, wakes the node and tells what came of it. Nothing is lost when it ends anywhere in between:
     /// the claim lapses and the other replica takes the order up.
     pub(super) async fn run(self) {
-        let generation = match self.claim().await {
-            Ok(Some(generation)) => generation,
+        let task = match self.claim().await {
+            Ok(Some(task)) => task,
             Ok(None) => return,
-            Err(error) => return tracing::warn!(node = self.node, %error, "could not take up an order to wake"),
+            Err(error) => return tracing::warn!(node = self.node, %error, "could not take up an order"),
         };
-        tracing::info!(node = self.node, generation, "waking");
+        tracing::info!(node = self.node, ?task, "taken up");
         let carried_out = async {
-            match self.drivers().await {
-                Ok(drivers) => match wake(&drivers, Belief::Asleep, Patience::default(), self.seed).await {
+            match (self.drivers().await, task.goal) {
+                (Ok(drivers), Goal::On(belief)) => match wake(&drivers, belief, Patience::default(), self.seed).await {
                     Ok(woken) => End::woken(&woken),
                     Err(failure) => End::failed(failure.to_string()),
                 },
-                Err(problem) => End::failed(problem),
+                (Ok(drivers), Goal::KnowOff) => seen_off(&drivers).await,
+                (Err(problem), _) => End::failed(problem),
             }
         };
         let end = tokio::select! {
             biased;
             end = carried_out => end,
-            Lost = self.keep_claim(generation) => return tracing::info!(node = self.node, "the order is no longer ours"),
+            Lost = self.keep_claim(&task) => return tracing::info!(node = self.node, "the order is no longer ours"),
         };
         if end.outcome == WakeOutcome::Failed {
-            tracing::error!(node = self.node, message = end.message, "could not wake");
+            tracing::error!(node = self.node, message = end.message, "failed");
         } else {
-            tracing::info!(node = self.node, message = end.message, "woken");
+            tracing::info!(node = self.node, outcome = ?end.outcome, message = end.message, "done");
         }
-        if let Err(Lost) = self.tell(generation, Some(&end)).await {
+        if let Err(Lost) = self.tell(&task, Some(&end)).await {
             tracing::info!(node = self.node, "somebody else answered the order");
         }
     }
@@ -88,19 +97,21 @@ impl Errand {
 
     /// Writes our claim, if the order as it is now is still ours to take. Of two replicas that try at once the version
     /// lets one win.
-    async fn claim(&self) -> kube::Result<Option<i64>> {
+    async fn claim(&self) -> kube::Result<Option<Task>> {
         let Some(power) = self.powers().get_opt(&self.node).await? else { return Ok(None) };
-        let Judgement::TakeUp { generation } = judge(&power, &self.me, (self.clock)()) else { return Ok(None) };
-        match self.write(&power, self.status(generation, None)).await {
-            Ok(()) => Ok(Some(generation)),
+        let judgement = judge(&power, self.ignored.as_deref(), &self.me, (self.clock)());
+        let Judgement::TakeUp(task) = judgement else { return Ok(None) };
+        match self.write(&power, self.status(&task, None)).await {
+            Ok(()) => Ok(Some(task)),
             Err(kube::Error::Api(status)) if status.is_conflict() => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    fn status(&self, generation: i64, end: Option<&End>) -> WakerStatus {
+    fn status(&self, task: &Task, end: Option<&End>) -> WakerStatus {
         let mut status = WakerStatus {
-            generation,
+            generation: task.generation,
+            request: task.request.clone(),
             by: self.me.clone(),
             at: self.now(),
             attempts: 0,
@@ -126,10 +137,10 @@ impl Errand {
     }
 
     /// Renews the claim for ever; ends when it is lost.
-    async fn keep_claim(&self, generation: i64) -> Lost {
+    async fn keep_claim(&self, task: &Task) -> Lost {
         loop {
             tokio::time::sleep(RENEWAL).await;
-            if let Err(lost) = self.tell(generation, None).await {
+            if let Err(lost) = self.tell(task, None).await {
                 return lost;
             }
         }
@@ -137,15 +148,20 @@ impl Errand {
 
     /// Writes our status as long as the claim is ours. While the API server does not answer we go on: the node is
     /// better awake.
-    async fn tell(&self, generation: i64, end: Option<&End>) -> Result<(), Lost> {
+    async fn tell(&self, task: &Task, end: Option<&End>) -> Result<(), Lost> {
         for _ in 0..TRIES {
             let written = match self.powers().get_opt(&self.node).await {
                 Ok(Some(power)) => {
                     let waker = power.status.as_ref().and_then(|status| status.waker.as_ref());
-                    if waker.is_none_or(|waker| waker.by != self.me || waker.generation != generation) {
+                    let ours = |waker: &WakerStatus| {
+                        waker.by == self.me && waker.generation == task.generation && waker.request == task.request
+                    };
+                    // Whether it is off is nobody's question any more once another order stands.
+                    let over = task.goal == Goal::KnowOff && power.spec.generation != task.generation;
+                    if over || !waker.is_some_and(ours) {
                         return Err(Lost);
                     }
-                    self.write(&power, self.status(generation, end)).await
+                    self.write(&power, self.status(task, end)).await
                 }
                 Ok(None) => return Err(Lost),
                 Err(error) => Err(error),
@@ -201,6 +217,32 @@ impl Errand {
     }
 }
 
+/// Asks every driver again and again until one says that the machine is off. Ends without when none of them can ever
+/// say it, or after the longest shutdown; the operator has drawn its own conclusion long before.
+async fn seen_off(drivers: &[Box<dyn Driver>]) -> End {
+    let begun = tokio::time::Instant::now();
+    loop {
+        let (mut said, mut hope) = (Vec::new(), false);
+        for driver in drivers.iter().filter(|driver| driver.can_read()) {
+            let protocol = protocol_name(driver.protocol());
+            match driver.verify_off().await {
+                Ok(reading) => return End::off(protocol, &reading),
+                Err(error) => {
+                    hope |= error.retry() != Retry::No;
+                    said.push(format!("{protocol} {}: {error} – {}", driver.address(), error.check()));
+                }
+            }
+        }
+        if said.is_empty() {
+            return End::failed("none of the class's wake drivers can tell whether the machine is off: add redfish, ipmi or amt under spec.wake".into());
+        }
+        if !hope || begun.elapsed() >= LONGEST_SHUTDOWN {
+            return End::failed(said.join("; "));
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    }
+}
+
 /// How it ended, as it is told.
 struct End {
     outcome: WakeOutcome,
@@ -221,6 +263,11 @@ impl End {
                 None => format!("it was on already: {}", woken.evidence),
             },
         }
+    }
+
+    fn off(protocol: &'static str, reading: &Reading) -> Self {
+        let message = format!("{protocol}: {reading}");
+        Self { outcome: WakeOutcome::Off, driver: Some(protocol), attempts: 1, message }
     }
 
     fn failed(message: String) -> Self {

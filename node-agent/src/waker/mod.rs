@@ -1,4 +1,5 @@
-//! The agent in its waker role: carries out orders to be awake for nodes that can't hear them.
+//! The agent in its waker role: carries out orders to be awake for nodes that can't hear them, and asks the BMCs of nodes
+//! that were ordered to power off whether they are.
 //!
 //! ```text
 //!  NodePower ──▶ judge ──▶ claim (status.waker) ──▶ Errand ──▶ drivers of the node's class ──▶ outcome (status.waker)
@@ -8,13 +9,16 @@
 //! share the work through `status.waker`: whoever takes an order up writes it there first, with the version it has
 //! read, so that one of two wins. A claim that nobody renewed for [`CLAIM_LAPSES`] is taken over: asking a BMC twice to
 //! turn a machine on does no harm, and nothing here can do anything else.
+//!
+//! Where no operator runs, a person's request to wake a node (`miyako wake`) is carried out without one: a waker that has
+//! seen it unanswered for [`OPERATOR_ANSWERS`] takes it up itself. The rest of the way, taint and labels, waits for an operator.
 
 mod claim;
 mod errand;
 mod role;
 mod ways;
 
-pub use claim::{CLAIM_LAPSES, Judgement, judge};
+pub use claim::{CLAIM_LAPSES, Goal, Judgement, OPERATOR_ANSWERS, Task, judge, request_to_wake};
 pub use role::Waker;
 pub use ways::{NoWay, Way, ways};
 

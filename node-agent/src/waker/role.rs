@@ -1,6 +1,6 @@
 //! The loop of one replica.
 
-use super::{Judgement, MakeDriver, errand::Errand, judge};
+use super::{Judgement, MakeDriver, OPERATOR_ANSWERS, errand::Errand, judge, request_to_wake};
 use crate::stream::WallClock;
 use futures::StreamExt as _;
 use kube::{
@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 
 /// How often claims are looked at that may have lapsed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -33,6 +33,8 @@ pub struct Waker {
     powers: BTreeMap<String, NodePower>,
     /// What it shows after a new list, until that is complete.
     listed: BTreeMap<String, NodePower>,
+    /// Requests to wake, by node, with when they were first seen here.
+    asked: BTreeMap<String, (String, Instant)>,
     errands: JoinSet<String>,
     /// The nodes of the errands.
     busy: BTreeSet<String>,
@@ -50,6 +52,7 @@ impl Waker {
             seed,
             powers: BTreeMap::new(),
             listed: BTreeMap::new(),
+            asked: BTreeMap::new(),
             errands: JoinSet::new(),
             busy: BTreeSet::new(),
         }
@@ -98,14 +101,31 @@ impl Waker {
         }
     }
 
+    /// Remembers since when each request to wake is there.
+    fn note_requests(&mut self) {
+        let powers = &self.powers;
+        let stands = |node: &String, request: &String| {
+            powers.get(node).and_then(request_to_wake).is_some_and(|standing| standing == request)
+        };
+        self.asked.retain(|node, (request, _)| stands(node, request));
+        for (node, power) in powers {
+            if let Some(request) = request_to_wake(power) {
+                self.asked.entry(node.clone()).or_insert_with(|| (request.to_owned(), Instant::now()));
+            }
+        }
+    }
+
     /// Begins an errand for every order that is ours to carry out.
     fn look(&mut self) {
         let now = (self.clock)();
+        self.note_requests();
         for (node, power) in &self.powers {
             if self.errands.len() >= AT_ONCE {
                 return;
             }
-            let Judgement::TakeUp { generation } = judge(power, &self.me, now) else { continue };
+            let ignored = self.asked.get(node).filter(|(_, since)| since.elapsed() >= OPERATOR_ANSWERS);
+            let ignored = ignored.map(|(request, _)| request.clone());
+            let Judgement::TakeUp(task) = judge(power, ignored.as_deref(), &self.me, now) else { continue };
             if !self.busy.insert(node.clone()) {
                 continue;
             }
@@ -114,8 +134,9 @@ impl Waker {
                 me: self.me.clone(),
                 clock: self.clock.clone(),
                 make: self.make.clone(),
-                seed: self.seed.wrapping_add(generation.unsigned_abs()),
+                seed: self.seed.wrapping_add(task.generation.unsigned_abs()),
                 node: node.clone(),
+                ignored,
             };
             let node = node.clone();
             self.errands.spawn(async move {

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::lint::{Finding, Severity};
 use miyako_api::names::kubernetes::CONTROL_PLANE;
+use miyako_api::node_power_class::SuspendMethod;
 use std::collections::BTreeSet;
 
 pub(super) fn advise(world: &World<'_>) -> Vec<Finding> {
@@ -16,6 +17,7 @@ pub(super) fn advise(world: &World<'_>) -> Vec<Finding> {
         nodes(class, world, &mut advice);
         wake(class, world, &mut advice);
         sleepers(class, &mut advice);
+        switched_off(class, &mut advice);
         findings.append(&mut advice.findings);
     }
     findings
@@ -97,6 +99,27 @@ fn wake(class: &GivenClass<'_>, world: &World<'_>, advice: &mut Advice<'_>) {
 /// The keys of `{label:KEY}` in an address, each once.
 fn label_placeholders(address: &str) -> BTreeSet<&str> {
     address.split("{label:").skip(1).filter_map(|rest| rest.split_once('}')).map(|(key, _)| key).collect()
+}
+
+/// No server's firmware is through with its tests any sooner.
+const SOONEST_BOOT_SECONDS: u64 = 30;
+
+/// Times of S3 for nodes that are switched off.
+fn switched_off(class: &GivenClass<'_>, advice: &mut Advice<'_>) {
+    let resume = class.written.spec.power.resume_time.as_ref().and_then(|time| time.get().ok());
+    if class.written.spec.suspend.method != SuspendMethod::PowerOff {
+        return;
+    }
+    if let Some(time) = resume.filter(|time| time.as_secs() < SOONEST_BOOT_SECONDS) {
+        advice.warn(
+            "spec.power.resumeTime",
+            format!(
+                "{} s is not believable for nodes that are switched off and boot (spec.suspend.method: PowerOff): they would be planned with as if they woke from S3",
+                time.as_secs()
+            ),
+            "leave it out (4m), or write what a boot until the node is Ready takes, such as 3m",
+        );
+    }
 }
 
 fn sleepers(class: &GivenClass<'_>, advice: &mut Advice<'_>) {

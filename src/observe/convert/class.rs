@@ -4,7 +4,7 @@ use super::{Converted, Problems, quantity, selector};
 use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector};
 use miyako_api::duration::Duration;
 use miyako_api::node_power_class::{self as api, NodePowerClassSpec};
-use miyako_core::model::{Capacity, ClassName, ClassSleep, NodeClass, PowerFigures, Role, Span};
+use miyako_core::model::{Capacity, ClassName, ClassSleep, NodeClass, PowerFigures, Role, SleepMethod, Span};
 use miyako_core::power::Pace;
 
 /// Converts a NodePowerClass. Whatever contradicts itself makes the class `invalid`.
@@ -17,6 +17,8 @@ pub fn convert(name: &str, spec: &NodePowerClassSpec) -> Converted<NodeClass> {
             "is empty and would select every node, the control plane too; write matchLabels",
         );
     }
+    let method = method(spec.suspend.method);
+    let usual = Pace::of(method);
     let class = NodeClass {
         name: ClassName::new(name),
         nodes: selector::labels(Some(&spec.node_selector), "spec.nodeSelector", &mut problems),
@@ -36,9 +38,20 @@ pub fn convert(name: &str, spec: &NodePowerClassSpec) -> Converted<NodeClass> {
             asleep: spec.power.asleep_watts,
         },
         sleep: ClassSleep {
+            method,
             pace: Pace {
-                suspend: transition(&spec.power.suspend_time, "spec.power.suspendTime", &mut problems),
-                resume: transition(&spec.power.resume_time, "spec.power.resumeTime", &mut problems),
+                suspend: transition(
+                    spec.power.suspend_time.as_ref(),
+                    usual.suspend,
+                    "spec.power.suspendTime",
+                    &mut problems,
+                ),
+                resume: transition(
+                    spec.power.resume_time.as_ref(),
+                    usual.resume,
+                    "spec.power.resumeTime",
+                    &mut problems,
+                ),
             },
             max_asleep: spec.suspend.max_asleep,
             can_be_woken: !spec.wake.is_empty(),
@@ -69,13 +82,22 @@ pub fn unreadable(name: &str, error: &str) -> NodeClass {
     }
 }
 
+/// How a node sleeps.
+pub(super) fn method(method: api::SuspendMethod) -> SleepMethod {
+    match method {
+        api::SuspendMethod::S3 => SleepMethod::S3,
+        api::SuspendMethod::PowerOff => SleepMethod::PowerOff,
+    }
+}
+
 /// From order to outcome.
-fn transition(text: &Duration, field: &str, problems: &mut Problems) -> Span {
-    match text.get() {
-        Ok(span) => span,
-        Err(error) => {
+fn transition(text: Option<&Duration>, usual: Span, field: &str, problems: &mut Problems) -> Span {
+    match text.map(Duration::get) {
+        None => usual,
+        Some(Ok(span)) => span,
+        Some(Err(error)) => {
             problems.note(field, error.to_string());
-            Pace::default().resume
+            usual
         }
     }
 }
@@ -107,6 +129,20 @@ mod tests {
         assert!(class.nodes.matches(&Labels::from([("role".into(), "shared".into())])));
         assert_eq!(class.capacity, Capacity { cpu: Some(MilliCpu(11500)), memory: Some(Bytes::gib(96)) });
         assert!(class.sleeping_daemon_sets.contains("a/b"));
+    }
+
+    #[test]
+    fn nodes_that_are_switched_off_take_minutes_unless_the_class_says_otherwise() {
+        let spec = |suspend: &str, power: Value| {
+            let selector = json!({"matchLabels": {"role": "shared"}});
+            class(json!({
+                "nodeSelector": selector, "role": "Shared", "suspend": {"method": suspend}, "power": power
+            }))
+        };
+        assert_eq!(spec("S3", json!({})).sleep.pace, Pace::default());
+        let off = spec("PowerOff", json!({"suspendTime": "20s"})).sleep;
+        assert_eq!(off.method, SleepMethod::PowerOff);
+        assert_eq!((off.pace.suspend.as_secs(), off.pace.resume.as_secs()), (20, 240));
     }
 
     #[test]

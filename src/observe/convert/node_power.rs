@@ -49,6 +49,7 @@ fn order(spec: &NodePowerSpec) -> Order {
             DesiredPower::Awake => Desired::Awake,
             DesiredPower::Suspended => Desired::Suspended,
         },
+        method: super::class::method(spec.method),
         generation: spec.generation,
         issued: objects::timestamp(&spec.issued_at),
         expires: objects::timestamp(&spec.expires_at),
@@ -64,6 +65,7 @@ fn waker(status: &WakerStatus) -> WakerWord {
         outcome: status.outcome.map(|outcome| match outcome {
             WakeOutcome::Awake => WakerOutcome::Awake,
             WakeOutcome::Sent => WakerOutcome::Sent,
+            WakeOutcome::Off => WakerOutcome::Off,
             WakeOutcome::Failed => WakerOutcome::Failed,
         }),
         message: status.message.clone().unwrap_or_default(),

@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 
 /// A node's lease lapses this long after its last sign (`KUBEVIRT.md`: 50 s of grace).
 const LEASE_SECONDS: i64 = 50;
+/// From the beginning of a shutdown to a machine that is off.
+const SHUTDOWN_SECONDS: i64 = 5;
 /// From power to a kubelet that is ready.
 const KUBELET_SECONDS: i64 = 2;
 /// An agent ignores an order that is older.
@@ -35,6 +37,20 @@ pub enum AgentFate {
     Refuses,
     /// It acknowledges, and the machine does not fall asleep.
     StaysAwake,
+    /// A shutdown ends everything but itself: the machine stays on and does nothing any more.
+    HangsShuttingDown,
+}
+
+/// What a machine's BMC says of its power.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BmcTalk {
+    /// The truth.
+    #[default]
+    Honest,
+    /// That it is on.
+    AlwaysOn,
+    /// That it is off.
+    AlwaysOff,
 }
 
 /// What becomes of a wake.
@@ -121,6 +137,11 @@ struct Machine {
     hangs: bool,
     /// A wake of this sleep was asked for in vain.
     in_vain: bool,
+    bmc: BmcTalk,
+    /// It was shut down, and does not sleep in S3.
+    off: bool,
+    /// The newest order whose shutdown a waker has seen the end of.
+    seen_off: Option<i64>,
     boots: u32,
     /// What its agent has not told yet.
     resumed: Option<Timestamp>,
@@ -138,6 +159,9 @@ impl Machine {
             asked: None,
             hangs: false,
             in_vain: false,
+            bmc: BmcTalk::Honest,
+            off: false,
+            seen_off: None,
             boots: 1,
             resumed: None,
         }
@@ -215,6 +239,11 @@ impl Machines {
         self.machine(node).fate = fate;
     }
 
+    /// Decides what a machine's BMC says from now on.
+    pub fn set_bmc(&mut self, node: &str, bmc: BmcTalk) {
+        self.machine(node).bmc = bmc;
+    }
+
     /// The machines that sleep.
     #[must_use]
     pub fn asleep(&self) -> Vec<&str> {
@@ -275,6 +304,7 @@ impl Machines {
             if !exists {
                 continue;
             }
+            self.watch_shutdown(&node, &power, now).await?;
             if self.machine(&node).asleep_since.is_some() {
                 self.sleep_on(&node, &power, now).await?;
             } else {
@@ -302,13 +332,14 @@ impl Machines {
         let alarm = machine.fate.alarm.filter(|alarm| seconds(since, now) >= *alarm).map(|_| machine.fate.wake);
         let comes = machine.comes.filter(|(comes, _)| *comes <= now).map(|(_, wake)| wake);
         if let Some(wake) = alarm.or(comes) {
-            let boots = matches!(wake, WakeFate::Boots(_));
+            let off = std::mem::take(&mut machine.off);
+            let boots = off || matches!(wake, WakeFate::Boots(_));
             machine.boots += u32::from(boots);
             machine.hangs = matches!(wake, WakeFate::Hangs(_));
             (machine.asleep_since, machine.comes) = (None, None);
             if !machine.hangs {
                 machine.ready = now.checked_add(jiff::SignedDuration::from_secs(KUBELET_SECONDS)).ok();
-                machine.resumed = (!boots).then_some(now);
+                machine.resumed = (off || !boots).then_some(now);
                 return Ok(());
             }
         }
@@ -348,7 +379,13 @@ impl Machines {
                 return self.say(node, json!({"attempt": null, "refusal": format!("pod {pod} came")})).await;
             }
             let machine = self.machine(node);
+            let off = text(power, "/spec/method") == "PowerOff";
+            if off && machine.fate.agent == AgentFate::HangsShuttingDown {
+                (machine.hangs, machine.lapsed) = (true, true);
+                return fall_asleep(&self.kubelet, node, now).await;
+            }
             (machine.asleep_since, machine.lapsed, machine.in_vain) = (Some(now), false, false);
+            machine.off = off;
             self.sleeps += 1;
             let work = self.server.view(|view| vms_on(&view, node));
             if !work.is_empty() {
@@ -382,6 +419,31 @@ impl Machines {
         }
         let attempt = refusal.is_none().then_some(generation);
         self.say(node, json!({"acknowledgedGeneration": generation, "attempt": attempt, "refusal": refusal})).await
+    }
+
+    /// A waker asks the BMC of a machine that shuts down whether it is off.
+    async fn watch_shutdown(&mut self, node: &str, power: &Value, now: Timestamp) -> kube::Result<()> {
+        let generation = power.pointer("/spec/generation").and_then(Value::as_i64).unwrap_or_default();
+        let ordered = text(power, "/spec/desired") == "Suspended"
+            && text(power, "/spec/method") == "PowerOff"
+            && text(power, "/status/phase") == "Suspending"
+            && power.pointer("/status/agent/attempt").and_then(Value::as_i64) == Some(generation);
+        let machine = self.machine(node);
+        let gone = machine.asleep_since.is_some_and(|since| seconds(since, now) >= SHUTDOWN_SECONDS);
+        let says_off = match machine.bmc {
+            BmcTalk::Honest => machine.off && gone,
+            BmcTalk::AlwaysOn => false,
+            BmcTalk::AlwaysOff => true,
+        };
+        if !ordered || !says_off || machine.seen_off == Some(generation) {
+            return Ok(());
+        }
+        machine.seen_off = Some(generation);
+        let told = json!({
+            "generation": generation, "by": "waker-0", "at": now.to_string(), "attempts": 1, "outcome": "Off",
+            "message": "redfish: off (PowerState Off)",
+        });
+        self.write_status(node, "miyako-waker", json!({ "waker": told })).await
     }
 
     /// The waker's word about an order that it carried out.

@@ -14,7 +14,7 @@ mod scheduler;
 #[cfg(test)]
 mod tests;
 
-pub use machines::{AgentFate, Fate, Machines, WakeFate};
+pub use machines::{AgentFate, BmcTalk, Fate, Machines, WakeFate};
 pub use nodes::{NodeSpec, create_node};
 pub use power::{fall_asleep, wake_up};
 pub use quota::QuotaAdmission;

@@ -1,7 +1,7 @@
 //! Random orders of events, with operators that die after any single write and others that see the past.
 
 use super::stand::Stand;
-use crate::model::PowerState;
+use crate::model::{PowerState, SleepMethod};
 use crate::power::{WakerOutcome, Wish};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -39,7 +39,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => prop::bool::weighted(0.7).prop_map(Event::AgentRuns),
         2 => Just(Event::Waker),
         1 => prop::sample::select(vec![
-            None, Some(WakerOutcome::Awake), Some(WakerOutcome::Sent), Some(WakerOutcome::Failed),
+            None, Some(WakerOutcome::Awake), Some(WakerOutcome::Sent), Some(WakerOutcome::Off), Some(WakerOutcome::Failed),
         ]).prop_map(Event::WakerSays),
         1 => Just(Event::WakesByItself),
         1 => Just(Event::ColdBoot),
@@ -97,6 +97,7 @@ fn calm(stand: &mut Stand, seconds: u32) {
     for _ in 0..seconds {
         stand.agent_acts(true);
         stand.waker_acts();
+        stand.waker_looks();
         stand.drive();
         stand.pass(1);
     }
@@ -107,9 +108,12 @@ proptest! {
 
     #[test]
     fn whatever_happens_a_node_that_is_wanted_comes_back_and_can_sleep_again(
-        events in prop::collection::vec(event(), 1..120)
+        off: bool, events in prop::collection::vec(event(), 1..120)
     ) {
         let mut stand = Stand::new();
+        if off {
+            stand.method = SleepMethod::PowerOff;
+        }
         let mut past = Vec::new();
         for event in events {
             past.push(stand.clone());
@@ -134,6 +138,7 @@ proptest! {
         asleep.wish_asleep("plan of the end");
         for _ in 0..200 {
             asleep.agent_acts(true);
+            asleep.waker_looks();
             asleep.drive();
             asleep.pass(1);
         }

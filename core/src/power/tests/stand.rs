@@ -1,6 +1,6 @@
 //! A made-up node with its agent, its waker and its NodePower. Deliberately simple: one node, whole seconds.
 
-use crate::model::{PowerState, Span, Timestamp, Uid};
+use crate::model::{PowerState, SleepMethod, Span, Timestamp, Uid};
 use crate::power::{
     AgentWord, Desired, Facts, Marks, NodeCondition, Order, Pace, PowerRecord, Purpose, WakerOutcome, WakerWord, Wish,
     Write, advance,
@@ -39,6 +39,8 @@ pub(super) struct Stand {
     pub(super) work: bool,
     pub(super) blocker: Option<String>,
     pub(super) wish: Wish,
+    /// How its class has it sleep.
+    pub(super) method: SleepMethod,
     /// Orders to suspend, by purpose, as they were given.
     pub(super) given: Vec<(Option<Purpose>, i64)>,
     /// What no rule allows.
@@ -63,6 +65,7 @@ impl Stand {
             work: false,
             blocker: None,
             wish: Wish::None,
+            method: SleepMethod::S3,
             given: Vec::new(),
             broken: Vec::new(),
             version: 0,
@@ -87,6 +90,7 @@ impl Stand {
             condition: self.condition,
             blocker: self.blocker.clone().or_else(|| self.work.then(|| "1 VMs run on it".to_owned())),
             work: self.work,
+            method: self.method,
             ..Facts::calm()
         }
     }
@@ -107,10 +111,10 @@ impl Stand {
             Write::Condition(condition) => self.condition = condition.map(|condition| (condition, self.now)),
             Write::Create if self.record.uid.is_none() => {
                 self.record.uid = Some(Uid::new("np"));
-                self.order(Desired::Awake, 0, Span::ZERO, String::new());
+                self.order((Desired::Awake, SleepMethod::S3), 0, Span::ZERO, String::new());
             }
             Write::Phase(change) if fresh => self.note(*change),
-            Write::Order { desired, generation, stands, reason } if fresh => {
+            Write::Order { desired, method, generation, stands, reason } if fresh => {
                 if desired == Desired::Suspended {
                     self.given.push((self.record.purpose.clone(), generation));
                     // The look at the API server itself just before the order sees what is there now.
@@ -125,7 +129,7 @@ impl Stand {
                 if generation <= self.record.generation() {
                     self.broken.push(format!("generation {generation} is not new"));
                 }
-                self.order(desired, generation, stands, reason);
+                self.order((desired, method), generation, stands, reason);
             }
             Write::Empty(since) if fresh => {
                 self.record.empty_since = since;
@@ -157,8 +161,9 @@ impl Stand {
         self.touch();
     }
 
-    fn order(&mut self, desired: Desired, generation: i64, stands: Span, reason: String) {
-        self.record.order = Some(Order { desired, generation, issued: self.now, expires: self.now + stands, reason });
+    fn order(&mut self, (desired, method): (Desired, SleepMethod), generation: i64, stands: Span, reason: String) {
+        let (issued, expires) = (self.now, self.now + stands);
+        self.record.order = Some(Order { desired, method, generation, issued, expires, reason });
         self.touch();
     }
 
@@ -224,6 +229,7 @@ impl Stand {
             return;
         }
         (self.up, self.up_since, self.agent) = (true, self.now, AgentAt::Looking);
+        let cold = cold || self.method == SleepMethod::PowerOff;
         self.boot += u32::from(cold);
         if !cold && self.agent_runs {
             self.record.agent.resumed = Some(self.now);
@@ -241,7 +247,8 @@ impl Stand {
 
     /// A waker writes of the order that stands.
     pub(super) fn waker_says(&mut self, outcome: Option<WakerOutcome>, message: &str) {
-        let Some(order) = self.record.order.as_ref().filter(|order| order.desired == Desired::Awake) else { return };
+        let asked = |order: &&Order| order.desired == Desired::Awake || order.method == SleepMethod::PowerOff;
+        let Some(order) = self.record.order.as_ref().filter(asked) else { return };
         self.record.waker = Some(WakerWord {
             generation: order.generation,
             by: "waker-0".into(),
@@ -250,6 +257,16 @@ impl Stand {
             message: message.into(),
         });
         self.touch();
+    }
+
+    /// A waker asks the BMC whether the machine is off, if that is ordered and nobody has told yet.
+    pub(super) fn waker_looks(&mut self) {
+        let generation = self.record.generation();
+        let ordered = self.record.is_ordered_asleep() && self.record.acknowledged(generation);
+        let told = self.record.waker_word().is_some_and(|word| word.outcome.is_some());
+        if ordered && self.method == SleepMethod::PowerOff && !self.up && !told {
+            self.waker_says(Some(WakerOutcome::Off), "redfish: PowerState Off");
+        }
     }
 
     pub(super) fn wish_asleep(&mut self, purpose: &str) {

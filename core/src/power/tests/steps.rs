@@ -1,7 +1,7 @@
 //! The ways that the diagram shows.
 
 use super::stand::Stand;
-use crate::model::PowerState;
+use crate::model::{PowerState, SleepMethod};
 use crate::power::{Ask, Desired, Marks, NodeCondition, Request, Wakeable, WakerOutcome};
 
 /// A node that is being suspended, up to the order.
@@ -165,6 +165,81 @@ fn a_node_that_fails_to_wake_is_quarantined_and_asked_ever_more_seldom_until_it_
     stand.pass(3);
     stand.drive();
     assert!(stand.is_clean());
+}
+
+/// A node whose class switches it off, after its shutdown, with its lease lapsed.
+fn shut_down() -> Stand {
+    let mut stand = Stand::new();
+    stand.method = SleepMethod::PowerOff;
+    stand.drive();
+    assert_eq!(stand.record.order.as_ref().map(|order| order.method), Some(SleepMethod::PowerOff));
+    stand.agent_acts(true);
+    stand.wish_asleep("plan a");
+    for _ in 0..6 {
+        stand.drive();
+        stand.pass(1);
+    }
+    for _ in 0..3 {
+        stand.agent_acts(true);
+    }
+    assert!(!stand.up, "{stand:?}");
+    stand.pass(60);
+    stand.drive();
+    stand
+}
+
+#[test]
+fn a_node_is_off_when_its_lease_lapsed_and_its_bmc_says_so_and_boots_when_it_is_woken() {
+    let mut stand = shut_down();
+    assert_eq!(stand.record.phase, PowerState::Suspending, "a lapsed lease alone proves nothing");
+    stand.waker_looks();
+    stand.drive();
+    assert_eq!(stand.record.phase, PowerState::Suspended);
+    stand.wish_awake();
+    stand.drive();
+    let order = stand.record.order.clone().unwrap();
+    assert_eq!((order.desired, order.method), (Desired::Awake, SleepMethod::PowerOff), "the waker must know");
+    stand.comes_back(true);
+    stand.pass(3);
+    stand.drive();
+    assert!(stand.is_clean(), "{stand:?}");
+    let message = stand.record.message.clone().unwrap();
+    assert!(message.starts_with("awake") && !message.contains("cold boot"), "a boot is what was expected: {message}");
+    assert!(stand.record.wake_tested.is_some());
+}
+
+#[test]
+fn a_bmc_that_never_says_off_or_cannot_say_it_means_a_wake() {
+    let mut stand = shut_down();
+    stand.waker_says(None, "");
+    stand.pass(200);
+    stand.drive();
+    let order = stand.record.order.clone().unwrap();
+    assert_eq!((stand.record.phase, order.desired), (PowerState::Waking, Desired::Awake));
+    assert!(order.reason.contains("its BMC does not call it off"), "{}", order.reason);
+    let mut stand = shut_down();
+    stand.waker_says(Some(WakerOutcome::Failed), "wol can't read");
+    stand.drive();
+    assert_eq!(stand.record.phase, PowerState::Waking);
+    assert!(stand.record.order.unwrap().reason.contains("wol can't read"));
+}
+
+#[test]
+fn a_bmc_that_says_off_of_a_node_that_answers_is_not_believed() {
+    let mut stand = Stand::new();
+    stand.method = SleepMethod::PowerOff;
+    stand.drive();
+    stand.agent_acts(true);
+    stand.wish_asleep("plan a");
+    for _ in 0..6 {
+        stand.drive();
+        stand.pass(1);
+    }
+    stand.agent_acts(true);
+    stand.agent_acts(true);
+    stand.waker_says(Some(WakerOutcome::Off), "redfish: PowerState Off");
+    stand.drive();
+    assert_eq!(stand.record.phase, PowerState::Suspending, "it is up");
 }
 
 /// A node that sleeps and is asked to wake.

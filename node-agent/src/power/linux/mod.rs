@@ -24,6 +24,7 @@ pub use kubelet::KubeletProbe;
 
 const STATE: &str = "sys/power/state";
 const MEM_SLEEP: &str = "sys/power/mem_sleep";
+const SYSTEM_BUS: &str = "run/dbus/system_bus_socket";
 const WAKEUP_COUNT: &str = "sys/power/wakeup_count";
 
 /// How long a wake-up event may be handled before the suspend is given up.
@@ -64,6 +65,7 @@ impl Host for LinuxHost {
             mem_sleep: self.files.words(MEM_SLEEP).iter().map(|word| unbracketed(word).to_owned()).collect(),
             pm_test: chosen(&self.files.words("sys/power/pm_test")),
             writable: Self::is_writable(&self.files.path(STATE)),
+            logind: self.files.path(SYSTEM_BUS).exists(),
             alarm: self.alarm.ability(),
             network_cards: cards::network_cards(&self.files),
         })
@@ -133,7 +135,7 @@ impl Host for LinuxHost {
     }
 
     async fn power_off(&self) -> Result<(), HostError> {
-        power_off::through_logind(&self.files.path("run/dbus/system_bus_socket")).await
+        power_off::through_logind(&self.files.path(SYSTEM_BUS)).await
     }
 
     async fn kubelet(&self) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! An order is carried out at most once, whoever dies when.
 
 use super::world::{BEGIN, Life, Moment, Mortal, World, order};
-use crate::power::{Look, LookError, Mem, PowerAgent, record::to_api};
+use crate::power::{Look, LookError, Mem, PowerAgent, preflight::Facts, record::to_api};
 use miyako_api::{
     node_power::{DesiredPower, WokenBy},
     node_power_class::SuspendMethod,
@@ -213,6 +213,84 @@ async fn a_shutdown_ends_with_another_boot() {
     let record = world.record();
     assert_eq!((world.machine.power_offs(), record.attempt, record.refusal), (1, None, None));
     assert_eq!(record.last_sleep.unwrap().method, SuspendMethod::PowerOff);
+}
+
+/// Looks until nothing is left to be done or the machine goes off; then it boots, and a new agent looks.
+async fn run_and_boot(world: &Arc<World>, life: &Arc<Life>) {
+    let mut off = world.machine.is_asleep();
+    let mut agent = world.agent(life);
+    tokio::select! {
+        biased;
+        () = async { drop(off.wait_for(|off| *off).await) } => {}
+        () = look_until_done(&mut agent) => return,
+    }
+    drop(agent);
+    sleep(Duration::from_secs(3)).await;
+    world.machine.boot();
+    run(world).await;
+}
+
+/// As in S3: the agent dies before or after each of its calls in turn, and its successor finds the order still there.
+#[tokio::test(start_paused = true)]
+async fn a_machine_is_shut_down_once_at_most_whoever_dies_when() {
+    let whole = Arc::new(Life::default());
+    run_and_boot(&World::new(order(4, SuspendMethod::PowerOff)), &whole).await;
+    assert!(whole.calls() >= 4, "calls of a whole life: {}", whole.calls());
+    for call in 0..whole.calls() {
+        for moment in [Moment::Before, Moment::After] {
+            let what = format!("dies {moment:?} call {call}");
+            let world = World::new(order(4, SuspendMethod::PowerOff));
+            let life = Arc::new(Life::until(call, moment));
+            let died = timeout(Duration::from_secs(8), run_and_boot(&world, &life)).await;
+            let (acknowledged, offs) = (world.record().acknowledged_generation.is_some(), world.machine.power_offs());
+            assert!(acknowledged || offs == 0, "{what}: shut down without acknowledging");
+            assert!(died.is_err() || offs == 1, "{what}: it lives");
+            let now = world.now();
+            world.change(|power| power.spec.issued_at = to_api(now).unwrap());
+            world.change(|power| power.spec.expires_at = to_api(now + 60_000).unwrap());
+            run_and_boot(&world, &Arc::default()).await;
+            let record = world.record();
+            assert_eq!((record.acknowledged_generation, record.attempt), (Some(4), None), "{what}");
+            assert_eq!(world.machine.power_offs(), if acknowledged { offs } else { 1 }, "{what}: {record:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_boot_after_a_shutdown_is_no_failure_though_another_order_stands_by_then() {
+    let world = World::new(order(4, SuspendMethod::PowerOff));
+    let mut off = world.machine.is_asleep();
+    let mut agent = world.agent(&Arc::default());
+    tokio::select! {
+        _ = agent.look() => panic!("it does not shut down"),
+        () = async { drop(off.wait_for(|off| *off).await) } => {}
+    }
+    drop(agent);
+    world.change(|power| (power.spec.desired, power.spec.generation) = (DesiredPower::Awake, 5));
+    world.machine.boot();
+    run(&world).await;
+    let record = world.record();
+    assert_eq!((record.acknowledged_generation, record.suspend_failures, record.refusal), (Some(5), None, None));
+    assert!(record.resumed_at.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_logind_can_not_be_asked_the_order_is_refused_and_s3_is_no_matter() {
+    let world = World::new(order(4, SuspendMethod::PowerOff));
+    world.machine.set_facts(Facts { logind: true, ..Facts::default() });
+    let mut off = world.machine.is_asleep();
+    let mut agent = world.agent(&Arc::default());
+    tokio::select! {
+        _ = agent.look() => panic!("it does not shut down: {:?}", world.record()),
+        () = async { drop(off.wait_for(|off| *off).await) } => {}
+    }
+    assert!(world.record().obstacles.is_empty(), "{:?}", world.record().obstacles);
+    let world = World::new(order(4, SuspendMethod::PowerOff));
+    world.machine.set_facts(Facts::default());
+    run(&world).await;
+    assert!(world.record().refusal.unwrap().contains("logind"));
+    assert!(world.record().obstacles.iter().any(|obstacle| obstacle.contains("logind")));
+    assert_eq!(world.machine.power_offs(), 0);
 }
 
 #[tokio::test(start_paused = true)]
