@@ -8,6 +8,7 @@ use miyako::command::explain::{self, ExplainArgs};
 use miyako::command::operator::{self, OperatorArgs};
 use miyako::command::power::{self, NodeArgs, WakeArgs};
 use miyako::command::switches::{self, ResumeArgs, Switch, SwitchOnArgs};
+use miyako::command::wake_kit::{self, WakeKitArgs};
 use miyako::crds::{self, CrdsArgs};
 use miyako::lint::{self, LintArgs};
 use miyako::sim::demo::{self, DemoArgs};
@@ -49,6 +50,8 @@ enum Command {
     Suspend(NodeArgs),
     /// Show that nodes wake: suspend them, wake them again, and note the outcome. No policy suspends a node before.
     WakeTest(NodeArgs),
+    /// Write what it takes to wake every node without the cluster: addresses and calls, no secrets. For the shelf.
+    WakeKit(WakeKitArgs),
     /// After an uninstall: take back what the operator left on VMs and Nodes, and its MigrationPolicies.
     CleanUp(CleanUpArgs),
 }
@@ -87,6 +90,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Wake(args) => runtime()?.block_on(power::run_wake(&args, &mut stdout()))?,
         Command::Suspend(args) => runtime()?.block_on(power::run_node(Ask::Suspend, &args, &mut stdout()))?,
         Command::WakeTest(args) => runtime()?.block_on(power::run_node(Ask::WakeTest, &args, &mut stdout()))?,
+        Command::WakeKit(args) => runtime()?.block_on(wake_kit::run(&args, &mut stdout()))?,
         Command::CleanUp(args) if args.wake_first => {
             log("info");
             runtime()?.block_on(async {

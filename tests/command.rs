@@ -169,3 +169,39 @@ async fn an_approved_plan_is_carried_out_and_can_t_be_approved_again() {
     assert!(!again.plans[0].approved);
     assert!(again.to_string().contains("carried out already"), "{again}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_kit_holds_every_way_and_no_secret() {
+    use kube::api::{Patch, PatchParams};
+    let mut scenario = Scenario::sleeping(1);
+    scenario.add_node("shared-0", "shared", 1, miyako_core::model::Bytes::gib(20));
+    scenario.add_node("dedicated-0", "dedicated", 1, miyako_core::model::Bytes::gib(20));
+    scenario.trust_all_nodes();
+    let world = Simulation::begin(scenario).await.expect("the scenario is possible");
+    let admin = &world.world.admin;
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "default", "name": "bmc"},
+        "stringData": {"username": "admin", "password": "hunter2"},
+    });
+    let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(admin.clone(), "default");
+    secrets.create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
+    let classes: Api<miyako_api::NodePowerClass> = Api::all(admin.clone());
+    let ways = json!({"spec": {"wake": [
+        {"driver": "amt", "address": "{node}.amt", "secretRef": {"namespace": "default", "name": "bmc"}},
+        {"driver": "wol", "address": "02:00:00:00:00:01"},
+    ]}});
+    classes.patch("dedicated", &PatchParams::default(), &Patch::Merge(ways)).await.unwrap();
+    let kit = miyako::command::wake_kit::read(admin).await.expect("the kit is written");
+    let names: Vec<&str> = kit.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(names, ["dedicated-0", "shared-0"]);
+    assert_eq!(kit.nodes[0].ways.iter().map(|way| way.driver).collect::<Vec<_>>(), ["amt", "wol"]);
+    assert_eq!(kit.accounts.iter().map(|account| account.secret.as_str()).collect::<Vec<_>>(), ["default/bmc"]);
+    let page = kit.to_string();
+    assert!(page.contains("miyako-agent wake wake --driver amt --address dedicated-0.amt"), "{page}");
+    assert!(page.contains("http://dedicated-0.amt:16992/wsman") && page.contains("RequestPowerStateChange"), "{page}");
+    assert!(page.contains("wakeonlan -i 255.255.255.255 -p 9 02:00:00:00:00:01"), "{page}");
+    let json = serde_json::to_string(&kit).unwrap();
+    for text in [page, json] {
+        assert!(text.contains("default/bmc") && !text.contains("hunter2"), "{text}");
+    }
+}

@@ -9,6 +9,7 @@ pub mod names;
 pub mod node_power;
 pub mod node_power_class;
 mod schema;
+pub mod wake;
 pub mod wire;
 
 pub use consolidation_plan::ConsolidationPlan;

@@ -84,7 +84,8 @@ pub struct NodePowerStatus {
     /// What the node's own agent says; nobody else writes it, and the agent writes nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentStatus>,
-    /// What the waker says of the newest order to be awake or to power off; nobody else writes it, and the waker writes nothing else.
+    /// What the waker says of the newest order to be awake or to power off; nobody else writes it, and the waker writes
+    /// nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waker: Option<WakerStatus>,
     /// Where it is between awake and asleep.
@@ -254,8 +255,8 @@ pub enum WokenBy {
     Unknown,
 }
 
-/// What the waker did about an order to be awake, or saw of one to power off. Its replicas share the work through this: who takes an order up
-/// writes it here first, and another replica takes it over when nothing was written for long.
+/// What the waker did about an order to be awake, or saw of one to power off. Its replicas share the work through this:
+/// who takes an order up writes it here first, and another replica takes it over when nothing was written for long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WakerStatus {

@@ -9,6 +9,7 @@ use miyako_agent::stream::WallClock;
 use miyako_agent::wake::{Credentials, Driver, DriverError, Node, PowerState, Reading, address_of};
 use miyako_agent::waker::{MakeDriver, Waker};
 use miyako_api::NodePower;
+use miyako_api::names::ours;
 use miyako_api::node_power::{WakeOutcome, WakerStatus};
 use miyako_api::node_power_class::{WakeDriver, WakeProtocol};
 use serde_json::json;
@@ -26,6 +27,8 @@ struct Machines {
     broken: Arc<Mutex<BTreeMap<String, DriverError>>>,
     /// How long a BMC takes to answer.
     slowness: Duration,
+    /// They were shut down, and are off from then on.
+    off: Arc<Mutex<bool>>,
 }
 
 struct Machine {
@@ -79,7 +82,11 @@ impl Driver for Machine {
     }
 
     fn read(&self) -> BoxFuture<'_, Result<Reading, DriverError>> {
-        let state = if self.is_on() { PowerState::On } else { PowerState::Sleeping };
+        let state = match (*self.machines.off.lock().unwrap(), self.is_on()) {
+            (true, _) => PowerState::Off,
+            (false, true) => PowerState::On,
+            (false, false) => PowerState::Sleeping,
+        };
         self.answer(move || Reading::sure(state, "told so"))
     }
 
@@ -224,4 +231,80 @@ async fn a_newer_order_to_sleep_is_not_answered() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(stage.said().await, None);
     assert!(stage.requests().is_empty());
+}
+
+async fn patch(stage: &Stage, patch: serde_json::Value, status: serde_json::Value) {
+    let powers: Api<NodePower> = Api::all(stage.world.admin.clone());
+    powers.patch("n1", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    powers.patch_status("n1", &PatchParams::default(), &Patch::Merge(json!({ "status": status }))).await.unwrap();
+}
+
+/// A node that is ordered to power off; its agent has acknowledged that.
+async fn shutting_down() -> Stage {
+    let stage = Stage::with(Machines::default()).await;
+    let order = json!({"spec": {"desired": "Suspended", "generation": 4, "method": "PowerOff"}});
+    let agent = json!({"acknowledgedGeneration": 4, "attempt": 4});
+    patch(&stage, order, json!({"phase": "Suspending", "agent": agent})).await;
+    stage
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_shuts_down_is_watched_until_its_bmc_calls_it_off() {
+    let stage = shutting_down().await;
+    let _replica = stage.replica("waker-a");
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let said = stage.said().await.unwrap();
+    assert_eq!((said.generation, said.outcome), (4, None), "it is not off yet");
+    *stage.machines.off.lock().unwrap() = true;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let said = stage.said().await.unwrap();
+    assert_eq!((said.outcome, said.driver.as_deref()), (Some(WakeOutcome::Off), Some("amt")));
+    assert!(stage.requests().is_empty(), "it is not woken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_never_goes_off_and_bmcs_that_refuse_are_told() {
+    let stage = shutting_down().await;
+    let _replica = stage.replica("waker-a");
+    let said = stage.outcome().await;
+    assert_eq!(said.outcome, Some(WakeOutcome::Failed));
+    assert!(said.message.unwrap().contains("its shutdown may hang"));
+    let stage = shutting_down().await;
+    for address in ["n1.amt", "n1.ipmi"] {
+        stage.machines.broken.lock().unwrap().insert(address.into(), DriverError::NotSupported("a test".into()));
+    }
+    let begun = tokio::time::Instant::now();
+    let _replica = stage.replica("waker-a");
+    assert_eq!(stage.outcome().await.outcome, Some(WakeOutcome::Failed));
+    assert!(begun.elapsed() < Duration::from_secs(5), "nothing to wait for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_takes_the_shutdown_back_ends_the_watch() {
+    let stage = shutting_down().await;
+    let _replica = stage.replica("waker-a");
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let order = json!({"spec": {"desired": "Awake", "generation": 5, "expiresAt": "2026-01-05T02:00:00Z"}});
+    patch(&stage, order, json!({"phase": "Waking"})).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let said = stage.said().await.unwrap();
+    assert_eq!((said.generation, said.outcome), (5, Some(WakeOutcome::Awake)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_person_can_wake_a_node_when_no_operator_runs() {
+    let stage = Stage::with(Machines::default()).await;
+    let order = json!({"spec": {"desired": "Suspended", "generation": 4}});
+    patch(&stage, order, json!({"phase": "Suspended"})).await;
+    let (_a, _b) = (stage.replica("waker-a"), stage.replica("waker-b"));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(stage.said().await, None, "nobody wants it awake");
+    let asked = json!({"metadata": {"annotations": {ours::REQUEST: "wake ana 1"}}});
+    patch(&stage, asked, json!({})).await;
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(stage.said().await, None, "an operator would answer within its time");
+    let said = stage.outcome().await;
+    assert_eq!((said.request.as_deref(), said.outcome), (Some("wake ana 1"), Some(WakeOutcome::Awake)));
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(stage.requests().len(), 1, "once, and not again");
 }

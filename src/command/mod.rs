@@ -8,3 +8,4 @@ pub mod output;
 pub mod power;
 pub mod prometheus;
 pub mod switches;
+pub mod wake_kit;

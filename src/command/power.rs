@@ -1,7 +1,8 @@
 //! `miyako wake`, `miyako suspend` and `miyako wake-test`: what people ask of single nodes.
 //!
 //! A request is an annotation on the node's NodePower. The operator takes it up, checks what must be checked (rule 3
-//! holds for people too), and takes the annotation away with an answer. Nobody but the operator gives orders.
+//! holds for people too), and takes the annotation away with an answer. Nobody but the operator gives orders. Where none
+//! runs, a waker carries out a request to wake by itself, so that waking needs nothing but the API server and a waker.
 
 use super::cluster::{self, ClusterArgs, ClusterError};
 use super::output::{self, Output};
@@ -10,7 +11,7 @@ use clap::Args;
 use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use miyako_api::names::{manager, ours};
-use miyako_api::node_power::{NodePower, PowerPhase};
+use miyako_api::node_power::{NodePower, PowerPhase, WakeOutcome};
 use miyako_core::model::Timestamp;
 use miyako_core::power::Ask;
 use serde::Serialize;
@@ -217,6 +218,13 @@ async fn follow(client: &Client, node: &str, ask: Ask, deadline: Timestamp) -> R
         let phase = phase(&power);
         let answer = annotation(ours::REQUEST).is_none().then(|| annotation(ours::ANSWER).unwrap_or_default());
         let late = SystemClock.now() >= deadline;
+        let by_waker = without_operator(&power, annotation(ours::REQUEST).as_deref());
+        if answer.is_none()
+            && let Some((done, message)) = by_waker.filter(|(done, _)| *done || late)
+        {
+            let (node, phase) = (node.to_owned(), format!("{phase:?}"));
+            return Ok(Asked { node, command: ask.word(), done, phase, message });
+        }
         if answer.is_some() || late {
             let test = power.status.as_ref().and_then(|status| status.last_wake_test.as_ref());
             let done = answer.is_some()
@@ -238,6 +246,23 @@ async fn follow(client: &Client, node: &str, ask: Ask, deadline: Timestamp) -> R
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
+}
+
+/// What a waker did about a request that no operator answered, and whether the machine is on.
+fn without_operator(power: &NodePower, request: Option<&str>) -> Option<(bool, String)> {
+    let waker = power.status.as_ref()?.waker.as_ref()?;
+    waker.request.as_deref().zip(request).filter(|(done, asked)| asked.starts_with(done))?;
+    let said = waker.message.as_deref().unwrap_or("it is at work");
+    let message = match waker.outcome? {
+        WakeOutcome::Awake => format!(
+            "a waker turned it on ({said}); no operator answers, and until one runs the node keeps the taint miyako.dev/power: see the Deployment miyako"
+        ),
+        WakeOutcome::Sent => {
+            format!("a waker asked it to wake ({said}), and nobody can tell whether it did; no operator answers")
+        }
+        WakeOutcome::Failed | WakeOutcome::Off => format!("no waker could wake it ({said}), and no operator answers"),
+    };
+    Some((waker.outcome == Some(WakeOutcome::Awake), message))
 }
 
 fn failed(doing: &'static str, node: &str, source: kube::Error) -> PowerError {

@@ -1,6 +1,6 @@
 //! Nodes that are not usable now and may be counted on soon.
 
-use crate::model::{Node, NodeClass, PowerState, Timestamp};
+use crate::model::{Node, NodeClass, PowerState, Span, Timestamp};
 use crate::power::PowerRecord;
 
 /// How a node comes to be usable, the soonest first.
@@ -12,8 +12,8 @@ pub(super) enum Coming {
     OnItsWay,
     /// It was to be suspended, and is called back.
     CalledBack,
-    /// It sleeps.
-    Asleep,
+    /// It sleeps, and takes so long to be usable: nodes that are switched off come after those in S3.
+    Asleep(Span),
     /// It can't be counted on.
     No,
 }
@@ -26,7 +26,7 @@ impl Coming {
             _ if node.is_usable() => Self::Here,
             PowerState::Awake | PowerState::Quarantined => Self::No,
             PowerState::Emptying | PowerState::Suspending => Self::CalledBack,
-            PowerState::Suspended => Self::Asleep,
+            PowerState::Suspended => Self::Asleep(class.map(|class| class.sleep.pace.resume).unwrap_or_default()),
             PowerState::Waking => {
                 let patience = class.map(|class| class.sleep.pace.counted_on()).unwrap_or_default();
                 let since = record.and_then(|record| record.since);
@@ -38,6 +38,25 @@ impl Coming {
 
     /// It is not usable, and will be if it is wanted.
     pub(super) fn is_coming(self) -> bool {
-        matches!(self, Self::OnItsWay | Self::CalledBack | Self::Asleep)
+        matches!(self, Self::OnItsWay | Self::CalledBack | Self::Asleep(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_here_soonest_comes_first() {
+        let soonest = [
+            Coming::Here,
+            Coming::OnItsWay,
+            Coming::CalledBack,
+            Coming::Asleep(Span::from_secs(5)),
+            Coming::Asleep(Span::from_secs(240)),
+            Coming::No,
+        ];
+        assert!(soonest.is_sorted());
+        assert!(soonest[1..5].iter().all(|coming| coming.is_coming()) && !Coming::No.is_coming());
     }
 }

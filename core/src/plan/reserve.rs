@@ -68,9 +68,9 @@ fn keep_reserve(draft: &mut Draft<'_>, policy: &Policy) {
 
 fn sleepers(draft: &Draft<'_>, policy: &Policy, role: Option<Role>) -> Vec<NodeName> {
     let sleepers = ruled(draft, policy, role).filter(|place| place.node.can_wake());
-    let mut names: Vec<_> = sleepers.map(|place| place.node.name.clone()).collect();
-    names.sort_unstable();
-    names
+    let mut soonest: Vec<_> = sleepers.map(|place| (place.coming, place.node.name.clone())).collect();
+    soonest.sort_unstable();
+    soonest.into_iter().map(|(_, name)| name).collect()
 }
 
 /// The nodes of a policy in one role or in both.

@@ -1,6 +1,6 @@
 //! What every driver can do, in plain values.
 
-use super::DriverError;
+use super::{DriverError, protocol_name};
 use futures::future::BoxFuture;
 use miyako_api::node_power_class::WakeProtocol;
 use std::fmt;
@@ -123,16 +123,5 @@ pub trait Driver: Send + Sync {
     fn watts(&self) -> BoxFuture<'_, Result<WattsReading, DriverError>> {
         let protocol = protocol_name(self.protocol());
         Box::pin(async move { Err(DriverError::NotSupported(format!("{protocol} has no power readings"))) })
-    }
-}
-
-/// The name that a class's `driver` field has for a protocol.
-#[must_use]
-pub fn protocol_name(protocol: WakeProtocol) -> &'static str {
-    match protocol {
-        WakeProtocol::Amt => "amt",
-        WakeProtocol::Redfish => "redfish",
-        WakeProtocol::Ipmi => "ipmi",
-        WakeProtocol::Wol => "wol",
     }
 }

@@ -8,7 +8,6 @@
 //! **Invariant**: nothing here can reset, cycle or force off a machine, because a sleeping node's memory may hold what
 //! can't be replaced.
 
-mod address;
 mod amt;
 mod careful;
 mod carry_out;
@@ -23,17 +22,17 @@ mod sequence;
 mod setup;
 mod wol;
 
-pub use address::{Template, TemplateError};
 pub use amt::Amt;
 pub use careful::{CALL_DEADLINE, Careful, HOLD_OFF};
 pub use carry_out::wake;
 pub use credentials::{Credentials, CredentialsError};
-pub use driver::{Driver, PowerState, Reading, WattsReading, protocol_name};
+pub use driver::{Driver, PowerState, Reading, WattsReading};
 pub use error::{DriverError, Retry, excerpt};
 pub use http::{Endpoint, EndpointError, Fingerprint, FingerprintError, TlsVersion, Trust};
 pub use ipmi::Ipmi;
 pub use kept::KeptDrivers;
+pub use miyako_api::wake::{Node, Template, TemplateError, address_of, protocol_name};
 pub use redfish::Redfish;
 pub use sequence::{Answer, Belief, Candidate, Patience, Sequence, Step, Tried, WakeFailure, Woken};
-pub use setup::{Node, SetupError, address_of, driver_for};
+pub use setup::{SetupError, driver_for};
 pub use wol::{APART, BROADCAST, MacAddress, MacAddressError, REPEATS, SecureOn, SecureOnError, Wol, magic_packet};

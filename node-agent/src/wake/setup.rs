@@ -1,10 +1,11 @@
 //! From a class's `wake` list and a Secret to a driver. Pure; every error names the field and what to write.
 
 use super::{
-    Amt, Careful, Credentials, CredentialsError, Driver, EndpointError, FingerprintError, Ipmi, MacAddressError,
-    Redfish, SecureOn, SecureOnError, Template, TemplateError, TlsVersion, Trust, Wol, protocol_name,
+    Amt, Careful, Credentials, CredentialsError, Driver, EndpointError, FingerprintError, Ipmi, MacAddressError, Node,
+    Redfish, SecureOn, SecureOnError, TemplateError, TlsVersion, Trust, Wol, address_of, protocol_name,
 };
-use miyako_api::node_power_class::{WakeAddress, WakeDriver, WakeProtocol, WakeTls, WakeTlsVersion};
+use miyako_api::node_power_class::{WakeDriver, WakeProtocol, WakeTls, WakeTlsVersion};
+use miyako_api::wake::own;
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
@@ -84,15 +85,6 @@ pub enum SetupError {
     },
 }
 
-/// What is known of a node.
-#[derive(Debug, Clone, Copy)]
-pub struct Node<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Its labels.
-    pub labels: &'a BTreeMap<String, String>,
-}
-
 /// The driver for one node as its class has it. `secret` is the data of the Secret that the class names, if there is
 /// one. The driver keeps nonces and refused passwords in mind: keep it between calls.
 ///
@@ -125,20 +117,6 @@ pub fn driver_for(
             Box::new(Careful::new(Wol::new(address.parse()?, secure_on, targets.into_iter().collect())))
         }
     })
-}
-
-/// Where a driver speaks to for one node: the node's own address, or the class's pattern filled in.
-///
-/// # Errors
-///
-/// A bad placeholder, or a label that the node lacks.
-pub fn address_of(spec: &WakeDriver, node: Node<'_>) -> Result<String, TemplateError> {
-    let address = own(spec, node).and_then(|own| own.address.as_deref()).unwrap_or(&spec.address);
-    Template::parse(address)?.expand(node.name, node.labels)
-}
-
-fn own<'a>(spec: &'a WakeDriver, node: Node<'_>) -> Option<&'a WakeAddress> {
-    spec.nodes.iter().find(|own| own.name == node.name)
 }
 
 /// Where the Secret of a driver lies, for messages.
@@ -189,6 +167,7 @@ fn broadcast(text: &str) -> Result<SocketAddr, SetupError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use miyako_api::node_power_class::WakeAddress;
     use serde_json::{Value, json};
 
     fn secret() -> BTreeMap<String, Vec<u8>> {

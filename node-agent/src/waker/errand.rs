@@ -180,9 +180,11 @@ impl Errand {
 
     /// The drivers of the node's class, read afresh: addresses and passwords change.
     async fn drivers(&self) -> Result<Vec<Box<dyn Driver>>, String> {
-        let node = Api::<Node>::all(self.client.clone()).get(&self.node).await;
+        let nodes = Api::<Node>::all(self.client.clone());
+        let node = patiently(|| nodes.get(&self.node)).await;
         let node = node.map_err(|error| format!("cannot read node {}: {error}", self.node))?;
-        let classes = Api::<NodePowerClass>::all(self.client.clone()).list(&ListParams::default()).await;
+        let (classes, all) = (Api::<NodePowerClass>::all(self.client.clone()), ListParams::default());
+        let classes = patiently(|| classes.list(&all)).await;
         let classes = classes.map_err(|error| format!("cannot list NodePowerClasses: {error}"))?;
         let ways = ways(&node, &classes.items).map_err(|no_way| no_way.to_string())?;
         let (mut drivers, mut problems) = (Vec::new(), Vec::new());
@@ -211,10 +213,23 @@ impl Errand {
         let (Some(namespace), Some(name)) = (&reference.namespace, &reference.name) else {
             return Err("secretRef needs a namespace and a name".into());
         };
-        let secret = Api::<Secret>::namespaced(self.client.clone(), namespace).get(name).await;
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), namespace);
+        let secret = patiently(|| secrets.get(name)).await;
         let secret = secret.map_err(|error| format!("cannot read Secret {namespace}/{name}: {error}"))?;
         Ok(Some(secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect()))
     }
+}
+
+/// Reads from an API server that may be busy for a moment: a failure that is told quarantines the node.
+async fn patiently<T, F: Future<Output = kube::Result<T>>>(read: impl Fn() -> F) -> kube::Result<T> {
+    let lasts = |error: &kube::Error| matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429);
+    for _ in 1..TRIES {
+        match read().await {
+            Err(error) if !lasts(&error) => tokio::time::sleep(Duration::from_secs(1)).await,
+            answer => return answer,
+        }
+    }
+    read().await
 }
 
 /// Asks every driver again and again until one says that the machine is off. Ends without when none of them can ever

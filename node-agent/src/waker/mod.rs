@@ -16,11 +16,10 @@
 mod claim;
 mod errand;
 mod role;
-mod ways;
 
 pub use claim::{CLAIM_LAPSES, Goal, Judgement, OPERATOR_ANSWERS, Task, judge, request_to_wake};
+pub use miyako_api::wake::{NoWay, Way, ways};
 pub use role::Waker;
-pub use ways::{NoWay, Way, ways};
 
 use crate::wake::{Driver, KeptDrivers, Node};
 use miyako_api::node_power_class::WakeDriver;

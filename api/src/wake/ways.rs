@@ -1,12 +1,12 @@
 //! The ways to wake one node, from the classes and the node's name and labels, as a pure function.
 
-use crate::wake::{TemplateError, address_of, protocol_name};
+use super::{TemplateError, address_of, protocol_name};
+use crate::{NodePowerClass, node_power_class::WakeDriver};
 use k8s_openapi::api::core::v1::Node;
 use kube::{
     ResourceExt as _,
     core::{Selector, SelectorExt as _},
 };
-use miyako_api::{NodePowerClass, node_power_class::WakeDriver};
 
 /// One way to wake a node.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,7 +73,7 @@ pub fn ways(node: &Node, classes: &[NodePowerClass]) -> Result<Vec<Way>, NoWay> 
         return Err(NoWay::NoDriver(class.name_any()));
     }
     let way = |driver: &WakeDriver| {
-        let address = address_of(driver, crate::wake::Node { name: &name, labels: node.labels() });
+        let address = address_of(driver, super::Node { name: &name, labels: node.labels() });
         let bad = |source| NoWay::Address { class: class.name_any(), driver: protocol_name(driver.driver), source };
         Ok(Way { spec: driver.clone(), address: address.map_err(bad)? })
     };
@@ -83,7 +83,7 @@ pub fn ways(node: &Node, classes: &[NodePowerClass]) -> Result<Vec<Way>, NoWay> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use miyako_api::node_power_class::WakeProtocol;
+    use crate::node_power_class::WakeProtocol;
     use serde_json::json;
 
     fn node() -> Node {
