@@ -269,6 +269,10 @@ pub mod reason {
     pub const NODE_WAKE_FAILED: &str = "NodeWakeFailed";
     /// No waker takes up the order to wake a node.
     pub const WAKER_SILENT: &str = "WakerSilent";
+    /// A node slept for a test and woke.
+    pub const WAKE_TEST_PASSED: &str = "WakeTestPassed";
+    /// A node slept for a test and did not wake.
+    pub const WAKE_TEST_FAILED: &str = "WakeTestFailed";
     /// What a person asked of a node was done, or can't be.
     pub const REQUEST_ANSWERED: &str = "RequestAnswered";
 

@@ -69,6 +69,9 @@ pub struct NodePowerClassSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["driver"]))]
     pub wake: Vec<WakeDriver>,
+    /// When nodes show that they wake.
+    #[serde(default, skip_serializing_if = "WakeTests::is_unset")]
+    pub wake_test: WakeTests,
     /// When a woken node counts as usable, besides being Ready.
     #[serde(default, skip_serializing_if = "ReadyWhen::is_unset")]
     pub ready_when: ReadyWhen,
@@ -353,6 +356,47 @@ fn secret_reference(_: &mut SchemaGenerator) -> Schema {
             },
         },
     })
+}
+
+/// When nodes show that they wake. No node sleeps by policy before it has; one that comes back when it is asked to shows
+/// it by that, so that a node which sleeps now and then needs no other test.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WakeTests {
+    /// How old the proof may be: a node whose proof is older is tested again before it sleeps.
+    #[serde(default = "thirty_days")]
+    #[schemars(schema_with = "schema::interval")]
+    pub every: Duration,
+    /// Who starts a test. Policy: the class's policy does, when nothing needs the node, one node of a rack after the
+    /// other; in Recommend mode each test waits for approval. Request: only `miyako wake-test` does.
+    #[serde(default)]
+    pub start: WakeTestStart,
+}
+
+impl Default for WakeTests {
+    fn default() -> Self {
+        Self { every: thirty_days(), start: WakeTestStart::default() }
+    }
+}
+
+impl WakeTests {
+    fn is_unset(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn thirty_days() -> Duration {
+    Duration::from("720h")
+}
+
+/// Who starts a wake test.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum WakeTestStart {
+    /// The class's policy, and people.
+    #[default]
+    Policy,
+    /// People alone.
+    Request,
 }
 
 /// When a woken node counts as usable, besides being Ready.

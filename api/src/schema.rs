@@ -138,6 +138,11 @@ pub(crate) fn stretch(_: &mut SchemaGenerator) -> Schema {
     duration("1m", "168h", "30m or 8h")
 }
 
+/// Between two things that are done seldom.
+pub(crate) fn interval(_: &mut SchemaGenerator) -> Schema {
+    duration("1h", "8760h", "24h or 720h")
+}
+
 /// How long a node takes to fall asleep or wake up.
 pub(crate) fn transition(_: &mut SchemaGenerator) -> Schema {
     duration("1s", "30m", "5s or 1m30s")

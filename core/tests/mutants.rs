@@ -8,7 +8,7 @@
 use miyako_core::{
     check::{Rule, check},
     generate::{Cluster, Shape},
-    model::{Bytes, MigrationPhase, MilliCpu, NodeName, PolicyName, PostCopyUse, PowerState, Span, Uid},
+    model::{Bytes, MigrationPhase, MilliCpu, NodeName, PolicyName, PostCopyUse, PowerState, Span, SuspendReason, Uid},
     plan::{MigrateStep, Plan, Step, SuspendStep, decide},
 };
 use std::sync::Arc;
@@ -199,7 +199,11 @@ fn next_in_line(cluster: &Cluster, plan: &mut Plan) {
 fn suspend_sources(_: &Cluster, plan: &mut Plan) {
     let emptied: Vec<_> = plan
         .migrations()
-        .map(|step| Step::Suspend(SuspendStep { policy: step.policy.clone(), node: step.source.clone() }))
+        .map(|step| Step::Suspend(SuspendStep {
+                policy: step.policy.clone(),
+                node: step.source.clone(),
+                reason: SuspendReason::Empty,
+            }))
         .collect();
     plan.steps.extend(emptied);
 }

@@ -13,7 +13,8 @@ use miyako_api::consolidation_plan::{
 use miyako_api::consolidation_policy::Mode;
 use miyako_api::names::{manager, ours};
 use miyako_core::model::{
-    LoadTable, MigrationMode, PlanName, PlanPhase, Policy, PolicyMode, Span, StepOutcome, Timestamp, Uid,
+    LoadTable, MigrationMode, PlanName, PlanPhase, Policy, PolicyMode, Span, StepOutcome, SuspendReason, Timestamp,
+    Uid,
 };
 use miyako_core::plan::{MoveReason, Next, Plan, Step, StepState, plan_name};
 use std::collections::BTreeMap;
@@ -125,8 +126,8 @@ fn step_object(step: &Step, load: &LoadTable) -> Option<PlanStep> {
         Step::Suspend(step) => Some(PlanStep {
             kind: StepKind::Suspend,
             target_node: step.node.to_string(),
-            reason: "Empty".into(),
-            message: "nothing keeps it awake: no VM, no other pod, no volume, spare capacity stays".into(),
+            reason: step.reason.name().into(),
+            message: step.reason.to_string(),
             ..blank
         }),
         Step::Abort { .. } => None,
@@ -146,7 +147,7 @@ fn reasons(plan: &Plan) -> String {
         .filter_map(|step| match step {
             Step::Migrate(step) => Some(step.reason.name()),
             Step::Wake(step) => Some(step.reason.name()),
-            Step::Suspend(_) => Some("Empty"),
+            Step::Suspend(step) => Some(step.reason.name()),
             Step::Abort { .. } => None,
         })
         .collect();
@@ -162,6 +163,7 @@ fn summary(plan: &Plan) -> String {
         .filter_map(|step| match step {
             Step::Migrate(step) => Some(format!("{} → {}", step.vm, step.target)),
             Step::Wake(step) => Some(format!("wake {}", step.node)),
+            Step::Suspend(step) if step.reason == SuspendReason::WakeTest => Some(format!("wake-test {}", step.node)),
             Step::Suspend(step) => Some(format!("suspend {}", step.node)),
             Step::Abort { .. } => None,
         })

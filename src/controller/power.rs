@@ -5,9 +5,11 @@ use crate::act::{ActError, Class, Event, EventKind, Subject};
 use crate::observe::convert;
 use miyako_api::names::reason;
 use miyako_core::check::{self, Rule};
-use miyako_core::model::{NodeName, Policies, PowerState, Snapshot, Timestamp};
+use miyako_core::model::{NodeName, Policies, PowerState, Snapshot, SuspendReason, Timestamp};
 use miyako_core::plan::{Plan, Report, Step, SuspendStep};
-use miyako_core::power::{Ask, Desired, Marks, PhaseChange, PowerRecord, Seat, Wakeable, Wish, Write, advance, survey};
+use miyako_core::power::{
+    Desired, Marks, PhaseChange, PowerRecord, Purpose, Seat, Wakeable, Wish, Write, advance, survey,
+};
 
 /// No node needs more writes than this at a time: all the way down to the order there are six.
 const MOST_WRITES: usize = 12;
@@ -141,23 +143,28 @@ impl Operator {
     async fn keeps_awake_after_all(&mut self, led: &Led, now: Timestamp) -> Result<Option<String>, ActError> {
         let node = &led.seat.node;
         let (snapshot, policies) = self.observer.snapshot();
-        if let Wish::Asleep { .. } = &led.seat.wish
-            && let Some(broken) = breaks(snapshot, policies, node, now)
-        {
+        let test = matches!(&led.seat.wish, Wish::Asleep { purpose } if purpose.is_wake_test());
+        let reason = if test { SuspendReason::WakeTest } else { SuspendReason::Empty };
+        if let Some(broken) = breaks(snapshot, policies, node, reason, now) {
             return Ok(Some(broken));
         }
         let policies = policies.clone();
-        let test = led.record.request.as_ref().is_some_and(|request| request.ask == Ask::WakeTest);
         self.actor.look_before_suspend(node, &led.record, &policies, test).await
     }
 }
 
 /// The rule that the suspend of this node would break now, besides rule 3, which is asked elsewhere.
-fn breaks(snapshot: &Snapshot, policies: &Policies, node: &NodeName, now: Timestamp) -> Option<String> {
+fn breaks(
+    snapshot: &Snapshot,
+    policies: &Policies,
+    node: &NodeName,
+    reason: SuspendReason,
+    now: Timestamp,
+) -> Option<String> {
     let found = snapshot.nodes.get(node)?;
     let class = policies.class_of(found).ok().flatten()?;
     let policy = policies.ruling(&class.name)?.name.clone();
-    let plan = Plan { steps: vec![Step::Suspend(SuspendStep { policy, node: node.clone() })] };
+    let plan = Plan { steps: vec![Step::Suspend(SuspendStep { policy, node: node.clone(), reason })] };
     let others = |rule| matches!(rule, Rule::Reserve | Rule::Pending | Rule::Knowledge | Rule::PostCopy);
     let violations = check::check(snapshot, policies, &plan, now);
     violations.into_iter().find(|violation| others(violation.rule)).map(|violation| violation.to_string())
@@ -172,7 +179,10 @@ fn transition(node: &NodeName, record: &PowerRecord, change: &PhaseChange) -> Op
         let note = (silent(change.wakeable) && !silent(record.wakeable)).then(|| change.message.clone())?;
         return Some(on_node(node, EventKind::Warning, reason::WAKER_SILENT, note, &once));
     }
+    let test = change.purpose.as_ref().is_some_and(Purpose::is_wake_test);
     let (kind, why) = match change.phase {
+        PowerState::Awake if test && change.woke == Some(true) => (EventKind::Normal, reason::WAKE_TEST_PASSED),
+        PowerState::Quarantined if test => (EventKind::Warning, reason::WAKE_TEST_FAILED),
         PowerState::Awake if before == PowerState::Emptying => return None,
         PowerState::Awake => (EventKind::Normal, reason::NODE_AWAKE),
         PowerState::Emptying => (EventKind::Normal, reason::NODE_EMPTYING),

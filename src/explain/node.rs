@@ -1,6 +1,7 @@
 //! Why a node is how it is, and what keeps it awake.
 
 use super::{Explanation, Past, Seen, change};
+use miyako_core::check::Blocker;
 use miyako_core::model::{NodeName, PowerState, WindowAverage};
 use miyako_core::plan::NodeVerdict;
 
@@ -25,6 +26,9 @@ pub(super) fn explain(name: &NodeName, seen: &Seen<'_>, past: &Past) -> Option<E
         }
         if let Some(tested) = power.wake_tested {
             told.fact("Wake test", format!("woke at {tested}"));
+        }
+        if let Some(failed) = power.wake_failed {
+            told.fact("Wake test", format!("failed to wake at {failed}"));
         }
     }
     told.fact("CPU for VMs", format!("{} cores", report.capacity.value()));
@@ -52,8 +56,12 @@ pub(super) fn explain(name: &NodeName, seen: &Seen<'_>, past: &Past) -> Option<E
             told.would_change.clone_from(&operator.would_change);
         }
     }
-    if report.can_sleep() && node.power == PowerState::Awake && past.operator.is_none() {
-        told.says.push_str(" Nothing keeps it awake: it could sleep.");
+    let untested = report.blockers == [Blocker::NoWakeTest];
+    if (report.can_sleep() || untested) && node.power == PowerState::Awake && past.operator.is_none() {
+        told.says.push_str(match untested {
+            true => " Nothing keeps it awake but that nobody knows whether it wakes.",
+            false => " Nothing keeps it awake: it could sleep.",
+        });
         if let Some(because) = &report.awake_because {
             told.says.push_str(&format!(" It is awake because {because}."));
         }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     fit::{NodeNumbers, Resident, Whereabouts},
-    model::{ClassIndex, Name, Node, NodeClass, Policies, PowerState, Snapshot, TaintEffect},
+    model::{ClassIndex, Name, Node, NodeClass, Policies, PowerState, Snapshot, SuspendReason, TaintEffect},
     plan::SuspendStep,
 };
 use serde::{Deserialize, Serialize};
@@ -139,7 +139,9 @@ impl Blocker {
             Self::StorageDataPlane { .. } => {
                 "keep storage on nodes that never sleep and leave them out of the class".into()
             }
-            Self::NoWakeTest => "run a wake test of the node".into(),
+            Self::NoWakeTest => {
+                "its policy tests it when it is empty (class's wakeTest); `miyako wake-test NODE` asks for it now".into()
+            }
             Self::NotAwake { .. } => "nothing, or see the node's NodePower".into(),
             Self::NotReady => "see the node's conditions".into(),
             Self::Maintenance { .. } => "nothing; it can sleep when the maintenance is over".into(),
@@ -305,8 +307,19 @@ pub(super) fn judge(state: &State<'_>, step: &SuspendStep, found: &mut Findings)
         found.add(Rule::Suspendable, format!("node {} is not in the cluster", step.node));
         return;
     };
+    let test = step.reason == SuspendReason::WakeTest;
     for blocker in state.blockers().of(node) {
-        found.add(Rule::Suspendable, format!("{}: {blocker}", node.name));
+        // A test is how the proof comes about.
+        if !(test && blocker == Blocker::NoWakeTest) {
+            found.add(Rule::Suspendable, format!("{}: {blocker}", node.name));
+        }
+    }
+    let class = state.policies.class_of(node).ok().flatten();
+    let stale = node.wake_tested.zip(class).filter(|(tested, class)| {
+        !test && state.now.since(*tested) >= class.sleep.wake_tests.every
+    });
+    if let Some((tested, _)) = stale {
+        found.add(Rule::Suspendable, format!("{}: it last showed at {tested} that it wakes", node.name));
     }
     if state.begun.iter().any(|begun| begun.source == node.name || begun.target == node.name) {
         found.add(Rule::Suspendable, format!("{}: this plan moves a VM from or to it", node.name));

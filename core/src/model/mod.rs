@@ -36,9 +36,9 @@ pub use policy::{
     Budgets, Capacity, DestinationOrder, MigrationChoice, NodeClass, Policies, Policy, PolicyMode, PostCopyUse,
     PowerFigures, Profile, Role, Thresholds, VmSelector,
 };
-pub use proposal::{PlanPhase, PlanRecord, RecordedStep, StepOutcome};
+pub use proposal::{PlanPhase, PlanRecord, RecordedStep, StepOutcome, SuspendReason};
 pub use selector::{Labels, NodeSelector, NodeSelectorTerm, Operator, Requirement, Selector};
-pub use sleep::{ClassSleep, PastWake, PowerHistory, SleepMethod, SleepRules};
+pub use sleep::{ClassSleep, PastWake, PowerHistory, SleepMethod, SleepRules, WakeTests};
 pub use snapshot::{Namespace, Quota, Snapshot, Switches};
 pub use time::{Span, Timestamp};
 pub use units::{Bytes, Cores, Joules, MilliCpu, Percent, Seconds, UnitError, Watts};

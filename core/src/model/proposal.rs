@@ -3,6 +3,7 @@
 use super::{MigrationMode, MigrationName, NodeName, PlanName, PolicyName, Timestamp, Uid, VmKey};
 use crate::power::Purpose;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// How far a plan is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -44,6 +45,45 @@ pub enum StepOutcome {
     Failed,
     /// Given up before it began.
     Skipped,
+}
+
+/// Why a node is suspended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum SuspendReason {
+    /// Nothing needs it.
+    #[default]
+    Empty,
+    /// It is to show that it wakes, and is woken as soon as it sleeps.
+    WakeTest,
+}
+
+impl SuspendReason {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Empty, Self::WakeTest];
+
+    /// The reason's name in objects, Events and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "Empty",
+            Self::WakeTest => "WakeTest",
+        }
+    }
+
+    /// Reads a name; whatever is no wake test is a suspend like any other.
+    #[must_use]
+    pub fn of_name(name: &str) -> Self {
+        Self::ALL.into_iter().find(|reason| reason.name() == name).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for SuspendReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "nothing keeps it awake: no VM, no other pod, no volume, spare capacity stays",
+            Self::WakeTest => "it is to show that it wakes; nothing is on it, and it is woken as soon as it sleeps",
+        })
+    }
 }
 
 /// One step of a recorded plan.
@@ -91,6 +131,8 @@ pub enum RecordedStep {
     Suspend {
         /// The node.
         node: NodeName,
+        /// Why.
+        reason: SuspendReason,
         /// When it began.
         started: Option<Timestamp>,
         /// How it went.
@@ -155,6 +197,9 @@ impl PlanRecord {
     /// What the suspends of this plan are for.
     #[must_use]
     pub fn purpose(&self) -> Purpose {
-        Purpose(format!("plan {}", self.name))
+        let tests = |step: &RecordedStep| {
+            matches!(step, RecordedStep::Suspend { reason: SuspendReason::WakeTest, .. })
+        };
+        Purpose::of_plan(&self.name, self.steps.iter().any(tests))
     }
 }

@@ -55,6 +55,21 @@ pub enum SleepMethod {
     PowerOff,
 }
 
+/// When the nodes of a class show that they wake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WakeTests {
+    /// So old a proof may be: a suspend of a node whose proof is older is a test.
+    pub every: Span,
+    /// The policy tests by itself; else only people ask for tests.
+    pub by_policy: bool,
+}
+
+impl Default for WakeTests {
+    fn default() -> Self {
+        Self { every: Span::from_secs(30 * 24 * 3600), by_policy: true }
+    }
+}
+
 /// How the nodes of a class sleep and wake.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClassSleep {
@@ -66,6 +81,8 @@ pub struct ClassSleep {
     pub max_asleep: Option<u32>,
     /// The class names a way to wake them.
     pub can_be_woken: bool,
+    /// When they show that they wake.
+    pub wake_tests: WakeTests,
     /// Node conditions that must be True before a woken node counts.
     pub ready_conditions: BTreeSet<String>,
     /// DaemonSets (`namespace/name`) whose pod must be ready before a woken node counts.

@@ -39,6 +39,23 @@ pub enum AwakeBecause {
         /// Why.
         detail: String,
     },
+    /// Its proof that it wakes is missing or too old, and only people test nodes of its class.
+    TestedByPeople {
+        /// When it last showed that it wakes.
+        tested: Option<Timestamp>,
+    },
+    /// It failed to wake lately.
+    FailedToWake {
+        /// When.
+        at: Timestamp,
+        /// When it is tested again.
+        until: Timestamp,
+    },
+    /// It is to be tested, after another node.
+    TestedAfter {
+        /// Which.
+        other: NodeName,
+    },
     /// As many of its class sleep as may.
     MaxAsleep {
         /// How many.
@@ -93,6 +110,16 @@ impl fmt::Display for AwakeBecause {
             }
             Self::Refused { why, until } => write!(f, "its agent refused ({why}); it is asked again after {until}"),
             Self::Obstacle { detail } => write!(f, "its machine can't sleep: {detail}"),
+            Self::TestedByPeople { tested: None } => {
+                write!(f, "it was never woken for a test; `miyako wake-test NODE` tests it")
+            }
+            Self::TestedByPeople { tested: Some(tested) } => {
+                write!(f, "it last showed at {tested} that it wakes; `miyako wake-test NODE` tests it again")
+            }
+            Self::FailedToWake { at, until } => {
+                write!(f, "it failed to wake at {at}; it is tested again after {until}, or by `miyako wake-test NODE`")
+            }
+            Self::TestedAfter { other } => write!(f, "it is tested for its wake after {other}"),
             Self::MaxAsleep { asleep } => write!(f, "{asleep} nodes of its class sleep (spec.suspend.maxAsleep)"),
             Self::HourSpent { budget } => write!(f, "its policy suspends {budget} nodes an hour"),
             Self::LeastAwake { least } => write!(f, "its policy keeps {least} nodes awake"),

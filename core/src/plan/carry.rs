@@ -20,7 +20,7 @@ use crate::model::{
     PlanPhase, PlanRecord, Policies, PolicyName, PowerState, RecordedStep, Snapshot, Span, StepOutcome, Timestamp, Uid,
     Vm, VmKey,
 };
-use crate::power::Purpose;
+use crate::power::{PowerRecord, Purpose};
 use std::collections::BTreeMap;
 
 /// A migration that was asked for and shows nowhere, neither as an object nor in the VM's state, is given up after
@@ -246,8 +246,8 @@ fn as_plan(record: &PlanRecord, snapshot: &Snapshot, policies: &Policies, now: T
             RecordedStep::Wake { node, .. } => {
                 Step::Wake(WakeStep { policy: policy.name.clone(), node: node.clone(), reason: WakeReason::Reserve })
             }
-            RecordedStep::Suspend { node, .. } => {
-                Step::Suspend(SuspendStep { policy: policy.name.clone(), node: node.clone() })
+            RecordedStep::Suspend { node, reason, .. } => {
+                Step::Suspend(SuspendStep { policy: policy.name.clone(), node: node.clone(), reason: *reason })
             }
             RecordedStep::Migrate { vm: key, uid, source, target, mode, migration, reason, .. } => {
                 let vm = snapshot.vm(key, uid).ok_or_else(|| format!("{key} is gone"))?;
@@ -427,6 +427,7 @@ impl StepState {
         };
         match record.phase {
             PowerState::Emptying | PowerState::Suspending => self.begin(now),
+            _ if purpose.is_wake_test() => self.follow_wake_test(node, record, now),
             PowerState::Suspended => self.end(StepOutcome::Succeeded, now, "Suspended", format!("{node} sleeps")),
             _ if record.asleep_since.is_some() => {
                 self.end(StepOutcome::Succeeded, now, "Suspended", format!("{node} slept"));
@@ -435,6 +436,21 @@ impl StepState {
                 let why = record.message.clone().unwrap_or_else(|| "it was called off".to_owned());
                 self.end(StepOutcome::Failed, now, "NotSuspended", format!("{node}: {why}"));
             }
+        }
+    }
+
+    /// Follows a node that sleeps only to be woken.
+    fn follow_wake_test(&mut self, node: &NodeName, record: &PowerRecord, now: Timestamp) {
+        let since_begun = |at: Option<Timestamp>| at.zip(self.started).is_some_and(|(at, started)| at >= started);
+        let (proved, failed) = (since_begun(record.wake_tested), since_begun(record.wake_failed));
+        let message = record.message.clone().unwrap_or_default();
+        match record.phase {
+            PowerState::Suspended | PowerState::Waking if !failed => self.begin(now),
+            PowerState::Awake if proved => {
+                self.end(StepOutcome::Succeeded, now, "Woke", format!("{node} showed that it wakes: {message}"));
+            }
+            _ if failed => self.end(StepOutcome::Failed, now, "WakeFailed", format!("{node} did not wake: {message}")),
+            _ => self.end(StepOutcome::Failed, now, "NotSuspended", format!("{node}: {message}")),
         }
     }
 

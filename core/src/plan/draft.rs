@@ -13,7 +13,7 @@ use crate::fit::{Candidate, Occupancy};
 use crate::model::{
     ClassIndex, Cores, LoadHistory, Lookup, MigrationChoice, MigrationMode, Node, NodeClass, NodeName, PlanName,
     PlanRecord, Policies, Policy, PolicyName, PostCopyMark, PostCopyUse, RecordedStep, Role, Snapshot, Span,
-    StepOutcome, Timestamp, Vm, VmActivity, VmKey, VmMoves, WindowAverage, rulers,
+    StepOutcome, SuspendReason, Timestamp, Vm, VmActivity, VmKey, VmMoves, WindowAverage, rulers,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
@@ -156,6 +156,8 @@ pub(super) struct Draft<'a> {
     pub(super) gates: BTreeMap<&'a PolicyName, Gate>,
     /// Nodes that plans suspend, proposals that wait for approval included.
     pub(super) going_to_sleep: BTreeSet<usize>,
+    /// Of these, the ones that sleep to show that they wake.
+    pub(super) tested: BTreeSet<usize>,
     /// Moves begun within the last hour; counted only if a policy asks.
     begun_within_hour: usize,
     pub(super) plan: Plan,
@@ -186,6 +188,7 @@ impl<'a> Draft<'a> {
             by_policy: BTreeMap::new(),
             gates: BTreeMap::new(),
             going_to_sleep: BTreeSet::new(),
+            tested: BTreeSet::new(),
             begun_within_hour: 0,
             plan: Plan::default(),
             report: Report::default(),
@@ -325,8 +328,13 @@ impl<'a> Draft<'a> {
     /// Counts the steps of a plan that is not over and whose migrations do not show yet.
     pub(super) fn note_plan(&mut self, record: &'a PlanRecord) {
         for step in &record.steps {
-            if let RecordedStep::Suspend { node, outcome: StepOutcome::Waiting | StepOutcome::Running, .. } = step {
+            if let RecordedStep::Suspend { node, reason, outcome: StepOutcome::Waiting | StepOutcome::Running, .. } =
+                step
+            {
                 self.going_to_sleep.extend(self.number_of(node));
+                if *reason == SuspendReason::WakeTest {
+                    self.tested.extend(self.number_of(node));
+                }
             }
             let RecordedStep::Migrate { vm: key, uid, source, target, migration, outcome, .. } = step else { continue };
             if !matches!(outcome, StepOutcome::Waiting | StepOutcome::Running) {

@@ -46,7 +46,9 @@ pub fn plan_name(policy: &PolicyName, policy_uid: Option<&Uid>, plan: &Plan, rou
                 step.reason.name().into(),
             ]),
             Step::Wake(step) => parts.extend(["wake".into(), step.node.to_string(), format!("{:?}", step.reason)]),
-            Step::Suspend(step) => parts.extend(["suspend".into(), step.node.to_string()]),
+            Step::Suspend(step) => {
+                parts.extend(["suspend".into(), step.node.to_string(), step.reason.name().into()]);
+            }
             Step::Abort { migration, uid, .. } => {
                 parts.extend(["abort".into(), migration.to_string(), uid.to_string()]);
             }

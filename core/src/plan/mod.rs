@@ -16,6 +16,7 @@ mod identity;
 mod idle;
 mod overload;
 mod place;
+mod proof;
 mod proposals;
 mod renew;
 mod report;

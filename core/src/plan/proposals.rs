@@ -3,8 +3,8 @@
 use super::draft::{Draft, Guest};
 use super::renew::renew;
 use super::{Gate, MoveReason, ProposalVerdict, place};
-use crate::check::SuspendBlockers;
-use crate::model::{PlanPhase, PlanRecord, Policy, PowerState, RecordedStep, StepOutcome, Vm, VmKey};
+use crate::check::{Blocker, SuspendBlockers};
+use crate::model::{PlanPhase, PlanRecord, Policy, PowerState, RecordedStep, StepOutcome, SuspendReason, Vm, VmKey};
 
 /// A proposal outlives small swings of the load: its reason has gone only when the load is this much (in points of a
 /// percent) on the other side of the threshold. Otherwise noise would write a new object every second.
@@ -54,10 +54,15 @@ fn still_wanted<'a>(
             let asleep = !matches!(node.power, PowerState::Awake | PowerState::Quarantined);
             return if asleep { Ok(()) } else { Err(format!("{} is not asleep", node.name)) };
         }
-        RecordedStep::Suspend { node, .. } => {
+        RecordedStep::Suspend { node, reason, .. } => {
             let node = snapshot.nodes.get(node).ok_or("the node to suspend is gone")?;
+            let test = *reason == SuspendReason::WakeTest;
+            if test && node.wake_tested.is_some_and(|tested| tested >= record.decided) {
+                return Err(format!("{} has shown meanwhile that it wakes", node.name));
+            }
             let blockers = SuspendBlockers::new(draft.occupancy.whereabouts(), draft.policies);
-            let blocker = blockers.of(node).into_iter().next();
+            let counts = |blocker: &Blocker| !(test && *blocker == Blocker::NoWakeTest);
+            let blocker = blockers.of(node).into_iter().find(counts);
             return blocker.map_or(Ok(()), |blocker| Err(format!("{} can't sleep any more: {blocker}", node.name)));
         }
         RecordedStep::Migrate { vm, uid, source, migration, reason, outcome: StepOutcome::Waiting, .. } => {

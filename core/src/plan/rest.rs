@@ -2,10 +2,11 @@
 //! before the next is.
 
 use super::draft::{Draft, Place};
-use super::{AwakeBecause, Gate, Plan, Step, SuspendStep};
-use crate::check::{self, Rule, Violation};
-use crate::model::{ClassName, NodeName, Policy, PolicyName, PowerState, Role, Span, Timestamp};
-use crate::power::break_even;
+use super::{AwakeBecause, Gate, Plan, Step, SuspendStep, proof};
+use crate::check::{self, Blocker, Rule, Violation};
+use crate::model::{ClassName, NodeName, Policy, PolicyName, PowerState, Role, Span, SuspendReason, Timestamp};
+use crate::power::{PowerRecord, Purpose, break_even};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A node whose last sleep was short, or whose agent refused, waits so many times longer before the next.
@@ -14,8 +15,8 @@ const WARY: u32 = 4;
 const MEMORY: Span = Span::from_secs(600);
 /// … and each so many of them keep one more dedicated node spare.
 const WAKES_PER_SPARE: usize = 2;
-/// So many nodes of a policy take turns, a second each, in being tried on the safety rules: where those forbid the
-/// first, the next may do.
+/// So many nodes of a policy, and as many that are to be tested first, take turns, a second each, in being tried on the
+/// safety rules: where those forbid the first, the next may do.
 const IN_TURN: usize = 3;
 /// What fails together is judged VM by VM: for each so many VMs of a cluster another second passes between two tries,
 /// so that the time they take is the same share of each second in large clusters as in small ones.
@@ -39,11 +40,28 @@ fn rules(draft: &Draft<'_>, policy: &Policy, node: &NodeName) -> bool {
     draft.place(node).and_then(|place| place.policy).is_some_and(|ruler| ruler.name == policy.name)
 }
 
+/// A node that nothing keeps awake by itself, or only that it never showed that it wakes. Their order is that in which
+/// they go to sleep.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Able {
+    /// Tests come first: they are short, and nodes that are trusted can sleep.
+    rests: bool,
+    /// Of nodes to be tested, those that never were, then those with the oldest proof.
+    proved: Option<Timestamp>,
+    /// Dedicated nodes first: they are there for load that comes and goes.
+    role: Reverse<Role>,
+    /// Then whoever has been empty for longest.
+    since: Timestamp,
+    number: usize,
+}
+
 /// What a policy has, counted once for all its nodes.
 #[derive(Default)]
 struct Tally<'a> {
-    /// Nodes that nothing keeps awake by itself, in the order in which they go to sleep.
-    able: Vec<(Role, Timestamp, usize)>,
+    /// Nodes that could sleep, in the order in which they do.
+    able: Vec<Able>,
+    /// Nodes that are being tested.
+    tested: proof::UnderTest<'a>,
     /// Usable nodes that stay so.
     awake: usize,
     /// Dedicated ones of these with no VM on them or on its way.
@@ -66,19 +84,22 @@ impl<'a> Tally<'a> {
                 if let Some(class) = place.class.filter(|_| leaves || place.node.power != PowerState::Awake) {
                     *tally.asleep.entry(&class.name).or_default() += 1;
                 }
+                tally.tested.note(draft, policy, number);
                 if leaves || !place.node.is_usable() {
                     continue;
                 }
                 tally.awake += 1;
                 tally.spare += usize::from(is_spare(place));
-                if place.blockers.is_empty() {
+                if place.blockers.iter().all(|blocker| *blocker == Blocker::NoWakeTest) {
                     let since = draft.snapshot.powers.get(&place.node.name).and_then(|record| record.empty_since);
-                    tally.able.push((role, since.unwrap_or(draft.now), number));
+                    let since = since.unwrap_or(draft.now);
+                    let test = place.class.is_some_and(|class| proof::is_due(place.node, class, draft.now));
+                    let proved = place.node.wake_tested.filter(|_| test);
+                    tally.able.push(Able { rests: !test, proved, role: Reverse(role), since, number });
                 }
             }
         }
-        // Dedicated nodes first: they are there for load that comes and goes; then whoever has been empty for longest.
-        tally.able.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| (a.1, a.2).cmp(&(b.1, b.2))));
+        tally.able.sort();
         if !tally.able.is_empty() {
             let history = &draft.snapshot.power_history;
             tally.begun = history.suspends_within(draft.now, AN_HOUR, |node| rules(draft, policy, node));
@@ -98,16 +119,19 @@ pub(super) fn suspend(draft: &mut Draft<'_>) {
     let second = usize::try_from(draft.now.second()).unwrap_or_default();
     let every = 1 + draft.snapshot.vms.len() / VMS_PER_SECOND;
     let (try_now, turn) = (second.is_multiple_of(every), second / every);
-    let mut chosen: Vec<(&PolicyName, usize)> = Vec::new();
+    let mut chosen: Vec<Chosen<'_>> = Vec::new();
     for policy in draft.policies.policies.values() {
         let tally = Tally::of(draft, policy);
-        let mut may: Vec<usize> = Vec::new();
-        for &(_, _, number) in &tally.able {
+        let mut may: Vec<Chosen<'_>> = Vec::new();
+        for &Able { number, .. } in &tally.able {
             let because = match may_sleep(draft, policy, &tally, number) {
-                Ok(()) if busy.contains(&policy.name) => AwakeBecause::BusyPass,
-                Ok(()) if may.len() == IN_TURN || !try_now => AwakeBecause::NotTried,
-                Ok(()) => {
-                    may.push(number);
+                Ok(_) if busy.contains(&policy.name) => AwakeBecause::BusyPass,
+                Ok(_) if !try_now => AwakeBecause::NotTried,
+                Ok(reason) if may.iter().filter(|other| other.reason == reason).count() == IN_TURN => {
+                    AwakeBecause::NotTried
+                }
+                Ok(reason) => {
+                    may.push(Chosen { policy: &policy.name, number, reason });
                     continue;
                 }
                 Err(because) => because,
@@ -115,28 +139,36 @@ pub(super) fn suspend(draft: &mut Draft<'_>) {
             draft.places[number].awake_because = Some(because);
         }
         let Some(first) = turn.checked_rem(may.len()).map(|turn| may[turn]) else { continue };
-        for other in may.into_iter().filter(|&other| other != first) {
-            let first = draft.places[first].node.name.clone();
-            draft.places[other].awake_because = Some(AwakeBecause::NotFirst { first });
+        for other in may.into_iter().filter(|other| other.number != first.number) {
+            let first = draft.places[first.number].node.name.clone();
+            draft.places[other.number].awake_because = Some(AwakeBecause::NotFirst { first });
         }
-        chosen.push((&policy.name, first));
+        chosen.push(first);
     }
     if !chosen.is_empty() {
         try_out(draft, &chosen);
     }
 }
 
+/// A node that is suspended if the safety rules allow it.
+#[derive(Clone, Copy)]
+struct Chosen<'a> {
+    policy: &'a PolicyName,
+    number: usize,
+    reason: SuspendReason,
+}
+
 /// Plans those of the chosen nodes whose sleep breaks no rule: what fails together, what is pending, what is stale.
-fn try_out(draft: &mut Draft<'_>, chosen: &[(&PolicyName, usize)]) {
-    let step = |&(policy, number): &(&PolicyName, usize)| {
+fn try_out(draft: &mut Draft<'_>, chosen: &[Chosen<'_>]) {
+    let step = |&Chosen { policy, number, reason }: &Chosen<'_>| {
         let node = draft.places[number].node.name.clone();
-        Step::Suspend(SuspendStep { policy: policy.clone(), node })
+        Step::Suspend(SuspendStep { policy: policy.clone(), node, reason })
     };
     let mut trial = draft.plan.clone();
     let before = trial.steps.len();
     trial.steps.extend(chosen.iter().map(step));
     let violations = check::check(draft.snapshot, draft.policies, &trial, draft.now);
-    for (index, (step, &(_, number))) in trial.steps.into_iter().skip(before).zip(chosen).enumerate() {
+    for (index, (step, &Chosen { number, .. })) in trial.steps.into_iter().skip(before).zip(chosen).enumerate() {
         // A fault of the plan as a whole may be any step's.
         let own = |violation: &&Violation| violation.step.is_none_or(|step| step == before + index);
         match violations.iter().find(own) {
@@ -155,7 +187,12 @@ fn try_out(draft: &mut Draft<'_>, chosen: &[(&PolicyName, usize)]) {
     }
 }
 
-fn may_sleep(draft: &Draft<'_>, policy: &Policy, tally: &Tally<'_>, number: usize) -> Result<(), AwakeBecause> {
+fn may_sleep(
+    draft: &Draft<'_>,
+    policy: &Policy,
+    tally: &Tally<'_>,
+    number: usize,
+) -> Result<SuspendReason, AwakeBecause> {
     let place = &draft.places[number];
     let name = &place.node.name;
     match draft.gates.get(&policy.name) {
@@ -171,10 +208,14 @@ fn may_sleep(draft: &Draft<'_>, policy: &Policy, tally: &Tally<'_>, number: usiz
     if let Some(detail) = record.and_then(|record| record.agent.obstacles.first()) {
         return Err(AwakeBecause::Obstacle { detail: detail.clone() });
     }
+    let reason = proof::reason_to_sleep(draft, policy, &tally.tested, number)?;
     // Long enough, and since long enough.
     let Some(since) = record.and_then(|record| record.empty_since) else { return Err(AwakeBecause::JustEmptied) };
     let short = |slept: Span| slept < policy.sleep.least_asleep.max(pays);
-    let wary = record.and_then(|record| record.last_sleep).is_some_and(short);
+    // A test is short by nature.
+    let tested = |record: &&PowerRecord| record.purpose.as_ref().is_some_and(Purpose::is_wake_test);
+    let slept = record.filter(|record| !tested(record)).and_then(|record| record.last_sleep);
+    let wary = slept.is_some_and(short);
     let refusal = record.and_then(|record| record.agent.refusal.as_ref());
     let patience = if wary || refusal.is_some() { WARY } else { 1 };
     let wait = policy.sleep.after.max(pays).saturating_mul(patience);
@@ -201,5 +242,5 @@ fn may_sleep(draft: &Draft<'_>, policy: &Policy, tally: &Tally<'_>, number: usiz
     if is_spare(place) && tally.spare <= tally.wanted_spares {
         return Err(AwakeBecause::Spare { wanted: tally.wanted_spares });
     }
-    Ok(())
+    Ok(reason)
 }

@@ -1,6 +1,6 @@
 //! What a plan consists of. It is so specific that carrying it out leaves no choice to make.
 
-use crate::model::{MigrationMode, MigrationName, NodeName, Percent, PolicyName, Timestamp, Uid, VmKey};
+use crate::model::{MigrationMode, MigrationName, NodeName, Percent, PolicyName, SuspendReason, Timestamp, Uid, VmKey};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -141,6 +141,8 @@ pub struct SuspendStep {
     pub policy: PolicyName,
     /// The node.
     pub node: NodeName,
+    /// Why.
+    pub reason: SuspendReason,
 }
 
 /// One thing to do.

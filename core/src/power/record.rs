@@ -1,7 +1,7 @@
 //! What a NodePower records.
 
 use super::{Wakeable, WakerWord};
-use crate::model::{PowerState, SleepMethod, Span, Timestamp, Uid};
+use crate::model::{PlanName, PowerState, SleepMethod, Span, Timestamp, Uid};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -50,6 +50,27 @@ pub struct AgentWord {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Purpose(pub String);
+
+/// What purposes of requests begin with.
+const REQUEST: &str = "request ";
+
+/// What purposes of plans that test a wake begin with.
+const TEST: &str = "wake-test ";
+
+impl Purpose {
+    /// What the suspends of a plan are for.
+    #[must_use]
+    pub fn of_plan(plan: &PlanName, test: bool) -> Self {
+        Self(format!("{}plan {plan}", if test { TEST } else { "" }))
+    }
+
+    /// The node sleeps only to show that it wakes.
+    #[must_use]
+    pub fn is_wake_test(&self) -> bool {
+        let asked = self.0.strip_prefix(REQUEST).and_then(Request::read);
+        self.0.starts_with(TEST) || asked.is_some_and(|request| request.ask == Ask::WakeTest)
+    }
+}
 
 impl fmt::Display for Purpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,7 +125,7 @@ impl Request {
     /// What a suspend that it asks for is for.
     #[must_use]
     pub fn purpose(&self) -> Purpose {
-        Purpose(format!("request {}", self.text))
+        Purpose(format!("{REQUEST}{}", self.text))
     }
 }
 
@@ -145,6 +166,8 @@ pub struct PowerRecord {
     pub last_sleep: Option<Span>,
     /// When it last proved that it can be woken.
     pub wake_tested: Option<Timestamp>,
+    /// When it last failed to wake; none once it has proved that it can.
+    pub wake_failed: Option<Timestamp>,
     /// What a person asks for.
     pub request: Option<Request>,
     /// What the phase is about, for people.

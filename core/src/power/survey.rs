@@ -56,7 +56,7 @@ pub fn survey(snapshot: &Snapshot, policies: &Policies, report: &Report, now: Ti
         }
         let none = PowerRecord::default();
         let (urgency, wish) = wish(snapshot, &plans, node, ruler, record.unwrap_or(&none));
-        let facts = facts(snapshot, report, node, class, managed, record.unwrap_or(&none));
+        let facts = facts(snapshot, report, node, class, managed, (record.unwrap_or(&none), &wish));
         let pace = class.map(|class| class.sleep.pace).unwrap_or_default();
         let rack_label = ruler.map(|policy| policy.sleep.rack.as_str());
         let rack = rack_label.and_then(|label| node.labels.get(label)).cloned().unwrap_or_default();
@@ -141,6 +141,10 @@ fn wish(
         Some(Ask::WakeTest) if slept => return awake(Urgency::Person, "wake test".into()),
         _ => {}
     }
+    let sleeps = matches!(record.phase, PowerState::Suspended | PowerState::Waking);
+    if sleeps && record.purpose.as_ref().is_some_and(super::Purpose::is_wake_test) {
+        return awake(Urgency::Other, "wake test".into());
+    }
     if let Some(by) = snapshot.switches.held.as_ref().or_else(|| ruler?.held.as_ref()) {
         return awake(Urgency::Other, format!("everything is held awake: {by}"));
     }
@@ -164,13 +168,12 @@ fn facts(
     node: &Node,
     class: Option<&NodeClass>,
     managed: bool,
-    record: &PowerRecord,
+    (record, wish): (&PowerRecord, &Wish),
 ) -> Facts {
-    let tested = record.request.as_ref().is_some_and(|request| request.ask == Ask::WakeTest);
     let counts = |blocker: &&Blocker| match blocker {
         Blocker::NotAwake { .. } => false,
-        // Whoever asks for the test is not asked for its outcome.
-        Blocker::NoWakeTest => !tested,
+        // An untested node is empty all the same, and may sleep for its test.
+        Blocker::NoWakeTest => matches!(wish, Wish::Asleep { purpose } if !purpose.is_wake_test()),
         _ => true,
     };
     let judged = report.nodes.get(&node.name).filter(|report| report.policy.is_some());

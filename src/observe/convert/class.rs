@@ -4,7 +4,9 @@ use super::{Converted, Problems, quantity, selector};
 use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector};
 use miyako_api::duration::Duration;
 use miyako_api::node_power_class::{self as api, NodePowerClassSpec};
-use miyako_core::model::{Capacity, ClassName, ClassSleep, NodeClass, PowerFigures, Role, SleepMethod, Span};
+use miyako_core::model::{
+    Capacity, ClassName, ClassSleep, NodeClass, PowerFigures, Role, SleepMethod, Span, WakeTests,
+};
 use miyako_core::power::Pace;
 
 /// Converts a NodePowerClass. Whatever contradicts itself makes the class `invalid`.
@@ -55,6 +57,10 @@ pub fn convert(name: &str, spec: &NodePowerClassSpec) -> Converted<NodeClass> {
             },
             max_asleep: spec.suspend.max_asleep,
             can_be_woken: !spec.wake.is_empty(),
+            wake_tests: WakeTests {
+                every: span(&spec.wake_test.every, WakeTests::default().every, "spec.wakeTest.every", &mut problems),
+                by_policy: spec.wake_test.start == api::WakeTestStart::Policy,
+            },
             ready_conditions: spec.ready_when.conditions.iter().cloned().collect(),
             ready_daemon_sets: spec.ready_when.daemon_sets.iter().cloned().collect(),
         },
@@ -92,14 +98,15 @@ pub(super) fn method(method: api::SuspendMethod) -> SleepMethod {
 
 /// From order to outcome.
 fn transition(text: Option<&Duration>, usual: Span, field: &str, problems: &mut Problems) -> Span {
-    match text.map(Duration::get) {
-        None => usual,
-        Some(Ok(span)) => span,
-        Some(Err(error)) => {
-            problems.note(field, error.to_string());
-            usual
-        }
-    }
+    text.map_or(usual, |text| span(text, usual, field, problems))
+}
+
+/// A span of time; what is written in its place if it is none keeps the class from doing harm until it is corrected.
+fn span(text: &Duration, instead: Span, field: &str, problems: &mut Problems) -> Span {
+    text.get().unwrap_or_else(|error| {
+        problems.note(field, error.to_string());
+        instead
+    })
 }
 
 fn amount<T: Default, E: std::fmt::Display>(

@@ -12,7 +12,11 @@ use miyako_core::power::{AgentWord, Desired, Order, PowerRecord, Purpose, Reques
 #[must_use]
 pub fn convert(power: &NodePower) -> PowerRecord {
     let status = power.status.clone().unwrap_or_default();
-    let test = status.last_wake_test.as_ref().filter(|test| test.succeeded);
+    let test = |succeeded| {
+        let found = status.last_wake_test.as_ref().filter(|test| test.succeeded == succeeded);
+        found.map(|test| objects::timestamp(&test.at))
+    };
+    let (wake_tested, wake_failed) = (test(true), test(false));
     PowerRecord {
         uid: Some(objects::uid(&power.metadata)),
         version: power.metadata.resource_version.clone().unwrap_or_default(),
@@ -37,7 +41,8 @@ pub fn convert(power: &NodePower) -> PowerRecord {
         empty_since: status.empty_since.as_ref().map(objects::timestamp),
         boot_id: status.boot_id,
         last_sleep: status.last_sleep_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Span::from_secs),
-        wake_tested: test.map(|test| objects::timestamp(&test.at)),
+        wake_tested,
+        wake_failed,
         request: objects::annotation(&power.metadata, ours::REQUEST).and_then(Request::read),
         message: status.message,
     }

@@ -4,7 +4,7 @@ use super::{Converted, Problems, objects};
 use miyako_api::consolidation_plan::{self as api, ConsolidationPlan, PlanStep, StepKind, StepPhase, StepStatus};
 use miyako_core::model::{
     MigrationMode, MigrationName, NodeName, PlanName, PlanPhase, PlanRecord, PolicyName, RecordedStep, Span,
-    StepOutcome, Timestamp, Uid, VmKey, VmMoves,
+    StepOutcome, SuspendReason, Timestamp, Uid, VmKey, VmMoves,
 };
 use miyako_core::plan::MODE_IGNORED;
 
@@ -65,7 +65,10 @@ fn read_step(step: &PlanStep, status: Option<&StepStatus>, outcome: StepOutcome)
             let reason = step.reason.clone();
             return Some(RecordedStep::Wake { node: target, reason, started, outcome });
         }
-        StepKind::Suspend => return Some(RecordedStep::Suspend { node: target, started, outcome }),
+        StepKind::Suspend => {
+            let reason = SuspendReason::of_name(&step.reason);
+            return Some(RecordedStep::Suspend { node: target, reason, started, outcome });
+        }
         StepKind::Migrate => {}
     }
     let vm = step.vm.as_ref()?;

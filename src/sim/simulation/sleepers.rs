@@ -5,6 +5,7 @@ use super::watchdog::{millis, text};
 use crate::sim::apiserver::ClusterView;
 use miyako_api::names::{kubernetes, marks, ours};
 use miyako_core::model::Timestamp;
+use miyako_core::power::Purpose;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -101,7 +102,7 @@ impl Sleepers {
                 .push(format!("rule 3: {name} was ordered to sleep while somebody has cordoned it or keeps it awake"));
         }
         if power.pointer("/status/lastWakeTest/succeeded") != Some(&Value::Bool(true))
-            && !purpose.starts_with("request wake-test")
+            && !Purpose(purpose.clone()).is_wake_test()
         {
             broken.push(format!("rule 3: {name} was ordered to sleep and never showed that it wakes"));
         }

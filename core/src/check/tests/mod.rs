@@ -240,7 +240,7 @@ impl Case {
 }
 
 fn suspend_step(node: &str) -> Step {
-    Step::Suspend(SuspendStep { policy: PolicyName::new("p"), node: NodeName::new(node) })
+    Step::Suspend(SuspendStep { policy: PolicyName::new("p"), node: NodeName::new(node), reason: SuspendReason::Empty })
 }
 
 fn wake_step(node: &str) -> Step {

@@ -28,6 +28,7 @@ fn rule_3_a_node_that_somebody_needs_stays_awake() {
             ("control plane", |case| case.node("d4").control_plane = true),
             ("kept awake", |case| case.node("d4").keep_awake = Some("licence server".into())),
             ("no wake test", |case| case.node("d4").wake_tested = None),
+            ("an old wake test", |case| case.class("dedicated").sleep.wake_tests.every = Span::from_secs(0)),
             ("cordoned", |case| case.node("d4").unschedulable = true),
             ("maintenance", |case| case.node("d4").maintenance = Some("upgrade".into())),
             ("not ready", |case| case.node("d4").ready = false),
@@ -41,6 +42,13 @@ fn rule_3_a_node_that_somebody_needs_stays_awake() {
     allowed(
         Case::good_night,
         &[
+            ("a test of what was never tested", |case| {
+                case.node("d4").wake_tested = None;
+                for step in &mut case.plan.steps {
+                    let Step::Suspend(step) = step else { continue };
+                    step.reason = SuspendReason::WakeTest;
+                }
+            }),
             ("our own taint", |case| {
                 let taint =
                     Taint { key: "miyako.dev/emptying".into(), value: String::new(), effect: TaintEffect::NoSchedule };

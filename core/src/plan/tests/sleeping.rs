@@ -1,7 +1,7 @@
 //! Which nodes go to sleep, why the others stay awake, and what is done while one comes back.
 
 use super::*;
-use crate::power::PowerRecord;
+use crate::power::{PowerRecord, Purpose};
 
 /// Two trusted, empty dedicated nodes, and a shared one with a VM that needs no other.
 fn empty() -> World {
@@ -104,11 +104,76 @@ fn whatever_speaks_against_it_is_named() {
     }
 }
 
+/// The nodes that are tested now.
+fn tests(world: &World) -> Vec<String> {
+    let (plan, _) = world.decide();
+    assert_eq!(crate::check::check(&world.snapshot, &world.policies, &plan, NOW), [], "{plan:?}");
+    let steps = plan.steps.iter().filter_map(|step| match step {
+        Step::Suspend(step) if step.reason == SuspendReason::WakeTest => Some(step.node.to_string()),
+        _ => None,
+    });
+    steps.collect()
+}
+
+fn classes(world: &mut World, change: impl Fn(&mut ClassSleep)) {
+    world.policies.classes.values_mut().for_each(|class| change(&mut class.sleep));
+}
+
 #[test]
-fn a_node_without_a_wake_test_never_sleeps_by_policy() {
+fn a_node_without_a_good_wake_test_is_tested_before_it_sleeps() {
     let mut world = empty();
+    assert_eq!(tests(&world), [""; 0]);
+    // Never tested comes first, then the oldest proof.
+    world.node_mut("dedicated-1").wake_tested = None;
+    assert_eq!(tests(&world), ["dedicated-1"]);
+    classes(&mut world, |sleep| sleep.wake_tests.every = Span::from_secs(3600));
+    assert_eq!(tests(&world), ["dedicated-1"]);
+    world.node_mut("dedicated-1").wake_tested = Some(NOW - Span::from_secs(4000));
+    assert_eq!(tests(&world), ["dedicated-0"], "its proof is a day old");
+    // Only people test: nothing sleeps.
+    classes(&mut world, |sleep| sleep.wake_tests.by_policy = false);
+    assert_eq!(suspends(&world), [""; 0]);
+    assert!(because(&world, "dedicated-0").contains("miyako wake-test"), "{}", because(&world, "dedicated-0"));
+}
+
+#[test]
+fn a_test_waits_for_all_that_a_sleep_waits_for_and_for_the_one_beside_it() {
+    let mut world = empty();
+    for node in ["dedicated-0", "dedicated-1"] {
+        world.node_mut(node).wake_tested = None;
+    }
+    assert_eq!(tests(&world), ["dedicated-0"]);
+    world.policy().spare_dedicated = 2;
+    assert_eq!(tests(&world), [""; 0]);
+    world.policy().spare_dedicated = 0;
+    world.node_mut("dedicated-0").power = PowerState::Waking;
+    record(&mut world, "dedicated-0").purpose = Some(Purpose::of_plan(&"p-1".into(), true));
+    assert_eq!(tests(&world), [""; 0]);
+    assert!(because(&world, "dedicated-1").contains("after dedicated-0"), "{}", because(&world, "dedicated-1"));
+    // Another rack has another switch and another breaker.
+    let rack = world.policy().sleep.rack.clone();
+    world.node_mut("dedicated-1").labels.insert(rack, "b".into());
+    assert_eq!(tests(&world), ["dedicated-1"]);
+}
+
+#[test]
+fn a_node_that_failed_to_wake_rests_and_a_test_makes_nobody_wary() {
+    let mut world = empty();
+    world.node_mut("dedicated-1").keep_awake = Some("a test".into());
     world.node_mut("dedicated-0").wake_tested = None;
-    assert_eq!(suspends(&world), ["dedicated-1"]);
+    record(&mut world, "dedicated-0").wake_failed = Some(NOW - Span::from_secs(3600));
+    assert_eq!(suspends(&world), [""; 0]);
+    assert!(because(&world, "dedicated-0").contains("failed to wake"), "{}", because(&world, "dedicated-0"));
+    record(&mut world, "dedicated-0").wake_failed = Some(NOW - Span::from_secs(25 * 3600));
+    assert_eq!(tests(&world), ["dedicated-0"]);
+    // It woke: its sleep was short because it was a test.
+    world.node_mut("dedicated-0").wake_tested = Some(NOW - Span::from_secs(90));
+    let found = record(&mut world, "dedicated-0");
+    (found.wake_failed, found.last_sleep) = (None, Some(Span::from_secs(5)));
+    found.purpose = Some(Purpose::of_plan(&"p-1".into(), true));
+    assert_eq!(suspends(&world), ["dedicated-0"]);
+    record(&mut world, "dedicated-0").purpose = Some(Purpose::of_plan(&"p-1".into(), false));
+    assert_eq!(suspends(&world), [""; 0]);
 }
 
 #[test]
