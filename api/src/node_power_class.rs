@@ -162,7 +162,7 @@ fn asleep_watts() -> u32 {
 }
 
 /// How a node sleeps.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Suspend {
     /// S3 is suspend to RAM, back in seconds. PowerOff is an orderly shutdown, for servers without S3: minutes to wake.
@@ -177,7 +177,28 @@ pub struct Suspend {
     /// How many nodes of the class may sleep at once; unlimited by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10_000))]
-    pub max_asleep: Option<u32>,
+    pub max_nodes_asleep: Option<u32>,
+    /// How long a node sleeps at most: up to a tenth before, it is woken for patches, its clock and its certificates, and
+    /// stays awake for the policy's sleep.leastAwake. Nodes of a class take turns. If nobody wakes it, its own clock does
+    /// an hour later, or after its agent's longest sleep (the chart's agent.power.longestSleep) where that is shorter.
+    #[serde(default = "seven_days")]
+    #[schemars(schema_with = "schema::interval")]
+    pub max_asleep: Duration,
+}
+
+impl Default for Suspend {
+    fn default() -> Self {
+        Self {
+            method: SuspendMethod::default(),
+            ignore_daemon_sets: Vec::new(),
+            max_nodes_asleep: None,
+            max_asleep: seven_days(),
+        }
+    }
+}
+
+fn seven_days() -> Duration {
+    Duration::from("168h")
 }
 
 /// How a node sleeps.

@@ -199,11 +199,13 @@ fn next_in_line(cluster: &Cluster, plan: &mut Plan) {
 fn suspend_sources(_: &Cluster, plan: &mut Plan) {
     let emptied: Vec<_> = plan
         .migrations()
-        .map(|step| Step::Suspend(SuspendStep {
+        .map(|step| {
+            Step::Suspend(SuspendStep {
                 policy: step.policy.clone(),
                 node: step.source.clone(),
                 reason: SuspendReason::Empty,
-            }))
+            })
+        })
         .collect();
     plan.steps.extend(emptied);
 }

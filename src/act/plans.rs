@@ -13,8 +13,7 @@ use miyako_api::consolidation_plan::{
 use miyako_api::consolidation_policy::Mode;
 use miyako_api::names::{manager, ours};
 use miyako_core::model::{
-    LoadTable, MigrationMode, PlanName, PlanPhase, Policy, PolicyMode, Span, StepOutcome, SuspendReason, Timestamp,
-    Uid,
+    LoadTable, MigrationMode, PlanName, PlanPhase, Policy, PolicyMode, Span, StepOutcome, SuspendReason, Timestamp, Uid,
 };
 use miyako_core::plan::{MoveReason, Next, Plan, Step, StepState, plan_name};
 use std::collections::BTreeMap;

@@ -161,7 +161,7 @@ impl Actor {
         }
     }
 
-    /// Gives an order.
+    /// Gives an order. At `wake_at` the node's own clock wakes it if nobody does before.
     ///
     /// # Errors
     /// See [`ActError::class`].
@@ -171,6 +171,7 @@ impl Actor {
         record: &PowerRecord,
         (desired, method): (Desired, SleepMethod),
         (generation, stands): (i64, Span),
+        wake_at: Option<Timestamp>,
         reason: &str,
     ) -> Result<NodePower, ActError> {
         let now = self.clock.now();
@@ -188,7 +189,7 @@ impl Actor {
                 SleepMethod::S3 => SuspendMethod::S3,
                 SleepMethod::PowerOff => SuspendMethod::PowerOff,
             },
-            wake_at: None,
+            wake_at: wake_at.map(crate::time::to_api),
             despite_failures: record.request.is_some(),
         };
         self.patch_power(node, record, json!({ "spec": spec })).await

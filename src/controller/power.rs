@@ -5,7 +5,7 @@ use crate::act::{ActError, Class, Event, EventKind, Subject};
 use crate::observe::convert;
 use miyako_api::names::reason;
 use miyako_core::check::{self, Rule};
-use miyako_core::model::{NodeName, Policies, PowerState, Snapshot, SuspendReason, Timestamp};
+use miyako_core::model::{NodeName, Policies, PowerState, Snapshot, Span, SuspendReason, Timestamp};
 use miyako_core::plan::{Plan, Report, Step, SuspendStep};
 use miyako_core::power::{
     Desired, Marks, PhaseChange, PowerRecord, Purpose, Seat, Wakeable, Wish, Write, advance, survey,
@@ -13,6 +13,8 @@ use miyako_core::power::{
 
 /// No node needs more writes than this at a time: all the way down to the order there are six.
 const MOST_WRITES: usize = 12;
+/// A node's own clock is a dead man's switch: it leaves us this much time to wake the node first.
+const CLOCK_WAITS: Span = Span::from_secs(3600);
 /// So many nodes are written to in one pass; those that are wanted awake come first.
 const MOST_NODES: usize = 100;
 
@@ -122,7 +124,9 @@ impl Operator {
                     return Ok(());
                 }
                 tracing::info!(%node, ?desired, generation, reason, "order");
-                self.actor.order(&node, &led.record, (desired, method), (generation, stands), &reason).await?
+                let wake_at = (desired == Desired::Suspended).then(|| self.wakes_by_itself_at(&node)).flatten();
+                let number = (generation, stands);
+                self.actor.order(&node, &led.record, (desired, method), number, wake_at, &reason).await?
             }
             Write::Phase(change) => {
                 let power = self.actor.note_phase(&node, &led.record, &change).await?;
@@ -136,6 +140,13 @@ impl Operator {
         led.record = convert::node_power::convert(&power);
         self.observer.expect_written(&power);
         Ok(())
+    }
+
+    /// When a node's own clock is to wake it: after the class's `maxAsleep`, and after us, if we are there.
+    fn wakes_by_itself_at(&self, node: &NodeName) -> Option<Timestamp> {
+        let (snapshot, policies) = self.observer.snapshot();
+        let class = policies.class_of(snapshot.nodes.get(node)?).ok().flatten()?;
+        Some(self.clock.now() + class.sleep.max_asleep + CLOCK_WAITS)
     }
 
     /// The last look before the order: the rules that speak of the whole cluster on what is known by now, and rule 3

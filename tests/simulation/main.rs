@@ -8,6 +8,7 @@ mod leaders;
 mod power;
 mod switches;
 mod unheeded;
+mod wake_tests;
 mod wakes;
 
 use kube::api::Api;

@@ -140,7 +140,8 @@ impl Blocker {
                 "keep storage on nodes that never sleep and leave them out of the class".into()
             }
             Self::NoWakeTest => {
-                "its policy tests it when it is empty (class's wakeTest); `miyako wake-test NODE` asks for it now".into()
+                "its policy tests it when it is empty (class's wakeTest); `miyako wake-test NODE` asks for it now"
+                    .into()
             }
             Self::NotAwake { .. } => "nothing, or see the node's NodePower".into(),
             Self::NotReady => "see the node's conditions".into(),
@@ -315,9 +316,10 @@ pub(super) fn judge(state: &State<'_>, step: &SuspendStep, found: &mut Findings)
         }
     }
     let class = state.policies.class_of(node).ok().flatten();
-    let stale = node.wake_tested.zip(class).filter(|(tested, class)| {
-        !test && state.now.since(*tested) >= class.sleep.wake_tests.every
-    });
+    let stale = node
+        .wake_tested
+        .zip(class)
+        .filter(|(tested, class)| !test && state.now.since(*tested) >= class.sleep.wake_tests.every);
     if let Some((tested, _)) = stale {
         found.add(Rule::Suspendable, format!("{}: it last showed at {tested} that it wakes", node.name));
     }

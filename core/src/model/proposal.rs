@@ -197,9 +197,7 @@ impl PlanRecord {
     /// What the suspends of this plan are for.
     #[must_use]
     pub fn purpose(&self) -> Purpose {
-        let tests = |step: &RecordedStep| {
-            matches!(step, RecordedStep::Suspend { reason: SuspendReason::WakeTest, .. })
-        };
+        let tests = |step: &RecordedStep| matches!(step, RecordedStep::Suspend { reason: SuspendReason::WakeTest, .. });
         Purpose::of_plan(&self.name, self.steps.iter().any(tests))
     }
 }

@@ -71,14 +71,17 @@ impl Default for WakeTests {
 }
 
 /// How the nodes of a class sleep and wake.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClassSleep {
     /// How they sleep.
     pub method: SleepMethod,
     /// How fast they are.
     pub pace: Pace,
     /// How many of them may sleep at once.
-    pub max_asleep: Option<u32>,
+    pub max_nodes_asleep: Option<u32>,
+    /// So long a node sleeps at most; then it is woken for what only an awake one gets: patches, the right time,
+    /// certificates that do not run out.
+    pub max_asleep: Span,
     /// The class names a way to wake them.
     pub can_be_woken: bool,
     /// When they show that they wake.
@@ -87,6 +90,20 @@ pub struct ClassSleep {
     pub ready_conditions: BTreeSet<String>,
     /// DaemonSets (`namespace/name`) whose pod must be ready before a woken node counts.
     pub ready_daemon_sets: BTreeSet<String>,
+}
+
+impl Default for ClassSleep {
+    fn default() -> Self {
+        Self {
+            pace: Pace::default(),
+            max_nodes_asleep: None,
+            max_asleep: Span::from_secs(7 * 24 * 3600),
+            can_be_woken: false,
+            wake_tests: WakeTests::default(),
+            ready_conditions: BTreeSet::new(),
+            ready_daemon_sets: BTreeSet::new(),
+        }
+    }
 }
 
 /// A wake that a plan began.

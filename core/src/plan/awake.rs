@@ -120,7 +120,7 @@ impl fmt::Display for AwakeBecause {
                 write!(f, "it failed to wake at {at}; it is tested again after {until}, or by `miyako wake-test NODE`")
             }
             Self::TestedAfter { other } => write!(f, "it is tested for its wake after {other}"),
-            Self::MaxAsleep { asleep } => write!(f, "{asleep} nodes of its class sleep (spec.suspend.maxAsleep)"),
+            Self::MaxAsleep { asleep } => write!(f, "{asleep} nodes of its class sleep (spec.suspend.maxNodesAsleep)"),
             Self::HourSpent { budget } => write!(f, "its policy suspends {budget} nodes an hour"),
             Self::LeastAwake { least } => write!(f, "its policy keeps {least} nodes awake"),
             Self::Spare { wanted } => write!(f, "its policy keeps {wanted} dedicated nodes spare"),

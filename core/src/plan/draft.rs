@@ -328,8 +328,9 @@ impl<'a> Draft<'a> {
     /// Counts the steps of a plan that is not over and whose migrations do not show yet.
     pub(super) fn note_plan(&mut self, record: &'a PlanRecord) {
         for step in &record.steps {
-            if let RecordedStep::Suspend { node, reason, outcome: StepOutcome::Waiting | StepOutcome::Running, .. } =
-                step
+            if let RecordedStep::Suspend {
+                node, reason, outcome: StepOutcome::Waiting | StepOutcome::Running, ..
+            } = step
             {
                 self.going_to_sleep.extend(self.number_of(node));
                 if *reason == SuspendReason::WakeTest {

@@ -1,10 +1,12 @@
-//! Wakes that no single VM asks for: pending pods, spare nodes, the least number of awake nodes, a hold.
+//! Wakes that no single VM asks for: pending pods, spare nodes, the least number of awake nodes, a hold, and nodes that
+//! have slept for long.
 
 use super::coming::Coming;
 use super::draft::{Draft, Place};
 use super::{Gate, WakeReason, rest};
 use crate::fit::{Candidate, Moment};
-use crate::model::{NodeName, Policy, Role};
+use crate::model::{ClassName, NodeName, Policy, Role, Span, Timestamp};
+use std::collections::BTreeMap;
 
 /// So many wakes are planned in one pass: a plan has at most 64 steps.
 const AT_ONCE: usize = 32;
@@ -23,7 +25,10 @@ pub(super) fn wake(draft: &mut Draft<'_>) {
                     draft.wake(policy, &node, WakeReason::Hold);
                 }
             }
-            _ => keep_reserve(draft, policy),
+            _ => {
+                keep_reserve(draft, policy);
+                refresh(draft, policy);
+            }
         }
     }
 }
@@ -64,6 +69,37 @@ fn keep_reserve(draft: &mut Draft<'_>, policy: &Policy) {
     for node in sleepers(draft, policy, None).into_iter().take(missing) {
         draft.wake(policy, &node, WakeReason::Reserve);
     }
+}
+
+/// Wakes a node that has slept for as long as its class lets it, one of each class at a time.
+fn refresh(draft: &mut Draft<'_>, policy: &Policy) {
+    let mut due: BTreeMap<&ClassName, Option<(Timestamp, &NodeName)>> = BTreeMap::new();
+    for place in ruled(draft, policy, None) {
+        let Some(class) = place.class else { continue };
+        if place.coming == Coming::OnItsWay {
+            due.insert(&class.name, None);
+            continue;
+        }
+        let since = draft.snapshot.powers.get(&place.node.name).and_then(|record| record.asleep_since);
+        let Some(since) = since.filter(|_| place.node.can_wake()) else { continue };
+        let until = since + longest(class.sleep.max_asleep, &place.node.name);
+        let first = due.entry(&class.name).or_insert(Some((until, &place.node.name)));
+        if let Some(first) = first {
+            *first = (*first).min((until, &place.node.name));
+        }
+    }
+    for (until, node) in due.into_values().flatten() {
+        if draft.now >= until {
+            draft.wake(policy, node, WakeReason::MaxAsleep);
+        }
+    }
+}
+
+/// How long this node sleeps at most: up to a tenth less than its class says, so that nodes that fell asleep together
+/// don't wake together. The same node always gets the same.
+fn longest(most: Span, node: &NodeName) -> Span {
+    let dice = node.as_str().bytes().fold(0_u64, |dice, byte| dice.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    Span::from_secs(most.as_secs() - most.as_secs() * (dice % 100) / 1000)
 }
 
 fn sleepers(draft: &Draft<'_>, policy: &Policy, role: Option<Role>) -> Vec<NodeName> {

@@ -229,7 +229,7 @@ fn may_sleep(
     }
     // Not too many.
     let asleep = tally.asleep.get(&class.name).copied().unwrap_or(0);
-    if class.sleep.max_asleep.is_some_and(|most| asleep >= count(most)) {
+    if class.sleep.max_nodes_asleep.is_some_and(|most| asleep >= count(most)) {
         return Err(AwakeBecause::MaxAsleep { asleep });
     }
     if let Some(budget) = policy.sleep.suspends_per_hour.filter(|&most| tally.begun >= count(most)) {

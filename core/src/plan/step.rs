@@ -97,6 +97,8 @@ pub enum WakeReason {
     Reserve,
     /// A person holds everything awake.
     Hold,
+    /// It has slept for as long as its class lets it.
+    MaxAsleep,
 }
 
 impl WakeReason {
@@ -108,6 +110,7 @@ impl WakeReason {
             Self::PendingPod { .. } => "PendingPod",
             Self::Reserve => "Reserve",
             Self::Hold => "Hold",
+            Self::MaxAsleep => "MaxAsleep",
         }
     }
 }
@@ -119,6 +122,7 @@ impl fmt::Display for WakeReason {
             Self::PendingPod { pod } => write!(f, "pod {pod} is pending and fits no awake node"),
             Self::Reserve => write!(f, "fewer nodes are awake than the policy keeps in reserve"),
             Self::Hold => write!(f, "everything is held awake"),
+            Self::MaxAsleep => write!(f, "it has slept as long as its class lets it (spec.suspend.maxAsleep)"),
         }
     }
 }

@@ -13,6 +13,9 @@ const EARLIER: usize = 8;
 /// As many characters of a message as are kept: what is written must be what is read back.
 const LONGEST_MESSAGE: usize = 1000;
 
+/// Why a node that nobody woke is ordered to be awake.
+const BY_ITSELF: &str = "it woke by itself";
+
 /// Everything one step looks at.
 pub(super) struct Look<'a> {
     pub(super) record: &'a PowerRecord,
@@ -178,7 +181,7 @@ impl Look<'_> {
         let why = match self.wish {
             Wish::Awake { reason } => Some(reason.as_str()),
             _ if self.facts.work => Some("a pod or VM is on it"),
-            _ if self.facts.ready => Some("it woke by itself"),
+            _ if self.facts.ready => Some(BY_ITSELF),
             _ => None,
         };
         if !self.record.is_ordered_asleep() {
@@ -258,8 +261,10 @@ impl Look<'_> {
             None => self.record.message.clone().unwrap_or_else(|| "awake".to_owned()),
         };
         let mut change = self.change(PowerState::Awake, &message);
-        // Only a node that went to sleep by an order of ours and came back has proved anything.
-        change.woke = asleep_since.filter(|_| self.record.suspend_generation.is_some()).map(|_| true);
+        // Only a node that went to sleep by an order of ours, and came back because it was asked to, has proved anything.
+        let generation = self.record.suspend_generation;
+        let by_itself = self.ordered_why() == BY_ITSELF || self.record.agent.woken_by_clock == generation;
+        change.woke = asleep_since.filter(|_| generation.is_some() && !by_itself).map(|_| true);
         if change.woke.is_some() {
             change.wakeable = self.known(Wakeable::Woke);
         }

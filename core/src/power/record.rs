@@ -40,6 +40,8 @@ pub struct AgentWord {
     pub boot_id: Option<String>,
     /// When it last came back from sleep.
     pub resumed: Option<Timestamp>,
+    /// The order to sleep whose sleep the machine's own clock ended, if that was how it woke last.
+    pub woken_by_clock: Option<i64>,
     /// Why it refused the order it acknowledged, if it did.
     pub refusal: Option<String>,
     /// What keeps its machine from sleeping whatever runs on it.

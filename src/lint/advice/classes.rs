@@ -123,9 +123,9 @@ fn switched_off(class: &GivenClass<'_>, advice: &mut Advice<'_>) {
 }
 
 fn sleepers(class: &GivenClass<'_>, advice: &mut Advice<'_>) {
-    if class.written.spec.suspend.max_asleep == Some(0) {
+    if class.written.spec.suspend.max_nodes_asleep == Some(0) {
         advice.warn(
-            "spec.suspend.maxAsleep",
+            "spec.suspend.maxNodesAsleep",
             "0: no node of this class ever sleeps",
             "leave it out, or write how many may sleep at once",
         );

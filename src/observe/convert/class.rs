@@ -55,7 +55,13 @@ pub fn convert(name: &str, spec: &NodePowerClassSpec) -> Converted<NodeClass> {
                     &mut problems,
                 ),
             },
-            max_asleep: spec.suspend.max_asleep,
+            max_nodes_asleep: spec.suspend.max_nodes_asleep,
+            max_asleep: span(
+                &spec.suspend.max_asleep,
+                ClassSleep::default().max_asleep,
+                "spec.suspend.maxAsleep",
+                &mut problems,
+            ),
             can_be_woken: !spec.wake.is_empty(),
             wake_tests: WakeTests {
                 every: span(&spec.wake_test.every, WakeTests::default().every, "spec.wakeTest.every", &mut problems),

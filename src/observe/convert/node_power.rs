@@ -3,7 +3,7 @@
 use super::objects;
 use miyako_api::names::ours;
 use miyako_api::node_power::{
-    AgentStatus, DesiredPower, NodePower, NodePowerSpec, NodePowerStatus, PowerPhase, WakeOutcome, WakerStatus,
+    AgentStatus, DesiredPower, NodePower, NodePowerSpec, NodePowerStatus, PowerPhase, WakeOutcome, WakerStatus, WokenBy,
 };
 use miyako_core::model::{PowerState, Span, Timestamp};
 use miyako_core::power::{AgentWord, Desired, Order, PowerRecord, Purpose, Request, Wakeable, WakerOutcome, WakerWord};
@@ -83,9 +83,11 @@ fn wakeable(status: &NodePowerStatus) -> Option<(Wakeable, Timestamp)> {
 }
 
 fn agent(status: &AgentStatus) -> AgentWord {
+    let by_clock = status.last_sleep.as_ref().filter(|sleep| sleep.woken_by == WokenBy::Alarm);
     AgentWord {
         acknowledged: status.acknowledged_generation,
         boot_id: status.boot_id.clone(),
+        woken_by_clock: by_clock.and_then(|sleep| sleep.generation),
         resumed: status.resumed_at.as_ref().map(objects::timestamp),
         refusal: status.refusal.clone().filter(|refusal| !refusal.is_empty()),
         obstacles: status.obstacles.clone(),

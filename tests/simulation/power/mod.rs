@@ -204,6 +204,9 @@ async fn the_migration_is_created_within_a_tick_of_its_node_being_usable() {
 async fn nothing_sleeps_that_was_never_woken_for_a_test() {
     let mut scenario = scenario(NEVER);
     scenario.objects.retain(|object| object["kind"] != "NodePower");
+    for object in scenario.objects.iter_mut().filter(|object| object["kind"] == "NodePowerClass") {
+        object["spec"]["wakeTest"] = json!({"start": "Request"});
+    }
     let mut world = begin(scenario).await;
     run(&mut world, 300).await;
     assert_eq!(phases(&world).await, [PowerPhase::Awake; 3]);

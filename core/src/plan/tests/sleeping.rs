@@ -70,7 +70,7 @@ fn whatever_speaks_against_it_is_named() {
         (
             |world| {
                 for class in world.policies.classes.values_mut() {
-                    class.sleep.max_asleep = Some(0);
+                    class.sleep.max_nodes_asleep = Some(0);
                 }
             },
             "0 nodes of its class sleep",
@@ -219,4 +219,32 @@ fn a_node_that_is_on_its_way_is_waited_for_and_one_that_is_late_is_not() {
     assert_eq!(wakes(&world), [true], "it is late, and the next one is woken");
     world.node_mut("dedicated-0").power = PowerState::Quarantined;
     assert_eq!(wakes(&world), [true]);
+}
+
+#[test]
+fn a_node_that_has_slept_for_long_is_woken_one_of_a_class_after_the_other() {
+    let mut world = empty();
+    classes(&mut world, |sleep| sleep.max_asleep = Span::from_secs(36_000));
+    for node in ["dedicated-0", "dedicated-1"] {
+        world.node_mut(node).power = PowerState::Suspended;
+        world.node_mut(node).ready = false;
+    }
+    let mut wakes_after = |hours: [u64; 2], other: PowerState| -> Vec<String> {
+        for (node, hours) in ["dedicated-0", "dedicated-1"].into_iter().zip(hours) {
+            record(&mut world, node).asleep_since = Some(NOW - Span::from_secs(hours * 3600));
+        }
+        world.node_mut("dedicated-1").power = other;
+        let (plan, _) = world.decide();
+        assert_eq!(crate::check::check(&world.snapshot, &world.policies, &plan, NOW), [], "{plan:?}");
+        let wakes = plan.steps.iter().filter_map(|step| match step {
+            Step::Wake(step) if step.reason == WakeReason::MaxAsleep => Some(step.node.to_string()),
+            _ => None,
+        });
+        wakes.collect()
+    };
+    assert_eq!(wakes_after([8, 8], PowerState::Suspended), [""; 0]);
+    // Up to a tenth early, so that they don't all come at once; and never two of them.
+    assert_eq!(wakes_after([11, 12], PowerState::Suspended), ["dedicated-1"]);
+    assert_eq!(wakes_after([11, 8], PowerState::Suspended), ["dedicated-0"]);
+    assert_eq!(wakes_after([11, 12], PowerState::Waking), [""; 0], "one is on its way");
 }

@@ -135,6 +135,7 @@ fn a_node_that_wakes_by_itself_is_awake() {
         stand.pass(3);
         stand.drive();
         assert!(stand.is_clean(), "cold: {cold}");
+        assert_eq!(stand.record.wake_tested, None, "nobody asked it to wake: that proves nothing");
         let order = stand.record.order.as_ref().map(|order| order.desired);
         assert_eq!(order, Some(Desired::Awake), "a resumed agent finds no order to sleep");
     }
