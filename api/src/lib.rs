@@ -6,6 +6,7 @@ mod definitions;
 pub mod duration;
 pub mod kubevirt;
 pub mod names;
+pub mod node_health_check;
 pub mod node_power;
 pub mod node_power_class;
 mod schema;

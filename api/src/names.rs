@@ -196,6 +196,8 @@ pub mod condition {
     pub const LOAD_KNOWN: &str = "LoadKnown";
     /// Another policy, or another class, claims the same.
     pub const CONFLICT: &str = "Conflict";
+    /// A NodeHealthCheck counts sleeping nodes as broken ones.
+    pub const SLEEPERS_COUNTED: &str = "SleepersCounted";
     /// A ConsolidationPlan waits for, or has, its approval.
     pub const APPROVED: &str = "Approved";
     /// A ConsolidationPlan is over.
@@ -218,6 +220,8 @@ pub mod reason {
     pub const NODE_IN_TWO_CLASSES: &str = "NodeInTwoClasses";
     /// The selector selects nothing.
     pub const SELECTS_NOTHING: &str = "SelectsNothing";
+    /// A NodeHealthCheck's selector does not leave sleeping nodes out.
+    pub const NODE_HEALTH_CHECK: &str = "NodeHealthCheck";
     /// No policy uses the class.
     pub const UNUSED: &str = "Unused";
     /// There is no KubeVirt.

@@ -39,6 +39,8 @@ pub struct Metrics {
     pub leading: IntGauge,
     /// Nodes that could sleep.
     pub can_sleep: IntGauge,
+    /// Nodes that nothing keeps awake by itself, by why they are awake all the same.
+    pub awake: IntGaugeVec,
 }
 
 impl Metrics {
@@ -92,6 +94,11 @@ impl Metrics {
             )?,
             plan_age: gauge("miyako_oldest_plan_age_seconds", "Age of the oldest plan that is not over.")?,
             leading: gauge("miyako_leading", "1 while this replica leads.")?,
+            awake: gauges(
+                "miyako_nodes_awake",
+                "Nodes that nothing on them keeps awake, by why they are awake all the same.",
+                &["because"],
+            )?,
             can_sleep: gauge("miyako_nodes_can_sleep", "Nodes that nothing keeps awake.")?,
             registry,
         })
@@ -114,6 +121,7 @@ impl Metrics {
             }
         }
         self.nodes.reset();
+        self.awake.reset();
         let mut can_sleep = 0;
         for node in report.nodes.values() {
             let state = match node.verdict {
@@ -129,6 +137,9 @@ impl Metrics {
             };
             self.nodes.with_label_values(&[state]).inc();
             can_sleep += i64::from(node.can_sleep());
+            if let Some(because) = &node.awake_because {
+                self.awake.with_label_values(&[because.name()]).inc();
+            }
         }
         self.can_sleep.set(can_sleep);
     }

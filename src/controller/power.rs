@@ -143,10 +143,11 @@ impl Operator {
     }
 
     /// When a node's own clock is to wake it: after the class's `maxAsleep`, and after us, if we are there.
-    fn wakes_by_itself_at(&self, node: &NodeName) -> Option<Timestamp> {
+    fn wakes_by_itself_at(&mut self, node: &NodeName) -> Option<Timestamp> {
+        let now = self.clock.now();
         let (snapshot, policies) = self.observer.snapshot();
         let class = policies.class_of(snapshot.nodes.get(node)?).ok().flatten()?;
-        Some(self.clock.now() + class.sleep.max_asleep + CLOCK_WAITS)
+        Some(now + class.sleep.max_asleep + CLOCK_WAITS)
     }
 
     /// The last look before the order: the rules that speak of the whole cluster on what is known by now, and rule 3

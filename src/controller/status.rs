@@ -66,6 +66,7 @@ pub(super) fn of_policy(
         vec![ready(found, &own.problems), degraded(found, load, trouble), conflict(found), load_known(found, load)];
     conditions.push(switch(condition::PAUSED, reason::PAUSED, snapshot.switches.paused.as_deref()));
     let held = snapshot.switches.held.as_ref().or(policy.held.as_ref());
+    conditions.push(sleepers_counted(found));
     conditions.push(switch(condition::HELD, reason::HELD, held.map(String::as_str)));
     for condition in &mut conditions {
         condition.observed_generation = own.generation;
@@ -202,6 +203,14 @@ fn conflict(found: &PolicyReport) -> Condition {
         found.lost_classes.iter().map(|(class, policy)| format!("{class} belongs to {policy}")).collect();
     let message = format!("{}: the higher priority, then the first name, wins", lost.join(", "));
     said(condition::CONFLICT, true, reason::CLASS_TAKEN, message)
+}
+
+fn sleepers_counted(found: &PolicyReport) -> Condition {
+    if found.counted_by.is_empty() {
+        return said(condition::SLEEPERS_COUNTED, false, reason::NO_CONFLICT, String::new());
+    }
+    let counted: Vec<String> = found.counted_by.iter().map(ToString::to_string).collect();
+    said(condition::SLEEPERS_COUNTED, true, reason::NODE_HEALTH_CHECK, counted.join("; "))
 }
 
 fn load_known(found: &PolicyReport, load: &LoadView) -> Condition {

@@ -17,6 +17,7 @@ use miyako_api::{
     ConsolidationPlan, ConsolidationPolicy, NodePower, NodePowerClass,
     kubevirt::{KubeVirt, MigrationPolicy, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration},
     names::{kubevirt, ours},
+    node_health_check::NodeHealthCheck,
 };
 use miyako_core::model::{LoadTable, Name, PlanName, Policies, Snapshot, Timestamp, Uid};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -64,6 +65,7 @@ impl Observer {
         observer.watch::<PersistentVolumeClaim>(&all, seed);
         observer.watch::<ResourceQuota>(&all, seed);
         observer.watch::<MigrationPolicy>(&all, seed);
+        observer.watch::<NodeHealthCheck>(&all, seed);
         observer.watch::<KubeVirt>(&all, seed);
         observer.watch::<DaemonSet>(&handlers, seed);
         observer.watch::<VirtualMachine>(&all, seed);

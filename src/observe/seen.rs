@@ -2,8 +2,8 @@
 
 use super::{
     convert::{
-        Converted, Problem, class, kubevirt, migration, migration_policy, namespace, node, node_power, objects, plan,
-        pod, policy, storage, switches, vm, vmi,
+        Converted, Problem, class, health_check, kubevirt, migration, migration_policy, namespace, node, node_power,
+        objects, plan, pod, policy, storage, switches, vm, vmi,
     },
     pool::Pool,
 };
@@ -19,6 +19,7 @@ use kube::Resource;
 use miyako_api::{
     ConsolidationPlan, ConsolidationPolicy, NodePower, NodePowerClass,
     kubevirt::{KubeVirt, MigrationPolicy, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration},
+    node_health_check::NodeHealthCheck,
 };
 use miyako_core::model::{self, Labels, Name, NodeClass, PlanRecord, Quota, Switches, Uid};
 use miyako_core::power::PowerRecord;
@@ -38,6 +39,7 @@ pub enum Kind {
     PersistentVolumeClaim,
     ResourceQuota,
     MigrationPolicy,
+    NodeHealthCheck,
     KubeVirt,
     DaemonSet,
     VirtualMachine,
@@ -52,7 +54,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Namespace,
         Self::Node,
         Self::NodePower,
@@ -62,6 +64,7 @@ impl Kind {
         Self::PersistentVolumeClaim,
         Self::ResourceQuota,
         Self::MigrationPolicy,
+        Self::NodeHealthCheck,
         Self::KubeVirt,
         Self::DaemonSet,
         Self::VirtualMachine,
@@ -74,12 +77,13 @@ impl Kind {
         Self::ConfigMap,
     ];
 
-    /// Its CRD comes with KubeVirt: without KubeVirt there are simply none.
+    /// Its CRD comes with KubeVirt or with somebody else whom a cluster may do without: then there are simply none.
     #[must_use]
-    pub fn comes_with_kubevirt(self) -> bool {
+    pub fn may_be_unknown(self) -> bool {
         matches!(
             self,
             Self::MigrationPolicy
+                | Self::NodeHealthCheck
                 | Self::KubeVirt
                 | Self::VirtualMachine
                 | Self::VirtualMachineInstance
@@ -145,6 +149,7 @@ pub(crate) enum Object {
     Claim(storage::Claim),
     Quota(Option<Quota>),
     MigrationPolicy(Option<migration_policy::UserMigrationPolicy>),
+    HealthCheck(model::HealthCheck),
     KubeVirt(model::KubeVirt),
     Handler { rolling_out: Option<bool> },
     VirtualMachine(vm::ObservedVirtualMachine),
@@ -277,6 +282,7 @@ watched! {
     PersistentVolumeClaim, |it| Converted::fine(Object::Claim(storage::claim(it)));
     ResourceQuota, |it| namespace::quota(it).map(Object::Quota);
     MigrationPolicy, |it| Converted::fine(Object::MigrationPolicy(migration_policy::convert(it)));
+    NodeHealthCheck, |it| health_check::convert(it).map(Object::HealthCheck);
     KubeVirt, |it| kubevirt::convert(it).map(Object::KubeVirt);
     DaemonSet, |it| Converted::fine(Object::Handler { rolling_out: kubevirt::handler_rolling_out(it) });
     VirtualMachine, |it| vm::convert(it).map(Object::VirtualMachine);

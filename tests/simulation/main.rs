@@ -5,6 +5,7 @@ mod crashes;
 mod faults;
 mod hardships;
 mod leaders;
+mod meeting_others;
 mod power;
 mod switches;
 mod unheeded;

@@ -1,6 +1,7 @@
 //! Nodes show that they wake before they are trusted to sleep, and don't sleep for ever.
 
 use super::{begin, run, small_vm, unfinished};
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, Patch, PatchParams};
 use miyako::sim::cluster::{Fate, WakeFate};
 use miyako::sim::simulation::{Scenario, Simulation, USER};
@@ -22,7 +23,14 @@ fn fresh(dedicated: u32) -> Scenario {
     scenario
 }
 
-fn classes(scenario: &mut Scenario, change: impl Fn(&mut Value)) {
+/// The same cluster a while later: all nodes have shown that they wake.
+pub(super) fn rested(dedicated: u32) -> Scenario {
+    let mut scenario = fresh(dedicated);
+    scenario.trust_all_nodes();
+    scenario
+}
+
+pub(super) fn classes(scenario: &mut Scenario, change: impl Fn(&mut Value)) {
     for object in scenario.objects.iter_mut().filter(|object| object["kind"] == "NodePowerClass") {
         change(&mut object["spec"]);
     }
@@ -34,7 +42,7 @@ async fn status(world: &Simulation, node: &str) -> NodePowerStatus {
     power.status.unwrap_or_default()
 }
 
-async fn phase(world: &Simulation, node: &str) -> PowerPhase {
+pub(super) async fn phase(world: &Simulation, node: &str) -> PowerPhase {
     status(world, node).await.phase.unwrap_or(PowerPhase::Awake)
 }
 
@@ -43,12 +51,12 @@ async fn has_proved(world: &Simulation, node: &str) -> Option<bool> {
 }
 
 /// What is said in Events about this node for this reason.
-fn events(world: &Simulation, node: &str, why: &str) -> Vec<String> {
-    world.world.server.view(|view| {
-        let of = |event: &&Value| event["reason"] == why && event["regarding"]["name"] == node;
-        let events = view.list("events.k8s.io", "events", "").filter(of);
-        events.map(|event| event["note"].as_str().unwrap_or_default().to_owned()).collect()
-    })
+async fn events(world: &Simulation, node: &str, why: &str) -> Vec<String> {
+    let api: Api<Event> = Api::all(world.world.server.client(USER));
+    let events = api.list(&Default::default()).await.expect("Events are listed").items;
+    let about = |event: &Event| event.regarding.as_ref().and_then(|subject| subject.name.clone());
+    let of = |event: &Event| event.reason.as_deref() == Some(why) && about(event).as_deref() == Some(node);
+    events.into_iter().filter(of).filter_map(|event| event.note).collect()
 }
 
 async fn plans(world: &Simulation) -> Vec<ConsolidationPlan> {
@@ -73,7 +81,7 @@ async fn a_fresh_cluster_tests_its_empty_nodes_one_after_the_other_and_they_slee
     for node in nodes {
         assert_eq!(phase(&world, node).await, PowerPhase::Suspended, "{node}");
         assert_eq!(has_proved(&world, node).await, Some(true), "{node}");
-        assert_eq!(events(&world, node, reason::WAKE_TEST_PASSED).len(), 1, "{node}");
+        assert_eq!(events(&world, node, reason::WAKE_TEST_PASSED).await.len(), 1, "{node}");
     }
     assert_eq!(phase(&world, "shared-0").await, PowerPhase::Awake, "its VM keeps it awake");
     assert_eq!(has_proved(&world, "shared-0").await, None);
@@ -91,7 +99,7 @@ async fn a_node_that_fails_its_test_is_quarantined_and_rests_and_the_others_are_
     run(&mut world, 900).await;
     assert_eq!(phase(&world, "dedicated-0").await, PowerPhase::Quarantined);
     assert_eq!(has_proved(&world, "dedicated-0").await, Some(false));
-    assert_eq!(events(&world, "dedicated-0", reason::WAKE_TEST_FAILED).len(), 1);
+    assert_eq!(events(&world, "dedicated-0", reason::WAKE_TEST_FAILED).await.len(), 1);
     let failed: Vec<_> = plans(&world).await.into_iter().filter(|plan| plan.spec.created_for == "WakeTest").collect();
     let failed = failed
         .iter()
@@ -149,8 +157,7 @@ async fn a_test_that_a_crash_interrupts_ends_all_the_same() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_sleeps_longer_than_the_class_lets_it() {
-    let mut scenario = fresh(2);
-    scenario.trust_all_nodes();
+    let mut scenario = rested(2);
     classes(&mut scenario, |spec| spec["suspend"] = json!({"maxAsleep": "1h"}));
     let mut world = begin(scenario).await;
     run(&mut world, 600).await;

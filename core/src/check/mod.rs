@@ -8,6 +8,7 @@
 mod daemons;
 mod declared;
 mod failover;
+mod health_checks;
 mod knowledge;
 mod movable;
 mod pending;
@@ -159,6 +160,7 @@ pub fn check(snapshot: &Snapshot, policies: &Policies, plan: &Plan, now: Timesta
     }
     if !state.suspended.is_empty() {
         failover::judge(&mut state, &mut found);
+        health_checks::judge(&state, &mut found);
         pending::judge(&state, &mut found);
     }
     found.violations

@@ -4,6 +4,7 @@
 //! everything inside trusts them: bytes are bytes, loads are finite and not negative, names are not mixed up.
 
 mod class_index;
+mod health_check;
 mod history;
 mod kubevirt;
 mod load;
@@ -22,6 +23,7 @@ mod units;
 mod vm;
 
 pub(crate) use class_index::{ClassIndex, rulers};
+pub use health_check::{HealthCheck, RepairsWhile, Share};
 pub use history::{MoveHistory, VmMoves};
 pub use kubevirt::{KubeVirt, KubeVirtProblem};
 pub use load::{LoadHistory, LoadTable, WindowAverage};

@@ -1,8 +1,8 @@
 //! Everything the planner may look at, at one moment.
 
 use super::{
-    KubeVirt, Labels, LoadTable, Migration, MigrationName, MoveHistory, Name, Node, NodeName, PlanName, PlanRecord,
-    Pod, PodKey, PowerHistory, Uid, Vm, VmKey,
+    HealthCheck, KubeVirt, Labels, LoadTable, Migration, MigrationName, MoveHistory, Name, Node, NodeName, PlanName,
+    PlanRecord, Pod, PodKey, PowerHistory, Uid, Vm, VmKey,
 };
 use crate::power::PowerRecord;
 use std::collections::BTreeMap;
@@ -59,6 +59,8 @@ pub struct Snapshot {
     pub powers: BTreeMap<NodeName, PowerRecord>,
     /// What plans did to the power of nodes, folded from all ConsolidationPlans.
     pub power_history: PowerHistory,
+    /// What repairs nodes that do not answer, by name.
+    pub health_checks: BTreeMap<Name, HealthCheck>,
     /// What was measured.
     pub load: LoadTable,
     /// People's switches.

@@ -97,6 +97,34 @@ pub enum AwakeBecause {
     NotTried,
 }
 
+impl AwakeBecause {
+    /// The reason's name in metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Gated { .. } => "Gated",
+            Self::NoWakeDriver => "NoWakeDriver",
+            Self::SavesNothing => "SavesNothing",
+            Self::JustEmptied => "JustEmptied",
+            Self::Waits { .. } => "Waits",
+            Self::Refused { .. } => "Refused",
+            Self::Obstacle { .. } => "Obstacle",
+            Self::TestedByPeople { .. } => "TestedByPeople",
+            Self::FailedToWake { .. } => "FailedToWake",
+            Self::TestedAfter { .. } => "TestedAfter",
+            Self::MaxAsleep { .. } => "MaxNodesAsleep",
+            Self::HourSpent { .. } => "HourSpent",
+            Self::LeastAwake { .. } => "LeastAwake",
+            Self::Spare { .. } => "Spare",
+            Self::Failover { .. } => "Failover",
+            Self::Rule { .. } => "Rule",
+            Self::NotFirst { .. } => "NotFirst",
+            Self::BusyPass => "BusyPass",
+            Self::NotTried => "NotTried",
+        }
+    }
+}
+
 impl fmt::Display for AwakeBecause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

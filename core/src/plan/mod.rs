@@ -31,8 +31,8 @@ pub use awake::AwakeBecause;
 pub use carry::{Deed, MODE_IGNORED, Next, Pass, StepState, carry};
 pub use identity::{migration_name, plan_name};
 pub use report::{
-    Gate, NoPlace, NodeReport, NodeVerdict, PolicyReport, ProposalVerdict, RankedBlocker, Report, StayReason, VmReport,
-    VmReports, VmVerdict,
+    CountedBy, Gate, NoPlace, NodeReport, NodeVerdict, PolicyReport, ProposalVerdict, RankedBlocker, Report,
+    StayReason, VmReport, VmReports, VmVerdict,
 };
 pub use step::{MigrateStep, MoveReason, Plan, Step, SuspendStep, WakeReason, WakeStep};
 
@@ -51,6 +51,7 @@ pub fn decide(snapshot: &Snapshot, policies: &Policies, now: Timestamp, seed: u6
     idle::bring_back(&mut draft);
     reserve::wake(&mut draft);
     sleep::judge(&mut draft);
+    sleep::note_health_checks(&mut draft);
     rest::suspend(&mut draft);
     draft.close()
 }

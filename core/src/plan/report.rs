@@ -4,7 +4,7 @@ use super::{AwakeBecause, MoveReason};
 use crate::check::Blocker;
 use crate::fit::Misfit;
 use crate::model::{
-    ClassName, Cores, KubeVirtProblem, MigrationMode, NodeName, Percent, PlanName, PolicyName, PowerState, Role,
+    ClassName, Cores, KubeVirtProblem, MigrationMode, Name, NodeName, Percent, PlanName, PolicyName, PowerState, Role,
     Timestamp, VmActivity, VmKey, WindowAverage,
 };
 use serde::Serialize;
@@ -509,6 +509,30 @@ pub struct PolicyReport {
     pub unsupported: u32,
     /// What keeps its nodes awake, most nodes first.
     pub blockers: Vec<RankedBlocker>,
+    /// NodeHealthChecks that count its sleeping nodes as broken ones.
+    pub counted_by: Vec<CountedBy>,
+}
+
+/// A NodeHealthCheck that counts sleeping nodes as broken ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CountedBy {
+    /// Its name.
+    pub name: Name,
+    /// How many nodes it watches, this policy's or not.
+    pub nodes: u32,
+    /// How many of them may sleep while it would still repair one that really fails.
+    pub most_asleep: u32,
+}
+
+impl fmt::Display for CountedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, nodes, most_asleep } = self;
+        write!(
+            f,
+            "NodeHealthCheck {name} counts sleeping nodes as unhealthy, so at most {most_asleep} of its {nodes} sleep; \
+             add to its spec.selector.matchExpressions {{key: miyako.dev/power, operator: NotIn, values: [asleep]}}"
+        )
+    }
 }
 
 impl PolicyReport {

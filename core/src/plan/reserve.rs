@@ -39,6 +39,12 @@ fn for_pending_pods<'a>(draft: &mut Draft<'a>) {
     let unbound = draft.occupancy.whereabouts().unbound.clone();
     for pod in unbound.into_iter().filter(|pod| pod.unschedulable && !pod.terminating) {
         let probe = draft.occupancy.probe(Candidate::pod(pod));
+        let now = |place: &&Place<'a>| place.node.is_usable() && probe.fits(&place.node.name, Moment::Now).is_ok();
+        if let Some(place) = draft.places.iter().find(now) {
+            // The scheduler has not seen yet that a node is back, or that room was made.
+            draft.occupancy.place(Candidate::pod(pod), &place.node.name);
+            continue;
+        }
         let fits = |place: &&Place<'a>| {
             place.coming.is_coming()
                 && place.policy.is_some()

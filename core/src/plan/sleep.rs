@@ -1,10 +1,13 @@
 //! Which nodes could sleep, and what keeps the others awake: reported in every mode, also where nothing sleeps yet.
 
-use super::RankedBlocker;
 use super::draft::Draft;
+use super::{CountedBy, RankedBlocker};
 use crate::check::{Blocker, SuspendBlockers};
 use crate::model::{PolicyName, PowerState};
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// So many nodes are named for each blocker.
 const EXAMPLES: usize = 3;
@@ -35,6 +38,23 @@ pub(super) fn judge(draft: &mut Draft<'_>) {
         if let Some(report) = draft.report.policies.get_mut(policy) {
             report.blockers.extend(ranks.into_values());
             report.blockers.sort_by(|a, b| b.nodes.cmp(&a.nodes).then_with(|| a.reason.cmp(&b.reason)));
+        }
+    }
+}
+
+/// Notes for every policy which NodeHealthChecks count its nodes while they sleep.
+pub(super) fn note_health_checks(draft: &mut Draft<'_>) {
+    for (name, check) in &draft.snapshot.health_checks {
+        let counted = draft.places.iter().filter(|place| check.counts_asleep(place.node));
+        let nodes = u32::try_from(counted.clone().count()).unwrap_or(u32::MAX);
+        let sleepy = counted.filter(|place| place.class.is_some_and(|class| class.sleep.can_be_woken));
+        let policies: BTreeSet<&PolicyName> =
+            sleepy.filter_map(|place| place.policy.map(|policy| &policy.name)).collect();
+        for policy in policies {
+            if let Some(report) = draft.report.policies.get_mut(policy) {
+                let most_asleep = check.most_asleep(nodes);
+                report.counted_by.push(CountedBy { name: name.clone(), nodes, most_asleep });
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ mod lenient;
 
 use super::{
     pool::Pool,
-    seen::{ObjectKey, Seen, Update, Version, Watched},
+    seen::{Kind, ObjectKey, Seen, Update, Version, Watched},
 };
 use back_off::BackOff;
 use futures::StreamExt;
@@ -34,8 +34,10 @@ const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 5);
 const AT_ONCE: Duration = Duration::from_secs(1);
 /// A list or a direct read that takes longer failed.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a kind that the API server does not know is left alone: somebody may install it later.
+/// How long a kind that the API server does not know is left alone: somebody may install it later, …
 const UNKNOWN_AGAIN: Duration = Duration::from_secs(30);
+/// … and of most clusters nobody ever installs what is not KubeVirt's.
+const SELDOM_INSTALLED: Duration = Duration::from_secs(300);
 
 /// What of a kind is watched.
 #[derive(Debug, Clone, Default)]
@@ -105,7 +107,8 @@ impl<K: Watched> Watch<K> {
                     if self.news.send(Update::Unknown).await.is_err() {
                         return;
                     }
-                    time::sleep(UNKNOWN_AGAIN).await;
+                    let seldom = K::KIND == Kind::NodeHealthCheck;
+                    time::sleep(if seldom { SELDOM_INSTALLED } else { UNKNOWN_AGAIN }).await;
                 }
                 Err(Failure::Other(error)) => {
                     if self.failed(error).await.is_err() {

@@ -35,7 +35,7 @@ impl Freshness {
     }
 
     pub(super) fn unknown(&mut self, kind: Kind) {
-        *self.state(kind) = State { listed: kind.comes_with_kubevirt(), unknown: true, ..State::default() };
+        *self.state(kind) = State { listed: kind.may_be_unknown(), unknown: true, ..State::default() };
     }
 
     pub(super) fn alive(&mut self, kind: Kind, now: Timestamp) {

@@ -274,6 +274,7 @@ impl World {
                 quotas.flat_map(|(namespace, of)| of.keys().map(|name| namespaced(namespace, name))).collect()
             }
             Kind::MigrationPolicy => self.vms.policies.keys().map(|name| cluster(name.as_str())).collect(),
+            Kind::NodeHealthCheck => snapshot.health_checks.keys().map(|name| cluster(name.as_str())).collect(),
             Kind::KubeVirt => self.kubevirts.keys().cloned().collect(),
             Kind::DaemonSet => self.rollouts.keys().cloned().collect(),
             Kind::VirtualMachine => self.vms.machines.keys().map(|key| namespaced(&key.namespace, &key.name)).collect(),
@@ -356,6 +357,9 @@ impl World {
                     None => self.vms.policies.remove(&key.name),
                 };
                 self.vms.touch_all(|_, _| true);
+            }
+            Object::HealthCheck(check) => {
+                self.snapshot.health_checks.insert(key.name.clone(), check);
             }
             Object::KubeVirt(kubevirt) => {
                 self.kubevirts.insert(key.clone(), kubevirt);
@@ -444,6 +448,9 @@ impl World {
             Kind::MigrationPolicy => {
                 self.vms.policies.remove(&key.name);
                 self.vms.touch_all(|_, _| true);
+            }
+            Kind::NodeHealthCheck => {
+                self.snapshot.health_checks.remove(&key.name);
             }
             Kind::KubeVirt => {
                 self.kubevirts.remove(key);

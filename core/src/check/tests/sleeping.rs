@@ -165,3 +165,29 @@ fn rule_9_what_is_pending_gets_its_node() {
         ],
     );
 }
+
+#[test]
+fn rule_4_a_health_check_that_counts_sleepers_can_still_repair_a_node() {
+    let check = |repairs| HealthCheck { nodes: Selector::default(), repairs };
+    // Six nodes, of which d3 sleeps and d4 is to.
+    let verdict = |repairs: RepairsWhile, change: fn(&mut HealthCheck)| {
+        let mut case = Case::good_night();
+        let mut check = check(repairs);
+        change(&mut check);
+        case.snapshot.health_checks.insert("workers".into(), check);
+        case.violations().iter().map(|violation| violation.rule).collect::<Vec<_>>()
+    };
+    let keep: fn(&mut HealthCheck) = |_| {};
+    assert_eq!(verdict(RepairsWhile::Unhealthy(Share::Count(3)), keep), []);
+    assert_eq!(verdict(RepairsWhile::Unhealthy(Share::Count(2)), keep), [Rule::Reserve], "none is left to fail");
+    assert_eq!(verdict(RepairsWhile::Healthy(Share::Percent(50)), keep), []);
+    assert_eq!(verdict(RepairsWhile::Healthy(Share::Percent(51)), keep), [Rule::Reserve]);
+    let leaves_sleepers_out: fn(&mut HealthCheck) = |check| {
+        let values = vec!["asleep".to_owned()];
+        let power = Requirement { key: "miyako.dev/power".into(), operator: Operator::NotIn, values };
+        check.nodes = Selector { requirements: vec![power] };
+    };
+    assert_eq!(verdict(RepairsWhile::Healthy(Share::Percent(100)), leaves_sleepers_out), []);
+    let elsewhere: fn(&mut HealthCheck) = |check| check.nodes = Selector::label("class", "shared");
+    assert_eq!(verdict(RepairsWhile::Healthy(Share::Percent(100)), elsewhere), []);
+}
