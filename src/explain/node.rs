@@ -58,9 +58,10 @@ pub(super) fn explain(name: &NodeName, seen: &Seen<'_>, past: &Past) -> Option<E
     }
     let untested = report.blockers == [Blocker::NoWakeTest];
     if (report.can_sleep() || untested) && node.power == PowerState::Awake && past.operator.is_none() {
-        told.says.push_str(match untested {
-            true => " Nothing keeps it awake but that nobody knows whether it wakes.",
-            false => " Nothing keeps it awake: it could sleep.",
+        told.says.push_str(if untested {
+            " Nothing keeps it awake but that nobody knows whether it wakes."
+        } else {
+            " Nothing keeps it awake: it could sleep."
         });
         if let Some(because) = &report.awake_because {
             told.says.push_str(&format!(" It is awake because {because}."));
