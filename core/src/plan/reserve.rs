@@ -11,6 +11,10 @@ use std::collections::BTreeMap;
 /// So many wakes are planned in one pass: a plan has at most 64 steps.
 const AT_ONCE: usize = 32;
 
+/// A node that is back for less than this may be one that the scheduler has not looked at since: a pod that it could take
+/// is not unschedulable for long.
+const SCHEDULER_LOOKS: Span = Span::from_secs(30);
+
 /// Wakes what must be awake whatever the load is.
 pub(super) fn wake(draft: &mut Draft<'_>) {
     if draft.places.iter().all(|place| !place.coming.is_coming()) {
@@ -39,9 +43,13 @@ fn for_pending_pods<'a>(draft: &mut Draft<'a>) {
     let unbound = draft.occupancy.whereabouts().unbound.clone();
     for pod in unbound.into_iter().filter(|pod| pod.unschedulable && !pod.terminating) {
         let probe = draft.occupancy.probe(Candidate::pod(pod));
-        let now = |place: &&Place<'a>| place.node.is_usable() && probe.fits(&place.node.name, Moment::Now).is_ok();
-        if let Some(place) = draft.places.iter().find(now) {
-            // The scheduler has not seen yet that a node is back, or that room was made.
+        let is_back = |place: &&Place<'a>| {
+            let record = draft.snapshot.powers.get(&place.node.name);
+            let since = record.filter(|record| record.last_sleep.is_some()).and_then(|record| record.since);
+            place.node.is_usable() && since.is_some_and(|since| draft.now.since(since) < SCHEDULER_LOOKS)
+        };
+        let takes = |place: &&Place<'a>| is_back(place) && probe.fits(&place.node.name, Moment::Now).is_ok();
+        if let Some(place) = draft.places.iter().find(takes) {
             draft.occupancy.place(Candidate::pod(pod), &place.node.name);
             continue;
         }

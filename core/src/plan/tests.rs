@@ -559,6 +559,16 @@ fn pending_pods_and_reserves_wake_nodes() {
     assert!(
         matches!(&world.decide().0.steps[..], [Step::Wake(wake)] if matches!(wake.reason, WakeReason::PendingPod { .. }))
     );
+    // A node that has just come back takes it, as soon as the scheduler looks.
+    let woke = |ago| crate::power::PowerRecord {
+        since: Some(NOW - Span::from_secs(ago)),
+        last_sleep: Some(Span::from_secs(600)),
+        ..Default::default()
+    };
+    world.snapshot.powers.insert("dedicated-0".into(), woke(2));
+    assert_eq!(world.decide().0.steps, []);
+    world.snapshot.powers.insert("dedicated-0".into(), woke(60));
+    assert_eq!(world.decide().0.steps.len(), 1);
 }
 
 /// A plan of these moves as the planner would write it, with how each stands.

@@ -106,6 +106,8 @@ fn wishes() -> Vec<Value> {
             "spec": {
                 "role": role, "nodeSelector": { "matchLabels": { "miyako.dev/pool": name } },
                 "wake": [{ "driver": "wol", "address": "02:00:00:00:00:01" }],
+                // People ask for the tests here, so that it is known when there are any.
+                "wakeTest": { "start": "Request" },
             },
         })
     };

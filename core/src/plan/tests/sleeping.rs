@@ -234,6 +234,7 @@ fn a_node_that_has_slept_for_long_is_woken_one_of_a_class_after_the_other() {
             record(&mut world, node).asleep_since = Some(NOW - Span::from_secs(hours * 3600));
         }
         world.node_mut("dedicated-1").power = other;
+        record(&mut world, "dedicated-1").since = Some(NOW - Span::from_secs(5));
         let (plan, _) = world.decide();
         assert_eq!(crate::check::check(&world.snapshot, &world.policies, &plan, NOW), [], "{plan:?}");
         let wakes = plan.steps.iter().filter_map(|step| match step {
