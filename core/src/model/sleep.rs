@@ -95,6 +95,7 @@ pub struct ClassSleep {
 impl Default for ClassSleep {
     fn default() -> Self {
         Self {
+            method: SleepMethod::default(),
             pace: Pace::default(),
             max_nodes_asleep: None,
             max_asleep: Span::from_secs(7 * 24 * 3600),
