@@ -164,8 +164,9 @@ async fn a_shutdown_that_hangs_ends_in_quarantine_until_somebody_helps() {
     run_until(&mut world, "dedicated-0", PowerPhase::Suspending, 200).await;
     run_until(&mut world, "dedicated-0", PowerPhase::Waking, 200).await;
     run_until(&mut world, "dedicated-0", PowerPhase::Quarantined, 600).await;
-    let message = status(&world, "dedicated-0").await.message.unwrap_or_default();
-    assert!(message.contains("did not come back"), "{message}");
+    let quarantined = status(&world, "dedicated-0").await;
+    let condition = quarantined.conditions.first().expect("it has a condition");
+    assert_eq!((condition.type_.as_str(), condition.status.as_str()), ("Wakeable", "False"), "{condition:?}");
     let now = (world.world.now)();
     let machines = world.machines.as_mut().expect("there are machines");
     machines.set_fate("dedicated-0", Fate::default());
