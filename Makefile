@@ -1,7 +1,7 @@
 # make demo    the operator at its main job in a simulated cluster, with its page
 # make test    everything CI runs: checks, unit and property tests, simulations, the real control plane
 # make check   formats, lints, licences, generated files
-# make lab     the QEMU lab's scenarios, in every mode, and its faults: two hours; results in docs/results
+# make lab     the QEMU lab's scenarios, in every mode, and its faults: over an hour; results in docs/results
 # make bench   what a decision costs, how fast the operator reacts at 1 000 nodes, what that costs,
 #              and, as root, what an agent beside 50 busy VMs costs; 1 000 sleeps, and 10 000 seeds of restless minutes
 # make crds    regenerate the CustomResourceDefinitions and their reference
