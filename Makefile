@@ -4,6 +4,7 @@
 # make lab     the QEMU lab's scenarios, in every mode, and its faults: over an hour; results in docs/results
 # make bench   what a decision costs, how fast the operator reacts at 1 000 nodes, what that costs,
 #              and, as root, what an agent beside 50 busy VMs costs; 1 000 sleeps, and 10 000 seeds of restless minutes
+# make picture the demo's page anew for the README (docs/images)
 # make crds    regenerate the CustomResourceDefinitions and their reference
 
 CARGO ?= cargo
@@ -14,7 +15,7 @@ DENY_VERSION := 0.20.2
 
 LAB_SCENARIOS ?= fig6 fig6-alpha fig6-alpha-1 random-hour
 
-.PHONY: demo test check lab bench crds tools guest packages
+.PHONY: demo test check lab bench picture crds tools guest packages
 .DEFAULT_GOAL := test
 
 demo:
@@ -55,6 +56,9 @@ bench:
 	$(CARGO) bench --locked --package miyako-agent --bench load
 	$(CARGO) bench --locked --package miyako-e2e --bench reaction
 	$(CARGO) test --locked --release --package miyako --test simulation power:: -- --ignored --nocapture
+
+picture: packages
+	$(CARGO) test --locked --test page -- --ignored --exact the_readmes_picture
 
 crds:
 	$(CARGO) run --locked --bin miyako -- crds --output-dir crds

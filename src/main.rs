@@ -12,6 +12,7 @@ use miyako::command::wake_kit::{self, WakeKitArgs};
 use miyako::crds::{self, CrdsArgs};
 use miyako::lint::{self, LintArgs};
 use miyako::sim::demo::{self, DemoArgs};
+use miyako::sim::simulate::{self, SimulateArgs};
 use miyako_core::power::Ask;
 use std::io::{stdin, stdout};
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ enum Command {
     Operator(Box<OperatorArgs>),
     /// Show the operator at work in a simulated cluster, on a page or headless.
     Demo(DemoArgs),
+    /// Run an experiment of the papers in a simulated cluster: its table and its figure.
+    Simulate(SimulateArgs),
     /// Print the CustomResourceDefinitions, or write them to files.
     Crds(CrdsArgs),
     /// Judge policies and node classes in files before they reach a cluster, as the API server and the operator would.
@@ -74,6 +77,10 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Demo(args) => {
             log("warn");
             return Ok(demo::run(&args, &mut stdout().lock())?);
+        }
+        Command::Simulate(args) => {
+            log("warn");
+            return Ok(simulate::run(&args, &mut stdout().lock())?);
         }
         Command::Operator(args) => {
             log("info");

@@ -7,7 +7,9 @@ mod sleep;
 mod status;
 
 pub use sleep::Sleep;
-pub use status::{Blocker, ConsolidationPolicyStatus, LastDecision, LoadSource, LoadStatus, NodeCounts, VmCounts};
+pub use status::{
+    Blocker, ConsolidationPolicyStatus, Energy, LastDecision, LoadSource, LoadStatus, NodeCounts, VmCounts,
+};
 
 use crate::{duration::Duration, schema};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -39,8 +41,8 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Can sleep", type_ = "integer", json_path = ".status.nodes.canSleep"),
     printcolumn(name = "Top blocker", type_ = "string", json_path = ".status.topBlocker"),
     printcolumn(name = "Held", type_ = "string", json_path = ".status.held"),
+    printcolumn(name = "Saved", type_ = "string", json_path = ".status.energy.saved"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#, priority = 1),
-    printcolumn(name = "Saved J", type_ = "integer", json_path = ".status.savedJoules", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

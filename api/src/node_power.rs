@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Wake test", type_ = "date", json_path = ".status.lastWakeTest.at"),
     printcolumn(name = "Watts", type_ = "integer", json_path = ".status.watts"),
     printcolumn(name = "Joules", type_ = "integer", json_path = ".status.joules", priority = 1),
+    printcolumn(name = "Saved", type_ = "integer", json_path = ".status.savedJoules", priority = 1),
     printcolumn(name = "Agent", type_ = "string", json_path = ".status.agent.version", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", priority = 1)
 )]
@@ -129,17 +130,34 @@ pub struct NodePowerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub why_awake: Option<String>,
-    /// What it draws, at most five minutes old.
+    /// What it drew when this status was last written: with each change of phase, and hourly under a policy that acts.
+    /// What it draws now is in the metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100_000))]
     pub watts: Option<u32>,
-    /// What it drew since this object exists.
+    /// Where the watts come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watts_source: Option<WattsSource>,
+    /// What it drew since this object exists, as old as the watts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub joules: Option<i64>,
+    /// What sleeping saved since this object exists: what the node would have drawn idle in that time, less what it drew.
+    /// Negative where it draws more asleep than its class says it does idle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved_joules: Option<i64>,
     /// The last proof that it can be woken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_wake_test: Option<WakeTest>,
+}
+
+/// Where watts come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum WattsSource {
+    /// A meter.
+    Measured,
+    /// The class's figures and the node's load.
+    Modelled,
 }
 
 /// Where a node is between awake and asleep.

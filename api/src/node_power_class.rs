@@ -4,7 +4,7 @@
 #![allow(unreachable_pub, reason = "KubeSchema puts a copy of each struct into the function that makes its schema")]
 #![allow(clippy::duplicated_attributes, reason = "two columns may be of the same type")]
 
-use crate::{duration::Duration, schema};
+use crate::{consolidation_policy::Energy, duration::Duration, schema};
 use k8s_openapi::{
     api::core::v1::SecretReference,
     apimachinery::pkg::{
@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Role", type_ = "string", json_path = ".spec.role"),
     printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.nodes"),
     printcolumn(name = "Policy", type_ = "string", json_path = ".status.policy"),
+    printcolumn(name = "Saved", type_ = "string", json_path = ".status.energy.saved"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(
         name = "Reason",
@@ -135,6 +136,56 @@ pub struct Power {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::transition")]
     pub resume_time: Option<Duration>,
+    /// What measures what nodes draw. Without a meter, and while it says nothing new or nothing that can be, a node's
+    /// watts lie between idleWatts and fullWatts by its load.
+    #[serde(default, skip_serializing_if = "Meter::is_unset")]
+    pub meter: Meter,
+}
+
+/// What measures what nodes draw: one of them, or none.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = ("!has(self.rapl) || !has(self.prometheus)", "give rapl or prometheus, not both"))]
+#[serde(rename_all = "camelCase")]
+pub struct Meter {
+    /// The processors' own energy counters, which the nodes' agents read. Asleep a node draws asleepWatts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rapl: Option<RaplMeter>,
+    /// A query to the Prometheus server that the operator asks for load: of a BMC's exporter, or of a metered power
+    /// supply. It counts for sleeping nodes too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<PrometheusMeter>,
+}
+
+impl Meter {
+    fn is_unset(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The processors' energy counters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RaplMeter {
+    /// What the machine draws besides its processors and their memory: disks, fans, the power supply's loss.
+    #[schemars(range(min = 0, max = 100_000))]
+    pub besides_watts: u32,
+}
+
+/// A query to Prometheus.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PrometheusMeter {
+    /// Watts, one series for each node, such as: sum by (node) (redfish_chassis_power_powersupply_power_input_watts).
+    #[schemars(length(min = 1, max = 2048))]
+    pub query: String,
+    /// The label that carries the node's name.
+    #[serde(default = "node_label")]
+    #[schemars(length(min = 1, max = 253))]
+    pub node_label: String,
+}
+
+fn node_label() -> String {
+    "node".to_owned()
 }
 
 impl Default for Power {
@@ -145,6 +196,7 @@ impl Default for Power {
             asleep_watts: asleep_watts(),
             suspend_time: None,
             resume_time: None,
+            meter: Meter::default(),
         }
     }
 }
@@ -462,6 +514,10 @@ pub struct NodePowerClassStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
     pub conflicts: Vec<ClassConflict>,
+    /// What its nodes drew and saved since their NodePowers exist. Written with other news, and every five minutes while
+    /// nodes sleep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy: Option<Energy>,
 }
 
 /// A node that several classes select.

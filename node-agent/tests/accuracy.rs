@@ -69,6 +69,7 @@ impl Reading {
             cgroup: "/sys/fs/cgroup".into(),
             node_cgroup: Some(groups.name()),
             interfaces: Vec::new(),
+            powercap: std::path::PathBuf::new(),
         };
         let reader = KernelReader::new(sources.clone(), launchers.clone());
         Self { reader, sources, launchers, begun: Instant::now(), sums: BTreeMap::new(), last: None }

@@ -14,10 +14,45 @@ use miyako_api::names::{kubernetes, kubevirt, manager, ours};
 use miyako_api::node_power::{DesiredPower, NodePower, NodePowerSpec};
 use miyako_api::node_power_class::SuspendMethod;
 use miyako_core::check::{Blocker, SuspendBlockers};
-use miyako_core::model::{NodeName, Policies, PowerState, SleepMethod, Snapshot, Span, Timestamp};
+use miyako_core::energy::{Recorded, Source};
+use miyako_core::model::{NodeName, Policies, PowerState, SleepMethod, Snapshot, Span, Timestamp, Watts};
 use miyako_core::power::{Desired, Marks, NodeCondition, PhaseChange, PowerRecord, Wakeable};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+
+/// What a node draws and has drawn, for its NodePower.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EnergyNote {
+    /// It draws this now.
+    pub watts: Watts,
+    /// Where the watts come from.
+    pub source: Source,
+    /// It has drawn and saved this.
+    pub account: Recorded,
+}
+
+impl EnergyNote {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, and watts are finite")]
+    fn status(&self) -> Value {
+        json!({
+            "watts": (self.watts.value().round() as u32).min(MOST_WATTS),
+            "wattsSource": format!("{:?}", self.source),
+            "joules": self.account.used,
+            "savedJoules": self.account.saved,
+        })
+    }
+}
+
+/// The most watts that a NodePower holds.
+const MOST_WATTS: u32 = 100_000;
+
+/// The status with the node's energy: it rides along with what is written anyway.
+fn with_energy(mut status: Value, energy: Option<&EnergyNote>) -> Value {
+    if let (Some(status), Some(Value::Object(energy))) = (status.as_object_mut(), energy.map(EnergyNote::status)) {
+        status.extend(energy);
+    }
+    status
+}
 
 /// As much of a text as the fields of a NodePower take.
 const LONGEST: usize = 1000;
@@ -204,8 +239,23 @@ impl Actor {
         node: &NodeName,
         record: &PowerRecord,
         change: &PhaseChange,
+        energy: Option<&EnergyNote>,
     ) -> Result<NodePower, ActError> {
-        self.patch_power_status(node, record, phase_status(change, self.clock.now())).await
+        let status = with_energy(phase_status(change, self.clock.now()), energy);
+        self.patch_power_status(node, record, status).await
+    }
+
+    /// Notes what a node draws and has drawn.
+    ///
+    /// # Errors
+    /// See [`ActError::class`].
+    pub async fn note_energy(
+        &self,
+        node: &NodeName,
+        record: &PowerRecord,
+        energy: &EnergyNote,
+    ) -> Result<NodePower, ActError> {
+        self.patch_power_status(node, record, energy.status()).await
     }
 
     /// Notes since when nothing keeps a node awake, and in a few words why it is awake all the same.
@@ -218,9 +268,11 @@ impl Actor {
         record: &PowerRecord,
         since: Option<Timestamp>,
         why_awake: Option<&str>,
+        energy: Option<&EnergyNote>,
     ) -> Result<NodePower, ActError> {
         let why = why_awake.map(|why| why.chars().take(256).collect::<String>());
-        self.patch_power_status(node, record, json!({ "emptySince": since.map(time), "whyAwake": why })).await
+        let status = json!({ "emptySince": since.map(time), "whyAwake": why });
+        self.patch_power_status(node, record, with_energy(status, energy)).await
     }
 
     /// Takes a person's request away.

@@ -1,10 +1,11 @@
 //! What the operator did lately and how much the cluster draws, for who looks: bounded, and gone with the process.
 //! Nothing is decided by it; what decisions need is in the ConsolidationPlans.
 
+use super::energy::Ledger;
 use super::pass::{Carried, Thoughts};
+use miyako_core::energy::Source;
 use miyako_core::model::{
-    MigrationMode, NodeName, PlanName, Policies, PowerState, RecordedStep, Snapshot, Span, StepOutcome, Timestamp,
-    VmKey,
+    MigrationMode, NodeName, PlanName, PowerState, RecordedStep, Snapshot, Span, StepOutcome, Timestamp, VmKey,
 };
 use miyako_core::plan::{NodeReport, NodeVerdict, Report};
 use serde::Serialize;
@@ -13,6 +14,8 @@ use std::sync::Arc;
 
 /// So many moves are remembered.
 const MOVES: usize = 200;
+/// So many changes of nodes' power.
+const CHANGES: usize = 200;
 /// So many points: a day and a half, one a minute.
 const POINTS: usize = 2160;
 /// Between points.
@@ -58,6 +61,33 @@ pub struct MoveKind {
     pub outcome: &'static str,
 }
 
+/// A node that fell asleep, woke, or failed to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PowerChange {
+    /// Which.
+    pub node: NodeName,
+    /// What it is now: Suspended, Awake or Quarantined.
+    pub phase: PowerState,
+    /// When.
+    #[serde(serialize_with = "as_millis")]
+    pub at: Timestamp,
+    /// What its NodePower says about it.
+    pub message: String,
+}
+
+/// How often nodes slept and woke.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PowerCounts {
+    /// Nodes that fell asleep.
+    pub sleeps: u64,
+    /// Nodes that woke and are usable.
+    pub wakes: u64,
+    /// Wakes that failed.
+    pub failed_wakes: u64,
+}
+
 /// One minute of the cluster.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -65,10 +95,14 @@ pub struct Point {
     /// The minute's end.
     #[serde(serialize_with = "as_millis")]
     pub at: Timestamp,
-    /// Modelled watts of the ruled nodes if none ever slept, on average.
+    /// Watts of the ruled nodes, on average.
+    pub drawn: f64,
+    /// The same if none ever slept.
     pub never_sleeping: f64,
-    /// The same if every node that could sleep did, on average.
+    /// The same if every node that could sleep did.
     pub if_empty_slept: f64,
+    /// Nodes that slept, on average.
+    pub asleep: f64,
     /// Moves begun.
     pub moves: u32,
     /// Nodes that could sleep, on average.
@@ -84,6 +118,10 @@ pub struct History {
     pub moves: Vec<Arc<Move>>,
     /// How many moves ended how.
     pub totals: BTreeMap<MoveKind, u64>,
+    /// The newest changes of nodes' power, newest first.
+    pub power_changes: VecDeque<Arc<PowerChange>>,
+    /// How many of them there were.
+    pub power_counts: PowerCounts,
     /// The last minutes, oldest first.
     pub points: VecDeque<Point>,
 }
@@ -94,6 +132,8 @@ pub(super) struct Chronicle {
     history: Arc<History>,
     unfinished: BTreeMap<(PlanName, usize), Move>,
     over: BTreeSet<(PlanName, usize)>,
+    /// The phases of the nodes that were not awake when last seen.
+    phases: BTreeMap<NodeName, PowerState>,
     gathering: Point,
     passes: u32,
     since: Option<Timestamp>,
@@ -106,9 +146,39 @@ impl Chronicle {
     }
 
     /// Takes in one pass.
-    pub(super) fn note(&mut self, thoughts: &Thoughts, snapshot: &Snapshot, policies: &Policies, now: Timestamp) {
+    pub(super) fn note(&mut self, thoughts: &Thoughts, snapshot: &Snapshot, ledger: &Ledger, now: Timestamp) {
         self.follow(&thoughts.carried, now);
-        self.gather(&thoughts.report, snapshot, policies, now);
+        self.watch_power(snapshot, now);
+        self.gather(&thoughts.report, ledger, snapshot, now);
+    }
+
+    /// Notes who fell asleep, woke or failed to since the last pass.
+    fn watch_power(&mut self, snapshot: &Snapshot, now: Timestamp) {
+        let mut changes = Vec::new();
+        let mut counts = self.history.power_counts;
+        for (node, record) in &snapshot.powers {
+            let before = self.phases.get(node).copied().unwrap_or_default();
+            let slept = matches!(before, PowerState::Suspended | PowerState::Waking | PowerState::Quarantined);
+            match record.phase {
+                phase if phase == before => continue,
+                PowerState::Suspended => counts.sleeps += 1,
+                PowerState::Awake if slept => counts.wakes += 1,
+                PowerState::Quarantined => counts.failed_wakes += 1,
+                _ => continue,
+            }
+            let (phase, at) = (record.phase, record.since.unwrap_or(now));
+            let message = record.message.clone().unwrap_or_default();
+            changes.push(Arc::new(PowerChange { node: node.clone(), phase, at, message }));
+        }
+        let phases = snapshot.powers.iter().filter(|(_, record)| record.phase != PowerState::Awake);
+        self.phases = phases.map(|(node, record)| (node.clone(), record.phase)).collect();
+        if changes.is_empty() {
+            return;
+        }
+        let history = Arc::make_mut(&mut self.history);
+        history.power_counts = counts;
+        changes.into_iter().for_each(|change| history.power_changes.push_front(change));
+        history.power_changes.truncate(CHANGES);
     }
 
     fn follow(&mut self, carried: &[Carried], now: Timestamp) {
@@ -168,10 +238,13 @@ impl Chronicle {
         history.moves.splice(0..0, unfinished);
     }
 
-    fn gather(&mut self, report: &Report, snapshot: &Snapshot, policies: &Policies, now: Timestamp) {
-        let draw = Draw::of(report, snapshot, policies);
-        self.gathering.never_sleeping += draw.never_sleeping;
-        self.gathering.if_empty_slept += draw.if_empty_slept;
+    fn gather(&mut self, report: &Report, ledger: &Ledger, snapshot: &Snapshot, now: Timestamp) {
+        let power = PowerNow::of(ledger);
+        self.gathering.drawn += power.drawn;
+        self.gathering.never_sleeping += power.never_sleeping;
+        self.gathering.if_empty_slept += power.if_empty_slept;
+        let asleep = snapshot.nodes.values().filter(|node| node.power == PowerState::Suspended);
+        self.gathering.asleep += asleep.count() as f64;
         let ruled = || report.nodes.values().filter(|node| node.policy.is_some());
         self.gathering.can_sleep += ruled().filter(|node| node.can_sleep()).count() as f64;
         self.gathering.overloaded += ruled().filter(|node| is_overloaded(node)).count() as f64;
@@ -186,8 +259,10 @@ impl Chronicle {
         let history = Arc::make_mut(&mut self.history);
         history.points.push_back(Point {
             at: now,
+            drawn: sums.drawn / passes,
             never_sleeping: sums.never_sleeping / passes,
             if_empty_slept: sums.if_empty_slept / passes,
+            asleep: sums.asleep / passes,
             moves: sums.moves,
             can_sleep: sums.can_sleep / passes,
             overloaded: sums.overloaded / passes,
@@ -198,31 +273,35 @@ impl Chronicle {
     }
 }
 
-/// What the ruled nodes draw, modelled: linear in each node's load (Reactive Consolidation, evaluation).
+/// What the ruled nodes draw and have drawn.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Draw {
+pub struct PowerNow {
+    /// Watts now.
+    pub drawn: f64,
     /// Watts if no node ever slept.
     pub never_sleeping: f64,
     /// Watts if every node that could sleep did.
     pub if_empty_slept: f64,
+    /// Joules drawn, as far back as is known.
+    pub joules: f64,
+    /// Joules that sleeping saved in that time.
+    pub saved_joules: f64,
+    /// Nodes whose watts a meter tells; those of all others are modelled.
+    pub measured: usize,
 }
 
-impl Draw {
-    pub(super) fn of(report: &Report, snapshot: &Snapshot, policies: &Policies) -> Self {
-        let mut draw = Self::default();
-        for (name, node) in report.nodes.iter().filter(|(_, node)| node.policy.is_some()) {
-            let class = node.class.as_ref().and_then(|class| policies.classes.get(class));
-            let (Some(class), Some(seen)) = (class, snapshot.nodes.get(name)) else { continue };
-            let latest = snapshot.load.nodes.get(name).and_then(|load| load.latest());
-            let capacity = seen.allocatable.cpu.cores().value();
-            let load = latest.map_or(0.0, |used| if capacity > 0.0 { used.value() / capacity } else { 0.0 });
-            let awake = class.power.awake(load);
-            let sleeps = node.can_sleep() || seen.power == PowerState::Suspended;
-            draw.never_sleeping += awake;
-            draw.if_empty_slept += if sleeps { f64::from(class.power.asleep) } else { awake };
+impl PowerNow {
+    pub(super) fn of(ledger: &Ledger) -> Self {
+        let account = ledger.sum(|_| true);
+        let mut power = Self { joules: account.used.value(), saved_joules: account.saved(), ..Self::default() };
+        for node in ledger.nodes().values() {
+            power.drawn += node.draw.now.value();
+            power.never_sleeping += node.draw.never_sleeping.value();
+            power.if_empty_slept += node.if_empty_slept.value();
+            power.measured += usize::from(node.draw.source == Source::Measured);
         }
-        draw
+        power
     }
 }
 

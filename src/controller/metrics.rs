@@ -1,10 +1,14 @@
-//! What the operator tells Prometheus about itself. Labels come from typed reasons, never from names of objects or
-//! from texts of errors, so their number is bounded.
+//! What the operator tells Prometheus about itself. Labels come from typed reasons, never from texts of errors, and name
+//! no object but nodes with their classes and policies, so their number is bounded.
+
+use super::energy::Ledger;
 
 use miyako_core::check::Violation;
+use miyako_core::energy::Source;
 use miyako_core::plan::Report;
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, Encoder as _, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// From a tenth of a millisecond, a small cluster's decision, to ten seconds, where something is badly wrong.
@@ -41,7 +45,16 @@ pub struct Metrics {
     pub can_sleep: IntGauge,
     /// Nodes that nothing keeps awake by itself, by why they are awake all the same.
     pub awake: IntGaugeVec,
+    /// What each node draws, while this replica leads.
+    node_watts: GaugeVec,
+    /// What each node drew while this replica led.
+    node_joules: CounterVec,
+    /// What each node would have drawn in that time, had it never slept.
+    node_never_sleeping_joules: CounterVec,
 }
+
+/// The labels of what is told node by node: sums over them give classes and policies.
+const NODE: [&str; 3] = ["node", "class", "policy"];
 
 impl Metrics {
     /// Registers everything under the names that the documentation gives.
@@ -70,7 +83,22 @@ impl Metrics {
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
+        let watts =
+            Opts::new("miyako_node_power_watts", "What a node draws, and whether that is measured or modelled.");
+        let node_watts = GaugeVec::new(watts, &[NODE[0], NODE[1], NODE[2], "source"])?;
+        registry.register(Box::new(node_watts.clone()))?;
+        let joules = |name: &str, help: &str| -> Result<CounterVec, prometheus::Error> {
+            let metric = CounterVec::new(Opts::new(name, help), &NODE)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
         Ok(Self {
+            node_watts,
+            node_joules: joules("miyako_node_energy_joules_total", "What a node drew while this replica led.")?,
+            node_never_sleeping_joules: joules(
+                "miyako_node_never_sleeping_energy_joules_total",
+                "What a node would have drawn while this replica led, had it never slept: less what it drew, it was saved.",
+            )?,
             decision: histogram("miyako_decision_duration_seconds", "Time to decide and check, once a second.")?,
             tick: histogram("miyako_tick_duration_seconds", "Time for a whole pass, its writes included.")?,
             migrations: counters(
@@ -142,6 +170,34 @@ impl Metrics {
             }
         }
         self.can_sleep.set(can_sleep);
+    }
+
+    /// Tells what nodes draw. Only the leader does, so that sums over all replicas count no node twice.
+    pub(super) fn energy(&self, ledger: &Ledger, leading: bool) {
+        self.node_watts.reset();
+        if !leading {
+            self.node_joules.reset();
+            self.node_never_sleeping_joules.reset();
+            return;
+        }
+        for (node, energy) in ledger.nodes() {
+            let labels = [node.as_str(), energy.class.as_str(), energy.policy.as_str()];
+            let source = match energy.draw.source {
+                Source::Measured => "measured",
+                Source::Modelled => "modelled",
+            };
+            let now = energy.draw.now.value();
+            self.node_watts.with_label_values(&[labels[0], labels[1], labels[2], source]).set(now);
+            self.node_joules.with_label_values(&labels).inc_by(energy.added.used.value());
+            let never_sleeping = energy.added.never_sleeping.value();
+            self.node_never_sleeping_joules.with_label_values(&labels).inc_by(never_sleeping);
+        }
+        for (node, energy) in ledger.gone() {
+            let labels = [node.as_str(), energy.class.as_str(), energy.policy.as_str()];
+            // That there is no such series is as good.
+            let _ = self.node_joules.remove_label_values(&labels);
+            let _ = self.node_never_sleeping_joules.remove_label_values(&labels);
+        }
     }
 
     /// Everything in Prometheus' text format.

@@ -2,6 +2,7 @@
 //!
 //! Every replica observes and decides, so that each is ready to lead and to explain; only the leader writes.
 
+mod energy;
 mod history;
 mod lease;
 mod metrics;
@@ -15,7 +16,7 @@ mod status;
 mod statuses;
 mod tell;
 
-pub use history::{Draw, History, Move, MoveKind, Point};
+pub use history::{History, Move, MoveKind, Point, PowerChange, PowerCounts, PowerNow};
 pub use lease::{Candidate, Leadership, LeaseTimes};
 pub use metrics::Metrics;
 pub use picture::{ConditionPicture, NodePicture, Onlooker, Onlookers, Picture, PolicyPicture, VmPicture};

@@ -1,5 +1,6 @@
 //! The operator itself: what one replica holds, and one pass of its loop.
 
+use super::energy::{self, Ledger};
 use super::history::{Chronicle, History};
 use super::pass::{self, Known, Thoughts};
 use super::perform::Written;
@@ -12,10 +13,11 @@ use super::statuses::Said;
 use super::{Leadership, Metrics};
 use crate::act::{Actor, Fence};
 use crate::clock::Clock;
-use crate::observe::load::{Inventory, SharedLoadStore};
+use crate::observe::load::{Inventory, Metered, SharedLoadStore};
 use crate::observe::{Kind, Observer};
 use miyako_api::consolidation_policy::ConsolidationPolicyStatus;
 use miyako_api::node_power_class::NodePowerClassStatus;
+use miyako_core::energy::Account;
 use miyako_core::model::{ClassName, Policy, PolicyName, Span, Timestamp, Uid};
 use miyako_core::plan::Report;
 use std::collections::BTreeMap;
@@ -59,6 +61,8 @@ pub struct View {
     pub incomplete: Option<String>,
     /// The reasons.
     pub report: Report,
+    /// What the ruled nodes drew and saved, as far back as is known.
+    pub energy: Account,
     /// What was done lately.
     pub history: Arc<History>,
     /// The cluster itself, while somebody looks.
@@ -84,6 +88,7 @@ pub struct Operator {
     pub(super) stalled_told: BTreeMap<Uid, u32>,
     view: watch::Sender<Arc<View>>,
     chronicle: Chronicle,
+    pub(super) ledger: Ledger,
     onlookers: Onlookers,
     led: bool,
 }
@@ -114,6 +119,7 @@ impl Operator {
             stalled_told: BTreeMap::new(),
             view: watch::Sender::new(Arc::default()),
             chronicle: Chronicle::default(),
+            ledger: Ledger::default(),
             onlookers: Onlookers::default(),
             led: false,
         }
@@ -160,19 +166,22 @@ impl Operator {
         }
         let load_view = self.borrow_load();
         let thoughts = self.think(now);
+        let metered = self.metered(now);
         let (snapshot, policies) = self.observer.snapshot();
-        self.chronicle.note(&thoughts, snapshot, policies, now);
+        self.ledger.note(&thoughts.report, (snapshot, policies), &metered, now);
+        self.chronicle.note(&thoughts, snapshot, &self.ledger, now);
         let picture = (self.onlookers.count() > 0).then(|| {
             let said = |policy: &Policy| {
                 let said = self.policies_said.get(&policy.name);
                 said.map(|said| said.status().conditions.clone()).unwrap_or_default()
             };
-            Arc::new(Picture::of(snapshot, policies, &thoughts.report, now, said))
+            Arc::new(Picture::of(snapshot, policies, &thoughts.report, &self.ledger, now, said))
         });
         self.return_load(now);
         self.metrics.decision.observe(began.elapsed().as_secs_f64());
         self.metrics.leading.set(i64::from(leading));
         self.metrics.observe(&thoughts.report);
+        self.metrics.energy(&self.ledger, leading);
         self.metrics.refused(&thoughts.violations);
         for violation in &thoughts.violations {
             tracing::error!(%violation, "the safety check refused a step of our own planner; please report this");
@@ -183,13 +192,15 @@ impl Operator {
             self.lead_power(&thoughts.report, now, Part::All).await;
             let stalled = stalled::find(self.observer.snapshot().0, now);
             self.tell_stalled(&stalled).await;
+            self.write_energy(now).await;
             self.write_statuses(&thoughts.report, &load_view, &stalled, now).await;
             self.forget_old_plans(now).await;
         }
         let incomplete = self.observer.snapshot().0.incomplete.clone();
         let history = self.chronicle.history();
+        let energy = self.ledger.sum(|_| true);
         let report = thoughts.report;
-        self.view.send_replace(Arc::new(View { at: now, leading, incomplete, report, history, picture }));
+        self.view.send_replace(Arc::new(View { at: now, leading, incomplete, report, energy, history, picture }));
         self.metrics.tick.observe(began.elapsed().as_secs_f64());
     }
 
@@ -217,6 +228,14 @@ impl Operator {
         self.metrics.samples.with_label_values(&["Accepted"]).set(i64::try_from(store.accepted()).unwrap_or(i64::MAX));
         *self.observer.load_mut() = store.lend();
         view
+    }
+
+    /// What meters say, and what they are asked next.
+    fn metered(&mut self, now: Timestamp) -> Metered {
+        let questions = energy::questions(self.observer.snapshot().1);
+        let mut store = self.load.lock();
+        store.set_watts_questions(questions);
+        store.metered(now)
     }
 
     /// Gives the histories back, and tells the store who exists: of nobody else it believes anything.

@@ -1,13 +1,14 @@
 //! The cluster as one pass saw it, for pages: names, sizes, loads. It costs a walk over all VMs, so it is made only
 //! while somebody looks ([`Onlookers`]).
 
-use super::history::Draw;
+use super::energy::Ledger;
+use super::history::PowerNow;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use miyako_api::names::kubernetes;
 use miyako_core::model::{
     LoadHistory, NodeName, Policies, Policy, PolicyMode, PowerState, Role, Snapshot, Timestamp, VmKey,
 };
-use miyako_core::plan::{RankedBlocker, Report, StayReason, VmVerdict};
+use miyako_core::plan::{NodeReport, RankedBlocker, Report, StayReason, VmVerdict};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,8 +66,14 @@ pub struct NodePicture {
     pub overloaded: bool,
     /// Nothing keeps it awake.
     pub can_sleep: bool,
-    /// It is asleep.
-    pub asleep: bool,
+    /// Where it is between awake and asleep.
+    pub power: PowerState,
+    /// Since when, in milliseconds since 1970, if that is recorded.
+    pub since: Option<i64>,
+    /// Why it is so: what its NodePower says of a node that is not awake, what keeps an awake one from sleeping.
+    pub why: Option<String>,
+    /// Watts now; ruled nodes only.
+    pub watts: Option<f64>,
 }
 
 /// A VM.
@@ -140,8 +147,8 @@ pub struct Picture {
     pub paused: Option<String>,
     /// `miyako hold`: who and why.
     pub held: Option<String>,
-    /// Modelled power now.
-    pub power: Draw,
+    /// What the ruled nodes draw.
+    pub power: PowerNow,
 }
 
 impl Picture {
@@ -150,6 +157,7 @@ impl Picture {
         snapshot: &Snapshot,
         policies: &Policies,
         report: &Report,
+        ledger: &Ledger,
         now: Timestamp,
         conditions: impl Fn(&Policy) -> Vec<Condition>,
     ) -> Self {
@@ -166,13 +174,13 @@ impl Picture {
             stays: report.vms.get(&vm.key).is_some_and(|vm| never_moves(&vm.verdict)),
         });
         Self {
-            nodes: nodes(snapshot, policies, report, now),
+            nodes: nodes(snapshot, policies, report, ledger, now),
             vms: vms.collect(),
             vms_left_out: snapshot.vms.len().saturating_sub(MOST_VMS),
             policies: policies.policies.values().map(|one| policy(one, snapshot, report, conditions(one))).collect(),
             paused: snapshot.switches.paused.clone(),
             held: snapshot.switches.held.clone(),
-            power: Draw::of(report, snapshot, policies),
+            power: PowerNow::of(ledger),
         }
     }
 }
@@ -193,7 +201,13 @@ fn never_moves(verdict: &VmVerdict) -> bool {
     )
 }
 
-fn nodes(snapshot: &Snapshot, policies: &Policies, report: &Report, now: Timestamp) -> Vec<NodePicture> {
+fn nodes(
+    snapshot: &Snapshot,
+    policies: &Policies,
+    report: &Report,
+    ledger: &Ledger,
+    now: Timestamp,
+) -> Vec<NodePicture> {
     let one = |(name, node): (&NodeName, &miyako_core::model::Node)| {
         let found = report.nodes.get(name);
         let policy = found.and_then(|found| policies.policies.get(found.policy.as_ref()?));
@@ -206,11 +220,24 @@ fn nodes(snapshot: &Snapshot, policies: &Policies, report: &Report, now: Timesta
             used: snapshot.load.nodes.get(name).and_then(|load| fresh(load, now)),
             threshold: policy.filter(|_| role == Some(Role::Shared)).map(|policy| policy.thresholds.overload.value()),
             overloaded: found.is_some_and(super::history::is_overloaded),
-            can_sleep: found.is_some_and(miyako_core::plan::NodeReport::can_sleep),
-            asleep: node.power == PowerState::Suspended,
+            can_sleep: found.is_some_and(NodeReport::can_sleep),
+            power: node.power,
+            since: snapshot.powers.get(name).and_then(|record| record.since).map(Timestamp::millis),
+            why: why(snapshot, found, node),
+            watts: ledger.nodes().get(name).map(|energy| energy.draw.now.value()),
         }
     };
     snapshot.nodes.iter().map(one).collect()
+}
+
+/// Why a node is awake, or what its NodePower says of one that is not.
+fn why(snapshot: &Snapshot, found: Option<&NodeReport>, node: &miyako_core::model::Node) -> Option<String> {
+    if node.power != PowerState::Awake {
+        return snapshot.powers.get(&node.name)?.message.clone();
+    }
+    let found = found.filter(|found| found.policy.is_some())?;
+    let first = found.blockers.first().map(ToString::to_string);
+    first.or_else(|| found.awake_because.as_ref().map(ToString::to_string))
 }
 
 fn policy(policy: &Policy, snapshot: &Snapshot, report: &Report, conditions: Vec<Condition>) -> PolicyPicture {

@@ -92,6 +92,7 @@ impl Operator {
 
     async fn write_power(&mut self, led: &mut Led, write: Write, now: Timestamp) -> Result<(), ActError> {
         let node = led.seat.node.clone();
+        let energy = self.ledger.note_of(&node);
         let power = match write {
             Write::Mark(marks) => {
                 let written = self.actor.mark_node(&node, marks).await?;
@@ -108,7 +109,9 @@ impl Operator {
                 return Ok(());
             }
             Write::Create => self.actor.create_node_power(&node).await?,
-            Write::Empty(since) => self.actor.note_empty(&node, &led.record, since, led.why_awake.as_deref()).await?,
+            Write::Empty(since) => {
+                self.actor.note_empty(&node, &led.record, since, led.why_awake.as_deref(), energy.as_ref()).await?
+            }
             Write::Answer { message } => {
                 let power = self.actor.answer_request(&node, &led.record, &message).await?;
                 let asked = led.record.request.as_ref().map(|request| request.text.clone()).unwrap_or_default();
@@ -129,7 +132,7 @@ impl Operator {
                 self.actor.order(&node, &led.record, (desired, method), number, wake_at, &reason).await?
             }
             Write::Phase(change) => {
-                let power = self.actor.note_phase(&node, &led.record, &change).await?;
+                let power = self.actor.note_phase(&node, &led.record, &change, energy.as_ref()).await?;
                 tracing::info!(%node, phase = ?change.phase, message = change.message, "power");
                 if let Some(event) = transition(&node, &led.record, &change) {
                     self.tell(&event).await?;

@@ -5,10 +5,11 @@ use crate::observe::convert::Problem;
 use crate::observe::load::{LoadStore, Source};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use miyako_api::consolidation_policy::{
-    Blocker, ConsolidationPolicyStatus, LoadSource, LoadStatus, NodeCounts, VmCounts,
+    Blocker, ConsolidationPolicyStatus, Energy, LoadSource, LoadStatus, NodeCounts, VmCounts,
 };
 use miyako_api::names::{condition, reason};
 use miyako_api::node_power_class::{ClassConflict, NodePowerClassStatus};
+use miyako_core::energy::Account;
 use miyako_core::model::{ClassName, KubeVirtProblem, Policies, Policy, Snapshot, Timestamp};
 use miyako_core::plan::{Gate, NodeVerdict, PolicyReport, Report, StayReason, VmVerdict};
 
@@ -102,7 +103,7 @@ pub(super) fn of_policy(
         last_decision: None,
         paused: snapshot.switches.paused.is_some(),
         held: held.cloned(),
-        saved_joules: None,
+        energy: None,
     }
 }
 
@@ -291,6 +292,20 @@ pub(super) fn of_class(
         nodes: u32::try_from(nodes).ok(),
         policy: ruling.map(|policy| policy.name.to_string()),
         conflicts,
+        energy: None,
+    }
+}
+
+/// What nodes drew and saved, for a status.
+#[must_use]
+pub(super) fn energy(account: Account) -> Energy {
+    let recorded = account.recorded();
+    let kilowatt_hours = account.saved() / 3.6e6;
+    let share = 100.0 * account.saved() / account.never_sleeping.value().max(1.0);
+    Energy {
+        used_joules: i64::try_from(recorded.used).unwrap_or(i64::MAX),
+        saved_joules: recorded.saved,
+        saved: format!("{kilowatt_hours:.1} kWh ({share:.0} %)"),
     }
 }
 

@@ -7,13 +7,17 @@ use super::status::{self, LoadView, Trouble};
 use crate::act::{ActError, Actor, Class, merge_conditions, same_but_for_times};
 use crate::observe::Kind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use miyako_api::consolidation_policy::ConsolidationPolicyStatus;
+use miyako_api::consolidation_policy::{ConsolidationPolicyStatus, Energy};
 use miyako_api::names::reason;
 use miyako_api::node_power_class::NodePowerClassStatus;
 use miyako_core::model::{ClassName, Name, PolicyName, Span, Timestamp};
 use miyako_core::plan::Report;
 use std::collections::BTreeMap;
 use std::fmt::Display;
+
+/// Figures of energy grow all the time. Where nothing else is new they are written this seldom, and only while sleeping
+/// saves something: a policy that never sleeps costs no write.
+const ENERGY_EVERY: Span = Span::from_secs(300);
 
 /// What was last written about an object, so that only changes are written.
 #[derive(Debug, Clone)]
@@ -45,11 +49,15 @@ impl Operator {
         for (name, policy) in &known.policies {
             let own = declared[0].get(&Name::from(name.as_str())).cloned().unwrap_or_default();
             let trouble = trouble(name, stalled, self.refusals.of_policy(name.as_str()));
-            policies.push((name.clone(), status::of_policy(policy, report, snapshot, load, trouble.as_ref(), &own)));
+            let mut status = status::of_policy(policy, report, snapshot, load, trouble.as_ref(), &own);
+            status.energy = Some(status::energy(self.ledger.sum(|node| node.policy == *name)));
+            policies.push((name.clone(), status));
         }
         for name in known.classes.keys() {
             let own = declared[1].get(&Name::from(name.as_str())).cloned().unwrap_or_default();
-            classes.push((name.clone(), status::of_class(name, known, report, &own)));
+            let mut status = status::of_class(name, known, report, &own);
+            status.energy = Some(status::energy(self.ledger.sum(|node| node.class == *name)));
+            classes.push((name.clone(), status));
         }
         self.say(policies, now).await;
         self.say(classes, now).await;
@@ -146,6 +154,8 @@ trait OwnStatus: Clone + PartialEq {
 
     fn conditions(&mut self) -> &mut Vec<Condition>;
 
+    fn energy(&mut self) -> &mut Option<Energy>;
+
     /// About the same generation, and with this one condition alone.
     fn only(&self, condition: Condition) -> Self;
 
@@ -161,6 +171,10 @@ impl OwnStatus for ConsolidationPolicyStatus {
 
     fn conditions(&mut self) -> &mut Vec<Condition> {
         &mut self.conditions
+    }
+
+    fn energy(&mut self) -> &mut Option<Energy> {
+        &mut self.energy
     }
 
     fn only(&self, condition: Condition) -> Self {
@@ -184,6 +198,10 @@ impl OwnStatus for NodePowerClassStatus {
         &mut self.conditions
     }
 
+    fn energy(&mut self) -> &mut Option<Energy> {
+        &mut self.energy
+    }
+
     fn only(&self, condition: Condition) -> Self {
         Self { observed_generation: self.observed_generation, conditions: vec![condition], ..Self::default() }
     }
@@ -203,9 +221,15 @@ fn due<S: OwnStatus>(said: Option<&Said<S>>, mut status: S, now: Timestamp, ever
     let after = merge_conditions(&before, std::mem::take(status.conditions()), now);
     let changed = !same_but_for_times(&before, &after);
     *status.conditions() = after;
-    match said {
-        Some(said) if said.status == status => None,
-        Some(said) if !changed && now.since(said.at) < every => None,
-        _ => Some(status),
+    let Some(said) = said else { return Some(status) };
+    let energy = status.energy().clone();
+    let mut before = said.status.clone();
+    let saves = energy.as_ref().map(|energy| energy.saved_joules) != before.energy().as_ref().map(|it| it.saved_joules);
+    before.energy().clone_from(&energy);
+    let since = now.since(said.at);
+    match before == status {
+        _ if changed => Some(status),
+        true => (saves && since >= ENERGY_EVERY).then_some(status),
+        false => (since >= every).then_some(status),
     }
 }

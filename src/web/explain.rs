@@ -7,7 +7,7 @@ use crate::explain::{Explanation, List, change};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use miyako_core::model::{NodeName, Role, VmKey, WindowAverage};
+use miyako_core::model::{NodeName, PowerState, Role, VmKey, WindowAverage};
 use miyako_core::plan::{NodeReport, StayReason, VmReport, VmVerdict};
 use std::sync::Arc;
 
@@ -82,14 +82,28 @@ fn of_node(name: &NodeName, found: &NodeReport, view: &View) -> Explanation {
     facts.extend(found.empty_cores.map(|cores| ("Empty cores", cores.to_string())));
     facts.extend(found.class.as_ref().map(|class| ("Class", class.to_string())));
     facts.extend(found.policy.as_ref().map(|policy| ("Policy", policy.to_string())));
+    let pictured = view.picture.as_ref().and_then(|picture| picture.nodes.iter().find(|node| node.name == *name));
+    let asleep = pictured.is_some_and(|node| node.power != PowerState::Awake);
+    if let Some(node) = pictured {
+        let why = node.why.as_ref().filter(|_| asleep).map(|why| format!(": {why}")).unwrap_or_default();
+        facts.push(("Power", format!("{:?}{why}", node.power)));
+        facts.extend(node.watts.map(|watts| ("Draws", format!("{watts:.0} W"))));
+    }
     let mut lists = Vec::new();
     let awake = found.blockers.iter().map(|blocker| format!("{blocker}. {}.", capital(&blocker.advice())));
-    lists.push(List { title: "What keeps it awake", items: awake.map(|text| capital(&text)).collect() });
+    let awake = awake.filter(|_| !asleep).map(|text| capital(&text));
+    lists.push(List { title: "What keeps it awake", items: awake.collect() });
+    let changes = view.history.power_changes.iter().filter(|change| change.node == *name).take(8);
+    let changes = changes.map(|change| format!("{}: {:?}: {}", change.at, change.phase, change.message));
+    lists.push(List { title: "Its last sleeps and wakes", items: changes.collect() });
     lists.push(moves("Last moves from and to it", view, |one| one.source == *name || one.target == *name));
     lists.retain(|list| !list.items.is_empty());
     let (reason, mut says, would_change) = change::of_node(&found.verdict);
     if found.can_sleep() {
         says.push_str(" Nothing keeps it awake: it could sleep.");
+        if let Some(because) = &found.awake_because {
+            says.push_str(&format!(" It is awake because {because}."));
+        }
     }
     Explanation {
         title: name.to_string(),

@@ -1,11 +1,13 @@
 //! What the page is told, as JSON.
 
-use crate::controller::{Move, MoveKind, Picture, Point, View};
+use crate::controller::{Move, MoveKind, Picture, Point, PowerChange, PowerCounts, View};
 use serde::Serialize;
 use std::sync::Arc;
 
 /// Moves in each message.
 const MOVES: usize = 60;
+/// Changes of power in each message.
+const CHANGES: usize = 60;
 /// Points in each message but the first: more than pass between two at any speed.
 const NEW_POINTS: usize = 30;
 
@@ -37,6 +39,8 @@ struct Told<'a> {
     picture: &'a Picture,
     moves: Vec<&'a Move>,
     totals: Vec<Total<'a>>,
+    power_changes: Vec<&'a PowerChange>,
+    power_counts: PowerCounts,
     points: Vec<&'a Point>,
 }
 
@@ -56,6 +60,8 @@ pub(super) fn json(view: &View, speed: Option<u32>, past: Past) -> Option<String
         picture,
         moves: history.moves.iter().take(MOVES).map(Arc::as_ref).collect(),
         totals: history.totals.iter().map(|(kind, count)| Total { kind, count: *count }).collect(),
+        power_changes: history.power_changes.iter().take(CHANGES).map(Arc::as_ref).collect(),
+        power_counts: history.power_counts,
         points: history.points.range(history.points.len() - points..).collect(),
     };
     serde_json::to_string(&told).inspect_err(|error| tracing::error!(%error, "the page's state is no JSON")).ok()

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 /// The longest that anything here may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// One tab. Dropping it ends the browser.
 pub(crate) struct Tab {
@@ -114,6 +114,16 @@ impl Tab {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(())
+    }
+
+    /// What the window shows, as PNG.
+    pub(crate) async fn picture(&mut self) -> Result<Vec<u8>> {
+        // Two frames later everything is painted.
+        self.value("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+            .await?;
+        let answer = self.call("Page.captureScreenshot", json!({"format": "png"})).await?;
+        let data = answer["data"].as_str().context("no picture")?;
+        Ok(base64::Engine::decode(&base64::engine::general_purpose::STANDARD, data)?)
     }
 
     /// Makes the window this large.

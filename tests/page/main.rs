@@ -39,6 +39,9 @@ impl Demo {
     }
 }
 
+/// Remembers what nodes ever looked like: a wake takes seconds of the cluster's time, and the demo runs fast.
+const REMEMBER: &str = "window.looks = new Set(); setInterval(() => document.querySelectorAll('.node').forEach((node) => node.classList.forEach((look) => looks.add(look))), 20)";
+
 const LIVE: &str = "document.getElementById('link')?.className === 'link live'";
 
 #[tokio::test]
@@ -104,6 +107,68 @@ async fn the_page_shows_the_cluster_follows_it_and_explains_it() -> Result<()> {
     tab.prefer("dark").await?;
     assert_ne!(tab.value(ground).await?, light);
     assert_eq!(tab.complaints, [""; 0]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_page_shows_who_sleeps_who_wakes_and_who_does_not_and_why() -> Result<()> {
+    let demo = Demo::start("127.0.0.1:0").await?;
+    let mut tab = Tab::open().await?;
+    tab.resize(1440, 1000).await?;
+    tab.visit(&demo.url).await?;
+    tab.until(LIVE).await?;
+    tab.value(REMEMBER).await?;
+    tab.until("looks.has('asleep') && document.getElementById('figure-sleep').textContent !== '0 of 20'").await?;
+    tab.until(
+        "[...document.querySelectorAll('.node.asleep .rest')].some((rest) => rest.textContent.startsWith('asleep'))",
+    )
+    .await?;
+    tab.until("document.getElementById('figure-saved').textContent.endsWith('Wh') && document.getElementById('figure-power').parentElement.classList.contains('good')").await?;
+    // The first wake of every demo fails: its node is being woken for minutes, and then it is given up.
+    tab.until("looks.has('waking')").await?;
+    tab.until("document.querySelectorAll('.node.lost').length > 0").await?;
+    tab.until("document.querySelector('#figure-saved-note').textContent.includes('failed')").await?;
+    for word in ["fell asleep", "woke", "does not wake"] {
+        tab.until(&format!(
+            "[...document.querySelectorAll('#feed .reason')].some((one) => one.textContent === '{word}')"
+        ))
+        .await?;
+    }
+    // Why: on the node itself, and in the panel.
+    tab.value("document.querySelector('.node.lost .node-name').click()").await?;
+    tab.until("document.querySelector('#panel dl')?.textContent.includes('Quarantined')").await?;
+    tab.until("[...document.querySelectorAll('#panel h3')].some((title) => title.textContent === 'Its last sleeps and wakes')").await?;
+    tab.until("document.querySelectorAll('#blockers li .advice').length > 0").await?;
+    // Three lines: if none ever slept, as drawn, and what could be.
+    tab.until("['never', 'drawn', 'slept'].every((line) => document.querySelector(`#chart-power .${line}`))").await?;
+    let state = demo.state().await?;
+    let watts = |name: &str| state["power"][name].as_f64().context(name.to_owned());
+    assert!(watts("drawn")? < watts("neverSleeping")?, "{}", state["power"]);
+    assert_eq!(tab.complaints, [""; 0]);
+    Ok(())
+}
+
+/// `make picture`: the README's picture. With `PICTURES` set to a folder, also how the page looks on a phone and in the
+/// dark.
+#[tokio::test]
+#[ignore = "makes a picture"]
+async fn the_readmes_picture() -> Result<()> {
+    let demo = Demo::start("127.0.0.1:0").await?;
+    let mut tab = Tab::open().await?;
+    tab.resize(1440, 1180).await?;
+    tab.visit(&demo.url).await?;
+    tab.until(LIVE).await?;
+    tab.until("document.querySelectorAll('.node.lost').length > 0 && document.querySelectorAll('.dedicated .tile').length > 0").await?;
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    tab.prefer("light").await?;
+    std::fs::write(root.join("docs/images/demo.png"), tab.picture().await?)?;
+    let Some(folder) = std::env::var_os("PICTURES").map(std::path::PathBuf::from) else { return Ok(()) };
+    tab.prefer("dark").await?;
+    std::fs::write(folder.join("dark.png"), tab.picture().await?)?;
+    tab.resize(390, 2600).await?;
+    std::fs::write(folder.join("phone-dark.png"), tab.picture().await?)?;
+    tab.prefer("light").await?;
+    std::fs::write(folder.join("phone.png"), tab.picture().await?)?;
     Ok(())
 }
 

@@ -43,10 +43,25 @@ pub struct ConsolidationPolicyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub held: Option<String>,
-    /// Energy that sleeping nodes did not use, in joules.
+    /// What the nodes that it rules now drew and saved since their NodePowers exist. Written with other news, and every
+    /// five minutes while nodes sleep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy: Option<Energy>,
+}
+
+/// Energy of several nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Energy {
+    /// What they drew, in joules.
     #[schemars(range(min = 0))]
-    pub saved_joules: Option<i64>,
+    pub used_joules: i64,
+    /// What they would have drawn had none ever slept, less what they drew. Negative where nodes draw more asleep than
+    /// their class says they do idle.
+    pub saved_joules: i64,
+    /// The same for people.
+    #[schemars(length(max = 64))]
+    pub saved: String,
 }
 
 /// Nodes of a policy.

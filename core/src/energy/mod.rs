@@ -92,6 +92,35 @@ impl Account {
     }
 }
 
+/// An account as a NodePower keeps it: whole joules.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// What was drawn.
+    pub used: u64,
+    /// What sleeping saved; negative where a node draws more asleep than its class says it does idle.
+    pub saved: i64,
+}
+
+impl Account {
+    /// The account in whole joules.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, and both are finite")]
+    pub fn recorded(&self) -> Recorded {
+        Recorded { used: self.used.value().floor() as u64, saved: self.saved().floor() as i64 }
+    }
+
+    /// The account that goes on from what was recorded, if that is ahead: somebody has counted for longer. Whoever has
+    /// counted further than the record keeps to their own count.
+    #[must_use]
+    pub fn continuing(self, recorded: Recorded) -> Self {
+        let (used, saved) = (recorded.used as f64, recorded.saved as f64);
+        match (Joules::new(used), Joules::new((used + saved).max(0.0))) {
+            (Ok(used), Ok(never_sleeping)) if used > self.used => Self { used, never_sleeping },
+            _ => self,
+        }
+    }
+}
+
 impl Add for Account {
     type Output = Self;
     fn add(self, other: Self) -> Self {
@@ -167,6 +196,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn an_account_goes_on_from_its_record_and_never_back(
+            own in 0.0_f64..1e12, saved in 0.0_f64..1e12, used in 0_u64..1_000_000_000_000, more in -1_000_000_i64..1_000_000,
+        ) {
+            let joules = |value: f64| Joules::new(value).unwrap();
+            let own = Account { used: joules(own), never_sleeping: joules(own + saved) };
+            let next = own.continuing(Recorded { used, saved: more });
+            prop_assert!(next.used >= own.used && next.recorded().used >= used);
+            prop_assert_eq!(own.continuing(own.recorded()), own, "one's own record changes nothing");
+            let restarted = Account::default().continuing(own.recorded());
+            prop_assert!((restarted.saved() - own.saved()).abs() <= 2.0);
+        }
+
         #[test]
         fn nothing_is_saved_awake_and_never_more_than_idle_less_asleep(
             idle in 0_u32..1000, more in 0_u32..1000, asleep in 0_u32..1000, load in 0.0_f64..64.0, seconds in 0_u64..60,

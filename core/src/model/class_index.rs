@@ -91,6 +91,7 @@ mod tests {
             max_vms: None,
             sleeping_daemon_sets: Default::default(),
             power: Default::default(),
+            meter: Default::default(),
             sleep: Default::default(),
             invalid: None,
         };

@@ -35,7 +35,7 @@ pub use pod::{
     Pod, PodAffinityTerm, PodOwner, PodPhase, Resources, Scheduling, SpreadConstraint, Toleration, TolerationOperator,
 };
 pub use policy::{
-    Budgets, Capacity, DestinationOrder, MigrationChoice, NodeClass, Policies, Policy, PolicyMode, PostCopyUse,
+    Budgets, Capacity, DestinationOrder, Meter, MigrationChoice, NodeClass, Policies, Policy, PolicyMode, PostCopyUse,
     PowerFigures, Profile, Role, Thresholds, VmSelector,
 };
 pub use proposal::{PlanPhase, PlanRecord, RecordedStep, StepOutcome, SuspendReason};

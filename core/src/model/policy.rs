@@ -214,10 +214,32 @@ pub struct NodeClass {
     pub sleeping_daemon_sets: BTreeSet<String>,
     /// What one draws.
     pub power: PowerFigures,
+    /// What measures that, if anything does.
+    pub meter: Meter,
     /// How they sleep and wake.
     pub sleep: ClassSleep,
     /// Why the class can't be used.
     pub invalid: Option<String>,
+}
+
+/// What measures what nodes draw.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Meter {
+    /// Nothing: it is modelled.
+    #[default]
+    Modelled,
+    /// The processors' energy counters, and so many watts for the rest of the machine.
+    Rapl {
+        /// What the machine draws besides.
+        besides: u32,
+    },
+    /// A query to the Prometheus server that the operator asks.
+    Prometheus {
+        /// The query: watts, one series for each node.
+        query: String,
+        /// The label that carries the node's name.
+        node_label: String,
+    },
 }
 
 /// What a node draws, in watts: linear in its load between idle and full (Reactive Consolidation, evaluation).

@@ -29,6 +29,7 @@ impl World {
                     max_vms: None,
                     sleeping_daemon_sets: Default::default(),
                     power: PowerFigures::default(),
+                    meter: Default::default(),
                     sleep: ClassSleep::default(),
                     invalid: None,
                 },

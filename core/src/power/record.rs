@@ -1,6 +1,7 @@
 //! What a NodePower records.
 
 use super::{Wakeable, WakerWord};
+use crate::energy::Recorded;
 use crate::model::{PlanName, PowerState, SleepMethod, Span, Timestamp, Uid};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -174,6 +175,8 @@ pub struct PowerRecord {
     pub request: Option<Request>,
     /// What the phase is about, for people.
     pub message: Option<String>,
+    /// What it drew and saved, as far as that was written down.
+    pub energy: Option<Recorded>,
 }
 
 impl PowerRecord {

@@ -27,6 +27,9 @@ pub(crate) struct SourceFlags {
     /// their name: no bridges, bonds, VLANs, tunnels or pods' ends.
     #[arg(long = "interface", value_name = "NAME", value_delimiter = ',')]
     interfaces: Vec<String>,
+    /// Where the processors' energy counters (RAPL) are. In a pod, the host's.
+    #[arg(long, default_value = "/sys/class/powercap", value_name = "DIR")]
+    powercap: PathBuf,
     /// Which pod is which VM, from a file instead of the API server: a list (YAML or JSON) of
     /// {podUid, namespace, name, uid}, the last three of the VirtualMachineInstance. It is read again whenever it
     /// changes.
@@ -45,6 +48,7 @@ impl SourceFlags {
             cgroup: self.cgroup.clone(),
             node_cgroup: self.node_cgroup.clone(),
             interfaces: self.interfaces.clone(),
+            powercap: self.powercap.clone(),
         }
     }
 

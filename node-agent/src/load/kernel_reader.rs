@@ -9,6 +9,7 @@ use super::{
     launcher_processes::LauncherProcesses,
     node::Node,
     pods::{Launcher, Launchers, VmIdentity},
+    rapl::Rapl,
     usage::{Counters, usage},
 };
 use miyako_api::wire::load::{Usage, VmSample};
@@ -28,6 +29,9 @@ const SEARCH_AGAIN_AT_MOST: Duration = Duration::from_secs(16);
 /// What complaints are about that concern no single pod.
 const OF_ALL: &str = "control groups";
 
+/// What complaints are about that concern the energy counters.
+const OF_ENERGY: &str = "energy counters";
+
 /// Where the kernel's figures are, and whose they are.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
@@ -39,6 +43,9 @@ pub struct Sources {
     pub node_cgroup: Option<PathBuf>,
     /// The node's interfaces; those that look physical if none are named.
     pub interfaces: Vec<String>,
+    /// Where the energy counters are: `/sys/class/powercap`. They are the machine's, and not read where the node is a
+    /// part of one.
+    pub powercap: PathBuf,
 }
 
 /// Reads CPU, memory, network and disk of the node and of each VM on it.
@@ -50,6 +57,7 @@ pub struct KernelReader {
     virtual_majors: Vec<u32>,
     node: Option<Node>,
     node_before: Option<(Duration, Counters)>,
+    rapl: Rapl,
     vms: BTreeMap<PodUid, Vm>,
     search: Search,
     buffer: Buffer,
@@ -92,6 +100,13 @@ impl KernelReader {
                 ),
             );
         }
+        let rapl = match &sources.node_cgroup {
+            None => Rapl::open(&sources.powercap).unwrap_or_else(|error| {
+                complaints.say(OF_ENERGY, format!("what the machine draws is not measured: {error}"));
+                Rapl::default()
+            }),
+            Some(_) => Rapl::default(),
+        };
         Self {
             sources,
             launchers,
@@ -99,6 +114,7 @@ impl KernelReader {
             virtual_majors: virtual_majors(&devices),
             node: None,
             node_before: None,
+            rapl,
             vms: BTreeMap::new(),
             search: Search::default(),
             buffer: Buffer::default(),
@@ -139,7 +155,7 @@ impl KernelReader {
         let Some(trees) = &self.trees else { return };
         let launchers = self.launchers.now();
         self.vms.retain(|pod, vm| launchers.get(pod) == Some(&vm.launcher));
-        self.complaints.keep(|subject| subject == OF_ALL || launchers.contains_key(subject));
+        self.complaints.keep(|subject| [OF_ALL, OF_ENERGY].contains(&subject) || launchers.contains_key(subject));
         let missing: Vec<_> = launchers.keys().filter(|pod| !self.vms.contains_key(*pod)).cloned().collect();
         if missing != self.search.missing {
             self.search = Search { next: now, pause: SEARCH_AGAIN, missing };
@@ -253,7 +269,8 @@ impl LoadReader for KernelReader {
             usage.disk_read_bytes_per_second = sum(&vms, |usage| usage.disk_read_bytes_per_second);
             usage.disk_write_bytes_per_second = sum(&vms, |usage| usage.disk_write_bytes_per_second);
         }
-        Ok(Some(Measured { usage, capacity, vms }))
+        let watts = self.rapl.read(now, &mut self.buffer);
+        Ok(Some(Measured { usage, capacity, watts, vms }))
     }
 }
 

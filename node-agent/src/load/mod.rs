@@ -18,6 +18,7 @@ mod kernel_text;
 mod launcher_processes;
 mod node;
 pub mod pods;
+mod rapl;
 pub mod report;
 mod sampling;
 mod usage;

@@ -16,6 +16,9 @@ pub fn table(node: &str, measured: &Measured) -> String {
     if let Some(memory) = measured.capacity.memory {
         let _ = write!(name, ", {}", bytes(memory as f64));
     }
+    if let Some(watts) = measured.watts {
+        let _ = write!(name, ", {watts:.1} W");
+    }
     name.push(')');
     let mut rows = vec![HEADINGS.map(str::to_owned), row(name, &measured.usage)];
     for vm in &measured.vms {
@@ -121,6 +124,7 @@ pub fn json(node: &str, measured: &Measured) -> String {
         ("capacityCores".to_owned(), json!(measured.capacity.cores)),
         ("capacityMemoryBytes".to_owned(), json!(measured.capacity.memory)),
     ]);
+    fields.extend(measured.watts.map(|watts| ("watts".to_owned(), json!(watts))));
     fields.extend(figures(&measured.usage));
     json!({"node": fields, "vms": vms.collect::<Vec<_>>()}).to_string()
 }
@@ -157,7 +161,7 @@ mod tests {
         };
         let (namespace, name, uid) = ("shop".into(), "db".into(), "u1".into());
         let vm = VmSample { namespace, name, uid, usage: Some(usage), ..VmSample::default() };
-        Measured { usage, capacity: Capacity { cores: 4.0, memory: Some(8 << 30) }, vms: vec![vm] }
+        Measured { usage, capacity: Capacity { cores: 4.0, memory: Some(8 << 30) }, watts: Some(61.25), vms: vec![vm] }
     }
 
     #[test]
@@ -166,7 +170,7 @@ mod tests {
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines.len(), 3, "{text}");
         assert_eq!(lines[2], ["shop/db", "1.50", "-", "3.0", "GiB", "-", "-", "-", "1.4", "MiB", "25%", "-", "-"]);
-        assert!(text.contains("node node-1 (4.00 cores, 8.0 GiB)"), "{text}");
+        assert!(text.contains("node node-1 (4.00 cores, 8.0 GiB, 61.2 W)"), "{text}");
     }
 
     #[test]

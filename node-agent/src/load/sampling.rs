@@ -16,6 +16,8 @@ pub struct Measured {
     pub usage: Usage,
     /// What the node can give.
     pub capacity: Capacity,
+    /// What the node draws by its own counters, where it has some.
+    pub watts: Option<f64>,
     /// The VMs on it.
     pub vms: Vec<VmSample>,
 }
@@ -109,7 +111,7 @@ pub async fn sample_for_ever(mut reader: impl LoadReader, node: String, newest: 
         match read {
             Ok(measured) => {
                 last_error = None;
-                if let Some(Measured { usage, vms, .. }) = measured.filter(|_| pace == Some(Pace::Steady)) {
+                if let Some(Measured { usage, watts, vms, .. }) = measured.filter(|_| pace == Some(Pace::Steady)) {
                     sequence += 1;
                     newest.offer(NodeSample {
                         node: node.clone(),
@@ -117,6 +119,7 @@ pub async fn sample_for_ever(mut reader: impl LoadReader, node: String, newest: 
                         sampled_unix_ms: now.wall_ms,
                         sent_unix_ms: now.wall_ms,
                         usage: Some(usage),
+                        watts,
                         vms,
                         ..NodeSample::default()
                     });
@@ -174,7 +177,7 @@ mod tests {
             let next = self.0.next().unwrap_or(Some(0.0));
             let cpu_cores = next.ok_or_else(|| ReadError::NoGroups("/nowhere".into()))?;
             let usage = Usage { cpu_cores, ..Usage::default() };
-            Ok(Some(Measured { usage, capacity: Capacity { cores: 1.0, memory: None }, vms: Vec::new() }))
+            Ok(Some(Measured { usage, capacity: Capacity { cores: 1.0, memory: None }, watts: None, vms: Vec::new() }))
         }
     }
 

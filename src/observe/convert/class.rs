@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::La
 use miyako_api::duration::Duration;
 use miyako_api::node_power_class::{self as api, NodePowerClassSpec};
 use miyako_core::model::{
-    Capacity, ClassName, ClassSleep, NodeClass, PowerFigures, Role, SleepMethod, Span, WakeTests,
+    Capacity, ClassName, ClassSleep, Meter, NodeClass, PowerFigures, Role, SleepMethod, Span, WakeTests,
 };
 use miyako_core::power::Pace;
 
@@ -38,6 +38,13 @@ pub fn convert(name: &str, spec: &NodePowerClassSpec) -> Converted<NodeClass> {
             idle: spec.power.idle_watts,
             full: spec.power.full_watts,
             asleep: spec.power.asleep_watts,
+        },
+        meter: match (&spec.power.meter.rapl, &spec.power.meter.prometheus) {
+            (Some(rapl), _) => Meter::Rapl { besides: rapl.besides_watts },
+            (None, Some(asked)) => {
+                Meter::Prometheus { query: asked.query.clone(), node_label: asked.node_label.clone() }
+            }
+            (None, None) => Meter::Modelled,
         },
         sleep: ClassSleep {
             method,
@@ -89,6 +96,7 @@ pub fn unreadable(name: &str, error: &str) -> NodeClass {
         max_vms: Some(0),
         sleeping_daemon_sets: Default::default(),
         power: PowerFigures::default(),
+        meter: Meter::Modelled,
         sleep: ClassSleep::default(),
         invalid: Some(format!("the object can't be read: {error}")),
     }

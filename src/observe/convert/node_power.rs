@@ -5,6 +5,7 @@ use miyako_api::names::ours;
 use miyako_api::node_power::{
     AgentStatus, DesiredPower, NodePower, NodePowerSpec, NodePowerStatus, PowerPhase, WakeOutcome, WakerStatus, WokenBy,
 };
+use miyako_core::energy::Recorded;
 use miyako_core::model::{PowerState, Span, Timestamp};
 use miyako_core::power::{AgentWord, Desired, Order, PowerRecord, Purpose, Request, Wakeable, WakerOutcome, WakerWord};
 
@@ -45,7 +46,12 @@ pub fn convert(power: &NodePower) -> PowerRecord {
         wake_failed,
         request: objects::annotation(&power.metadata, ours::REQUEST).and_then(Request::read),
         message: status.message,
+        energy: energy(status.joules, status.saved_joules),
     }
+}
+
+fn energy(used: Option<i64>, saved: Option<i64>) -> Option<Recorded> {
+    Some(Recorded { used: u64::try_from(used?).ok()?, saved: saved.unwrap_or_default() })
 }
 
 fn order(spec: &NodePowerSpec) -> Order {

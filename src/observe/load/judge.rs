@@ -1,7 +1,7 @@
 //! What is believed of a sample. Everything here is a plain function; nothing panics whatever an agent sends.
 
 use miyako_api::wire::{MAX_VMS_PER_SAMPLE, load as wire};
-use miyako_core::model::{Bytes, Cores, NodeName, Span, Timestamp, VmKey};
+use miyako_core::model::{Bytes, Cores, NodeName, Span, Timestamp, VmKey, Watts};
 
 /// How far a node's clock may be off, and how long an agent may hold a sample back, before its samples are refused:
 /// older ones are no basis for anything (`DESIGN.md` §4, rule 8).
@@ -19,6 +19,9 @@ const MOST_MEMORY: u64 = 1 << 50;
 
 /// Ten terabytes per second through one machine's disks or network are a mistake.
 const MOST_BYTES_PER_SECOND: f64 = 1e13;
+
+/// A hundred kilowatts in one machine are a mistake. It is what a class's figures may say at most, too.
+const MOST_WATTS: f64 = 1e5;
 
 /// The longest namespace, name and uid that Kubernetes hands out.
 const LONGEST: (usize, usize, usize) = (63, 253, 64);
@@ -259,6 +262,14 @@ pub fn cpu(field: &'static str, value: f64, capacity: Option<Cores>) -> Result<C
         _ => MOST_CORES,
     };
     cores(field, bounded(field, value, most)?)
+}
+
+/// Watts that a machine can draw.
+///
+/// # Errors
+/// Names the figure, if it can't be.
+pub fn watts(field: &'static str, value: f64) -> Result<Watts, Refusal> {
+    Watts::new(bounded(field, value, MOST_WATTS)?).map_err(|_| Refusal::NotFinite { field })
 }
 
 fn cores(field: &'static str, value: f64) -> Result<Cores, Refusal> {

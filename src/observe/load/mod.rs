@@ -13,12 +13,14 @@
 pub mod agents;
 pub mod inventory;
 pub mod judge;
+mod meters;
 mod past;
 pub mod prometheus;
 pub mod store;
 
 pub use inventory::{Inventory, VmPlace};
 pub use judge::{Figures, Refusal};
+pub use meters::{Metered, WattsQuestion};
 pub use store::{LoadStore, NodeProblem, SharedLoadStore, Source, StreamId, Verdict};
 
 #[cfg(test)]

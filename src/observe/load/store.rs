@@ -7,11 +7,12 @@
 use super::{
     inventory::Inventory,
     judge::{self, Figures, Refusal},
+    meters::{Metered, Meters, WattsQuestion},
     past::{self, Past},
     prometheus::PrometheusReport,
 };
 use miyako_api::wire::{MAX_REFUSALS_PER_ACK, MAX_VMS_PER_SAMPLE, SAMPLE_INTERVAL, load as wire};
-use miyako_core::model::{LoadHistory, LoadTable, NodeName, Snapshot, Span, Timestamp, VmKey};
+use miyako_core::model::{LoadHistory, LoadTable, NodeName, Snapshot, Span, Timestamp, VmKey, Watts};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque, btree_map},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -179,6 +180,7 @@ pub struct LoadStore {
     accepted: u64,
     refused: BTreeMap<&'static str, u64>,
     prometheus: Option<PrometheusReport>,
+    meters: Meters,
 }
 
 impl LoadStore {
@@ -217,6 +219,7 @@ impl LoadStore {
         self.reborn.retain(|key, _| known.vms.contains_key(key));
         self.agents.retain(|name, _| known.nodes.contains_key(name));
         self.latest.retain(|subject, _| exists(&known, subject));
+        self.meters.keep(&known);
         self.waiting.retain(|reading| exists(&known, &reading.of));
         if let Some(table) = &mut self.table {
             forget_vanished(&known, table);
@@ -255,6 +258,7 @@ impl LoadStore {
                 self.accepted += 1;
                 let mut parts = self.take_vms(speaker, sample, at, arrived);
                 parts.splice(..0, past);
+                parts.splice(..0, self.take_watts(speaker, sample, at));
                 parts.truncate(MAX_REFUSALS_PER_ACK);
                 Verdict { refused: None, parts }
             }
@@ -308,6 +312,37 @@ impl LoadStore {
         let past = self.take_past(&subject, &sample.past_cpu_cores, sample, at);
         self.take(Reading::of_agent(subject, at, arrived, figures));
         Ok((at, past.err()))
+    }
+
+    /// Takes in what the node's energy counters say. A figure that can't be takes nothing else of the sample along: the
+    /// node's watts are modelled then.
+    fn take_watts(&mut self, speaker: &NodeName, sample: &wire::NodeSample, at: Timestamp) -> Option<Refusal> {
+        let judged = sample.watts.map(|watts| judge::watts("watts", watts)).transpose();
+        self.meters.of_agent(speaker, at, *judged.as_ref().unwrap_or(&None));
+        let refusal = judged.err()?;
+        self.count(refusal.reason());
+        Some(refusal)
+    }
+
+    /// Takes in what a Prometheus server says that nodes draw.
+    pub(super) fn accept_watts(&mut self, answers: Vec<(NodeName, Watts)>, arrived: Timestamp) {
+        let known = answers.into_iter().filter(|(node, _)| self.inventory.nodes.contains_key(node));
+        self.meters.of_prometheus(known.collect(), arrived);
+    }
+
+    /// Says what a Prometheus server is to be asked about nodes' watts.
+    pub fn set_watts_questions(&mut self, questions: Vec<WattsQuestion>) {
+        self.meters.questions = questions;
+    }
+
+    pub(super) fn watts_questions(&self) -> Vec<WattsQuestion> {
+        self.meters.questions.clone()
+    }
+
+    /// What meters say that nodes draw, as far as it is fresh.
+    #[must_use]
+    pub fn metered(&self, now: Timestamp) -> Metered {
+        self.meters.fresh(now, AGENT_STALE_AFTER)
     }
 
     /// Takes in what was before a sample of `at`; what is known already stays as it is.

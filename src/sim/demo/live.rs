@@ -1,5 +1,6 @@
 //! The demo with its page: the world on a thread of its own, whose time passes as fast as the page says.
 
+use super::mishaps::Mishaps;
 use super::{DemoArgs, DemoError, OPERATOR, paused_runtime, scenario};
 use crate::sim::simulation::Simulation;
 use crate::web::{self, Site, Speed};
@@ -70,6 +71,7 @@ async fn go(seed: u64, speed: &Speed, stop: &AtomicBool, begun: oneshot::Sender<
             speed: Some(speed.clone()),
         });
     }
+    let mut mishaps = Mishaps::new(seed);
     let mut due = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         let rest = due.saturating_duration_since(Instant::now());
@@ -80,6 +82,7 @@ async fn go(seed: u64, speed: &Speed, stop: &AtomicBool, begun: oneshot::Sender<
         }
         std::thread::sleep(rest);
         simulation.second().await?;
+        mishaps.second(&mut simulation);
         let now = Instant::now();
         due = (due + Duration::from_secs(1) / speed.get().max(1)).max(now.checked_sub(MOST_LAG).unwrap_or(now));
     }

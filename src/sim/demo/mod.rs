@@ -1,6 +1,7 @@
 //! `miyako demo`: the real operator in a simulated cluster, with a page, or headless with a summary.
 
 mod live;
+mod mishaps;
 mod scenario;
 mod summary;
 #[cfg(test)]
@@ -12,6 +13,7 @@ use super::simulation::{Simulation, SimulationError};
 use crate::command::output::{self, Output};
 use crate::web::Speed;
 use clap::Args;
+use mishaps::Mishaps;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -101,8 +103,10 @@ fn headless(seconds: u64, seed: u64) -> Result<Summary, DemoError> {
         let mut simulation = Simulation::begin(scenario(seed)).await?;
         simulation.start_operator(OPERATOR)?;
         let mut tally = Tally::default();
+        let mut mishaps = Mishaps::new(seed);
         for _ in 0..seconds {
             let measured = simulation.second().await?;
+            mishaps.second(&mut simulation);
             let view = simulation.operator(OPERATOR).map(|operator| operator.view.borrow().clone());
             tally.add(&measured, &view.unwrap_or_default(), OVERLOAD);
         }

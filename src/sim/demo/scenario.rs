@@ -1,6 +1,8 @@
 //! The demo's cluster: twenty nodes in two zones, a hundred and fifty VMs with the days of offices, web servers and
-//! nightly jobs, all packed onto the shared nodes at the beginning, as the papers do.
+//! nightly jobs, all packed onto the shared nodes at the beginning, as the papers do. Empty nodes sleep; now and then one
+//! does not wake ([`super::mishaps`]).
 
+use crate::sim::cluster::Fate;
 use crate::sim::kubevirt::create::VmSpec;
 use crate::sim::simulation::{BEGINS, Scenario, SimulatedVm};
 use crate::sim::workload::Pattern;
@@ -29,7 +31,8 @@ const TEAMS: [(&str, &str, usize, Pattern); 5] = [
 /// The demo's world.
 #[must_use]
 pub fn scenario(seed: u64) -> Scenario {
-    let mut scenario = Scenario { noise: 0.02, system: 0.2, ..Scenario::reactive(seed) };
+    let machines = Some(Fate::default());
+    let mut scenario = Scenario { noise: 0.02, system: 0.2, machines, ..Scenario::reactive(seed) };
     let mut shared = Vec::new();
     for (zone, with_much_memory, with_cores_for_all) in ZONES {
         for index in 1..=with_much_memory {
@@ -47,9 +50,21 @@ pub fn scenario(seed: u64) -> Scenario {
         scenario.objects.push(proved_to_wake(&node.name));
     }
     for object in &mut scenario.objects {
+        if object["kind"] == "NodePowerClass" {
+            object["spec"]["wake"] = json!([{
+                "driver": "amt",
+                "address": "{node}.amt.example.org",
+                "secretRef": {"name": "amt", "namespace": "miyako-system"},
+            }]);
+        }
         match object["metadata"]["name"].as_str() {
-            // Storage is per zone, and so VMs stay in theirs.
-            Some("pack") => object["spec"]["stayWithin"] = json!([kubernetes::ZONE]),
+            Some("pack") => {
+                // Storage is per zone, and so VMs stay in theirs.
+                object["spec"]["stayWithin"] = json!([kubernetes::ZONE]);
+                // Busy VMs find a node that is awake already, and a node may break at any time.
+                object["spec"]["spare"] = json!({"dedicatedNodes": 1});
+                object["spec"]["keepAwake"] = json!({"failures": 1});
+            }
             Some("shared") => object["spec"]["power"] = json!({"idleWatts": 130, "fullWatts": 320, "asleepWatts": 9}),
             _ => {}
         }

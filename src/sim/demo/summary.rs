@@ -1,6 +1,6 @@
 //! What a run of the demo came to: sums over its seconds, told as a table, JSON or YAML.
 
-use crate::controller::{MoveKind, View};
+use crate::controller::{MoveKind, PowerCounts, View};
 use crate::sim::apiserver::Verb;
 use crate::sim::simulation::Simulation;
 use crate::sim::workload::Measured;
@@ -17,6 +17,7 @@ pub(super) struct Tally {
     missing_core_seconds: f64,
     could_sleep_seconds: u64,
     ruled_seconds: u64,
+    asleep_seconds: u64,
     decisions: u64,
 }
 
@@ -33,6 +34,7 @@ impl Tally {
             self.ruled_seconds += 1;
             self.could_sleep_seconds += u64::from(node.can_sleep());
         }
+        self.asleep_seconds += view.report.policies.values().map(|policy| u64::from(policy.asleep)).sum::<u64>();
         self.decisions += u64::from(view.incomplete.is_none() && !view.report.policies.is_empty());
     }
 }
@@ -67,6 +69,17 @@ pub(super) struct Summary {
     could_sleep_node_hours: f64,
     /// The same as a share of all node-hours.
     could_sleep_percent: f64,
+    /// How often nodes fell asleep, woke, and failed to.
+    #[serde(flatten)]
+    power: PowerCounts,
+    /// Hours that nodes slept, summed over nodes.
+    asleep_node_hours: f64,
+    /// What the nodes drew.
+    joules: u64,
+    /// What they would have drawn, had none ever slept, less what they drew.
+    saved_joules: i64,
+    /// The same as a share of what they would have drawn.
+    saved_percent: f64,
     /// Writes of the operator by resource.
     operator_writes: BTreeMap<String, u64>,
     /// Reads of the operator that are no watches.
@@ -91,6 +104,7 @@ impl Summary {
                 _ => *operator_writes.entry(kind.resource).or_default() += count,
             }
         }
+        let energy = view.energy.recorded();
         let moves = simulation.migrations_asked_for();
         let totals = &view.history.totals;
         Self {
@@ -108,6 +122,11 @@ impl Summary {
             could_sleep_percent: rounded(
                 100.0 * tally.could_sleep_seconds as f64 / (tally.ruled_seconds.max(1)) as f64,
             ),
+            power: view.history.power_counts,
+            asleep_node_hours: rounded(tally.asleep_seconds as f64 / 3600.0),
+            joules: energy.used,
+            saved_joules: energy.saved,
+            saved_percent: rounded(100.0 * view.energy.saved() / view.energy.never_sleeping.value().max(1.0)),
             operator_writes,
             operator_reads,
             broken_rules: simulation.broken_rules().to_vec(),
@@ -142,6 +161,12 @@ impl fmt::Display for Summary {
         let could_sleep =
             format!("{:.2} node-hours, {:.1} % of all", self.could_sleep_node_hours, self.could_sleep_percent);
         row("Nodes that could sleep", could_sleep)?;
+        let PowerCounts { sleeps, wakes, failed_wakes } = self.power;
+        row("Nodes asleep", format!("{:.2} node-hours", self.asleep_node_hours))?;
+        row("Sleeps", format!("{sleeps}, {wakes} wakes, {failed_wakes} wakes that failed"))?;
+        let kilowatt_hours = |joules: f64| joules / 3.6e6;
+        let (used, saved) = (kilowatt_hours(self.joules as f64), kilowatt_hours(self.saved_joules as f64));
+        row("Energy", format!("{used:.3} kWh; sleeping saved {saved:.3} kWh, {:.1} %", self.saved_percent))?;
         let writes: u64 = self.operator_writes.values().sum();
         row("Requests of the operator", format!("{writes} writes, {} reads", self.operator_reads))?;
         row("Broken safety rules", self.broken_rules.len().to_string())?;

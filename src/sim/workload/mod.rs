@@ -12,6 +12,7 @@ mod meter;
 mod pattern;
 mod share;
 
+pub(crate) use chance::Chance;
 pub use feed::Feeder;
 pub use meter::{Measured, MeasuredNode, MeasuredVm, Meter, PlacedNode, PlacedVm, Placement};
 pub use pattern::{Pattern, Workload};

@@ -23,6 +23,20 @@ const clockFormat = new Intl.DateTimeFormat("en-GB", { weekday: "short", hour: "
 const timeFormat = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZone: "UTC" });
 const hourFormat = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: "UTC" });
 const watts = (value) => (value >= 10000 ? `${(value / 1000).toFixed(1)} kW` : `${Math.round(value)} W`);
+/** Joules for people. */
+function energy(joules) {
+  const hours = joules / 3600;
+  if (Math.abs(hours) >= 1e6) return `${(hours / 1e6).toFixed(1)} MWh`;
+  if (Math.abs(hours) >= 1000) return `${(hours / 1000).toFixed(1)} kWh`;
+  return `${Math.round(hours)} Wh`;
+}
+/** Milliseconds for people, in one unit. */
+function span(millis) {
+  const seconds = Math.max(0, Math.round(millis / 1000));
+  if (seconds < 100) return `${seconds} s`;
+  if (seconds < 100 * 60) return `${Math.round(seconds / 60)} min`;
+  return `${Math.round(seconds / 3600)} h`;
+}
 
 /* ---- The cluster ---- */
 
@@ -106,11 +120,22 @@ function walk(event) {
   event.preventDefault();
 }
 
-function drawNode(node, count) {
+/** What each place between awake and asleep is called, and the class that it looks by. */
+const PHASES = {
+  Emptying: ["going to sleep", "falling"],
+  Suspending: ["falling asleep", "falling"],
+  Suspended: ["asleep", "asleep"],
+  Waking: ["waking", "waking"],
+  Quarantined: ["does not wake", "lost"],
+};
+
+function drawNode(node, count, now) {
   const known = nodeOf(node);
+  const [phase, look] = PHASES[node.power] || ["", ""];
   const used = node.used === null ? null : Math.min(1, node.used / node.cores);
   known.element.classList.toggle("over", node.overloaded);
-  known.element.classList.toggle("rests", node.canSleep || node.asleep);
+  known.element.classList.toggle("rests", node.canSleep && !phase);
+  for (const [, other] of Object.values(PHASES)) known.element.classList.toggle(other, other === look);
   known.fill.style.transform = `scaleX(${used === null ? 0 : used.toFixed(3)})`;
   if (node.threshold !== known.threshold) {
     known.threshold = node.threshold;
@@ -121,16 +146,19 @@ function drawNode(node, count) {
       known.meter.append(line);
     }
   }
-  const load = used === null ? "load unknown" : `${Math.round(100 * used)} % of ${node.cores}`;
+  const draws = node.watts === null ? "" : watts(node.watts);
+  const load = used === null ? (phase && draws) || "load unknown" : `${Math.round(100 * used)} % of ${node.cores}`;
   say(known.load, load);
-  const state = node.asleep ? "asleep" : node.canSleep ? "could sleep" : "";
+  const lasts = phase && node.since !== null ? span(now - node.since) : "";
+  const state = phase || (node.canSleep ? "could sleep" : "");
   if (state) {
-    say(known.rest, state);
+    say(known.rest, lasts ? `${state}\u2002${lasts}` : state);
     if (!known.rest.isConnected) known.list.prepend(known.rest);
   } else known.rest.remove();
   const zone = node.zone ? `, ${node.zone}` : "";
-  const told = `${node.name}${zone}: ${load} cores, ${count} VMs${node.overloaded ? ", overloaded" : ""}${state ? `, ${state}` : ""}`;
+  const told = `${node.name}${zone}: ${used === null ? load : `${load} cores, ${draws}`}, ${count} VMs${node.overloaded ? ", overloaded" : ""}${state ? `, ${state}` : ""}`;
   if (known.button.getAttribute("aria-label") !== told) known.button.setAttribute("aria-label", told);
+  if (known.button.title !== (node.why || "")) known.button.title = node.why || "";
 }
 
 function newTile(vm) {
@@ -176,7 +204,7 @@ function drawVms(state) {
       tiles.delete(key);
     }
   }
-  for (const node of state.nodes) drawNode(node, counts.get(node.name) || 0);
+  for (const node of state.nodes) drawNode(node, counts.get(node.name) || 0, state.at);
   for (const tile of tiles.values()) {
     if (!tile.pending) continue;
     tile.pending = false;
@@ -224,12 +252,19 @@ function figure(name, value, note, mood) {
 }
 
 function drawFigures(state) {
-  const { neverSleeping: never, ifEmptySlept: slept } = state.power;
-  const saved = percent(never - slept, never);
-  figure("power", watts(slept), saved > 0 ? `${saved} % below ${watts(never)}` : "nothing saved now", saved > 0 ? "good" : "");
+  const { drawn, neverSleeping: never, joules, savedJoules, measured } = state.power;
+  const less = percent(never - drawn, never);
+  figure("power", watts(drawn), less > 0 ? `${less} % below ${watts(never)}` : measured ? `${measured} nodes measured` : "modelled", less > 0 ? "good" : "");
   const ruled = state.nodes.filter((node) => node.role);
-  const resting = ruled.filter((node) => node.canSleep || node.asleep).length;
-  figure("sleep", `${resting} of ${ruled.length}`, "nodes with nothing on them", resting > 0 ? "good" : "");
+  const asleep = ruled.filter((node) => node.power === "Suspended").length;
+  const lost = ruled.filter((node) => node.power === "Quarantined").length;
+  const waking = ruled.filter((node) => node.power === "Waking").length;
+  const could = ruled.filter((node) => node.power === "Awake" && node.canSleep).length;
+  const beside = [[lost, "not waking"], [waking, "waking"], [could, "more could"]].filter(([count]) => count > 0);
+  figure("sleep", `${asleep} of ${ruled.length}`, beside.map(([count, what]) => `${count} ${what}`).join(", ") || "nodes", lost > 0 ? "bad" : asleep > 0 ? "good" : "");
+  const { sleeps, wakes, failedWakes } = state.powerCounts;
+  const told = `${sleeps} sleeps, ${wakes} wakes${failedWakes ? `, ${failedWakes} failed` : ""}`;
+  figure("saved", energy(savedJoules), savedJoules > 0 ? `${percent(savedJoules, joules + savedJoules)} %; ${told}` : told, savedJoules > 0 ? "good" : "");
   const over = state.nodes.filter((node) => node.overloaded).length;
   const shared = state.nodes.filter((node) => node.role === "Shared").length;
   figure("overload", `${over} of ${shared}`, "shared nodes", over > 0 ? "bad" : "");
@@ -244,43 +279,69 @@ const REASONS = { Overload: "overload", Idle: "idle" };
 let fed = "";
 
 function drawFeed(state) {
-  const mark = state.moves.map((one) => one.id + one.outcome).join();
+  const mark = state.moves.map((one) => one.id + one.outcome).join() + (state.powerChanges.length && state.powerChanges[0].node + state.powerChanges[0].at);
   if (mark === fed) return;
   fed = mark;
-  const items = state.moves.slice(0, 50).map((one) => {
-    const item = make("li");
-    const route = make("div", "route");
-    const who = make("button", "who", one.vm);
-    who.type = "button";
-    who.addEventListener("click", () => explain("vm", one.vm));
-    const reason = make("span", `reason ${one.reason in REASONS ? one.reason : ""}`, REASONS[one.reason] || one.reason);
-    route.append(make("span", "when", timeFormat.format(one.began)), who, reason);
-    const took = one.tookMillis === null ? "moving …" : `${(one.tookMillis / 1000).toFixed(1)} s`;
-    const mode = one.mode === "PostCopy" ? "post-copy" : "pre-copy";
-    const path = make("div", "path", `${one.source} → ${one.target}, ${mode}, ${took}`);
-    item.append(route, path);
-    if (one.outcome === "Failed") item.append(make("div", "reason failed", "failed"));
-    if (one.message) item.append(make("div", "why", one.message));
-    return item;
-  });
-  byId("feed").replaceChildren(...(items.length ? items : [make("li", "empty", "Nothing has moved yet.")]));
+  const moves = state.moves.map((one) => ({ at: one.began, tell: () => tellMove(one) }));
+  const changes = state.powerChanges.map((one) => ({ at: one.at, tell: () => tellPower(one) }));
+  const newest = [...moves, ...changes].sort((a, b) => b.at - a.at).slice(0, 60);
+  const items = newest.map((one) => one.tell());
+  byId("feed").replaceChildren(...(items.length ? items : [make("li", "empty", "Nothing has moved or slept yet.")]));
+}
+
+/** When, who – which explains on a click –, and a word about it. */
+function headline(at, kind, name, mood, word) {
+  const route = make("div", "route");
+  const who = make("button", "who", name);
+  who.type = "button";
+  who.addEventListener("click", () => explain(kind, name));
+  route.append(make("span", "when", timeFormat.format(at)), who, make("span", `reason ${mood}`, word));
+  return route;
+}
+
+function tellMove(one) {
+  const item = make("li");
+  item.append(headline(one.began, "vm", one.vm, one.reason in REASONS ? one.reason : "", REASONS[one.reason] || one.reason));
+  const took = one.tookMillis === null ? "moving …" : `${(one.tookMillis / 1000).toFixed(1)} s`;
+  const mode = one.mode === "PostCopy" ? "post-copy" : "pre-copy";
+  item.append(make("div", "path", `${one.source} → ${one.target}, ${mode}, ${took}`));
+  if (one.outcome === "Failed") item.append(make("div", "reason failed", "failed"));
+  if (one.message) item.append(make("div", "why", one.message));
+  return item;
+}
+
+const CHANGES = { Suspended: ["fell asleep", "Idle"], Awake: ["woke", "Woke"], Quarantined: ["does not wake", "failed"] };
+
+function tellPower(one) {
+  const item = make("li", "power");
+  const [word, mood] = CHANGES[one.phase] || [one.phase, ""];
+  item.append(headline(one.at, "node", one.node, mood, word));
+  if (one.message) item.append(make("div", "why", one.message));
+  return item;
 }
 
 let blocked = "";
 
 function drawBlockers(state) {
   const ranked = state.policies.flatMap((policy) => policy.blockers).sort((a, b) => b.nodes - a.nodes).slice(0, 8);
-  const mark = JSON.stringify(ranked);
+  const free = state.nodes.filter((node) => node.power === "Awake" && node.canSleep);
+  const mark = JSON.stringify([ranked, free.map((node) => [node.name, node.why])]);
   if (mark === blocked) return;
   blocked = mark;
-  const items = ranked.map((one) => {
+  const row = (count, reason, advice) => {
     const item = make("li");
-    item.append(make("span", "count", String(one.nodes)), make("span", "", one.reason));
-    const alone = one.alone === one.nodes ? "" : one.alone ? `alone on ${one.alone}; ` : "";
-    item.append(make("span", "advice", `${alone}${one.advice}`));
+    item.append(make("span", "count", String(count)), make("span", "", reason), make("span", "advice", advice));
     return item;
+  };
+  const items = ranked.map((one) => {
+    const alone = one.alone === one.nodes ? "" : one.alone ? `alone on ${one.alone}; ` : "";
+    return row(one.nodes, one.reason, `${alone}${one.advice}`);
   });
-  byId("blockers").replaceChildren(...(items.length ? items : [make("li", "empty", "Nothing: all could sleep.")]));
+  if (free.length) {
+    const told = free.slice(0, 3).map((node) => (node.why ? `${node.name}: ${node.why}` : node.name));
+    items.push(row(free.length, "Nothing on them", `${told.join("; ")}${free.length > 3 ? "; …" : ""}`));
+  }
+  byId("blockers").replaceChildren(...(items.length ? items : [make("li", "empty", "Nothing: all sleep or could.")]));
 }
 
 let ruled = "";
@@ -370,7 +431,7 @@ function drawCharts() {
   const mark = `${points.length && points[points.length - 1].at} ${byId("chart-power").clientWidth}`;
   if (mark === charted) return;
   charted = mark;
-  const power = canvas(byId("chart-power"), "Modelled power over time: never sleeping, and if idle nodes slept");
+  const power = canvas(byId("chart-power"), "Power over time: if no node ever slept, as drawn, and if all empty nodes slept");
   const moves = canvas(byId("chart-moves"), "Moves begun over time");
   if (points.length < 2) {
     for (const area of [power, moves]) shape(area.svg, "text", { class: "nothing", x: 0, y: 20 }, "After two minutes of the cluster's time …");
@@ -384,10 +445,11 @@ function drawCharts() {
   const x = (at) => power.left + ((at - from) / (to - from)) * (power.right - power.left);
   const y = (value) => power.bottom - (value / most) * (power.bottom - power.top);
   const line = (name) => shown.map((point) => `${x(point.at).toFixed(1)},${y(point[name]).toFixed(1)}`);
-  const [never, slept] = [line("neverSleeping"), line("ifEmptySlept")];
-  shape(power.svg, "polygon", { class: "saved", points: [...never, ...slept.slice().reverse()].join(" ") });
-  shape(power.svg, "polyline", { class: "never", points: never.join(" ") });
+  const [never, drawn, slept] = [line("neverSleeping"), line("drawn"), line("ifEmptySlept")];
+  shape(power.svg, "polygon", { class: "saved", points: [...never, ...drawn.slice().reverse()].join(" ") });
   shape(power.svg, "polyline", { class: "slept", points: slept.join(" ") });
+  shape(power.svg, "polyline", { class: "never", points: never.join(" ") });
+  shape(power.svg, "polyline", { class: "drawn", points: drawn.join(" ") });
 
   const minutes = [1, 2, 5, 10, 15, 30, 60].find((width) => (to - from) / 60000 / width <= 48) || 60;
   say(byId("bucket"), minutes === 1 ? "minute" : `${minutes} minutes`);

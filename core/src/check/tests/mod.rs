@@ -42,6 +42,7 @@ fn class(name: &str, role: Role) -> NodeClass {
         max_vms: None,
         sleeping_daemon_sets: BTreeSet::new(),
         power: PowerFigures::default(),
+        meter: Default::default(),
         sleep: ClassSleep::default(),
         invalid: None,
     }

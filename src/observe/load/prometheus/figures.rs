@@ -7,9 +7,10 @@ use super::{
 use crate::observe::load::{
     inventory::Inventory,
     judge::{self, Figures, Refusal, TOLERANCE},
+    meters::WattsQuestion,
     store::{Reading, Source, Subject},
 };
-use miyako_core::model::{Bytes, Cores, NodeName, Span, Timestamp, VmKey};
+use miyako_core::model::{Bytes, Cores, NodeName, Span, Timestamp, VmKey, Watts};
 use std::collections::BTreeMap;
 
 /// What a metric tells of.
@@ -219,6 +220,45 @@ fn used(before: f64, now: f64, between: Span, capacity: Option<Cores>) -> Result
     }
     let grown = if now < before { now } else { now - before };
     judge::cpu(field, grown / between.as_secs_f64().max(1e-3), capacity)
+}
+
+/// The watts that an answer gives to each node, and the first thing that is wrong with it.
+pub(super) fn watts(
+    series: &[Series],
+    question: &WattsQuestion,
+    inventory: &Inventory,
+) -> (Vec<(NodeName, Watts)>, Option<PrometheusProblem>) {
+    let mut found: BTreeMap<NodeName, Watts> = BTreeMap::new();
+    let mut problem = None;
+    let query = || question.query.clone();
+    for one in series {
+        let Some(node) = one.labels.get(&question.node_label) else {
+            problem.get_or_insert_with(|| PrometheusProblem::MissingLabel {
+                query: query(),
+                label: question.node_label.clone(),
+                has: names(&one.labels),
+                means: "Node",
+                flag: "power.meter.prometheus.nodeLabel of the NodePowerClass",
+            });
+            continue;
+        };
+        let node = NodeName::new(node);
+        let Some((_, value)) = one.samples.last().filter(|_| inventory.nodes.contains_key(&node)) else { continue };
+        match judge::watts("the watts of a node", *value) {
+            // Two series for one node: the larger is not made up, and no saving is.
+            Ok(watts) => {
+                let known = found.entry(node).or_insert(watts);
+                *known = if watts > *known { watts } else { *known };
+            }
+            Err(refusal) => {
+                problem.get_or_insert_with(|| PrometheusProblem::Unbelievable { query: query(), refusal });
+            }
+        }
+    }
+    if found.is_empty() && problem.is_none() && !inventory.nodes.is_empty() {
+        problem = Some(PrometheusProblem::NoSeries { query: query(), target: "whatever measures the nodes' power" });
+    }
+    (found.into_iter().collect(), problem)
 }
 
 fn not_ahead(at: Timestamp, arrived: Timestamp) -> Result<(), Refusal> {

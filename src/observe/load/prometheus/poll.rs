@@ -92,10 +92,13 @@ impl Poller {
         let mut last = Vec::new();
         loop {
             let report = self.round().await;
-            let reasons: Vec<_> = report.problems.iter().map(PrometheusProblem::reason).collect();
+            // What is wrong with watts is no reason to doubt the load: they are modelled then.
+            let of_watts = self.watts_round().await;
+            let all = || report.problems.iter().chain(&of_watts);
+            let reasons: Vec<_> = all().map(PrometheusProblem::reason).collect();
             if reasons != last {
-                for problem in &report.problems {
-                    tracing::warn!(reason = problem.reason(), %problem, "load from Prometheus is incomplete");
+                for problem in all() {
+                    tracing::warn!(reason = problem.reason(), %problem, "what Prometheus tells is incomplete");
                 }
                 last = reasons;
             }
@@ -123,6 +126,24 @@ impl Poller {
         }
         report.scrape_interval = self.interval;
         report
+    }
+
+    /// Asks what nodes draw, for the classes that have a query for it.
+    async fn watts_round(&self) -> Vec<PrometheusProblem> {
+        let questions = self.store.lock().watts_questions();
+        let mut problems = Vec::new();
+        for question in questions {
+            match self.ask(&question.query).await {
+                Ok(series) => {
+                    let inventory = self.store.lock().inventory();
+                    let (answers, problem) = figures::watts(&series, &question, &inventory);
+                    self.store.lock().accept_watts(answers, self.clock.now());
+                    problems.extend(problem);
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        problems
     }
 
     async fn ask_about(

@@ -57,18 +57,31 @@ fn any_past() -> impl Strategy<Value = (Vec<u32>, Vec<f32>)> {
 }
 
 fn any_sample() -> impl Strategy<Value = NodeSample> {
-    ("(a|b|.{0,9})", any::<u64>(), moment(), moment(), any_usage(), vec(any_vm(), 0..6), any_past()).prop_map(
-        |(node, sequence, sampled_unix_ms, sent_unix_ms, usage, vms, (past_age_ms, past_cpu_cores))| NodeSample {
-            node,
-            sequence,
-            sampled_unix_ms,
-            sent_unix_ms,
-            usage,
-            vms,
-            past_age_ms,
-            past_cpu_cores,
-        },
+    (
+        "(a|b|.{0,9})",
+        any::<u64>(),
+        moment(),
+        moment(),
+        any_usage(),
+        vec(any_vm(), 0..6),
+        any_past(),
+        any::<Option<f64>>(),
     )
+        .prop_map(
+            |(node, sequence, sampled_unix_ms, sent_unix_ms, usage, vms, (past_age_ms, past_cpu_cores), watts)| {
+                NodeSample {
+                    node,
+                    sequence,
+                    sampled_unix_ms,
+                    sent_unix_ms,
+                    usage,
+                    vms,
+                    past_age_ms,
+                    past_cpu_cores,
+                    watts,
+                }
+            },
+        )
 }
 
 /// Whatever came in, what the planner sees is sound.

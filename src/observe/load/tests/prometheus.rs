@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::observe::load::{
-    SharedLoadStore,
+    SharedLoadStore, WattsQuestion,
     prometheus::{Poller, Questions},
 };
 use http::{Request, Response};
@@ -163,6 +163,53 @@ async fn a_server_that_fails_is_named_and_its_last_figures_grow_stale() {
         assert_eq!(stand.reasons(), [""; 0]);
         full(stand.node_window());
     }
+}
+
+/// What an exporter of BMCs might say: of `a` something that can be, of `b` what the case says.
+fn exporter(query: &str, now: Timestamp, of_b: &str) -> Value {
+    if !query.starts_with("bmc_watts") {
+        return healthy(query, now);
+    }
+    let value = |watts: &str| json!([now.second(), watts]);
+    json!([
+        {"metric": {"host": "a"}, "value": value("180.5")},
+        {"metric": {"host": "a"}, "value": value("20")},
+        {"metric": {"host": "b"}, "value": value(of_b)},
+        {"metric": {"host": "stranger"}, "value": value("1")},
+        {"metric": {"instance": "10.0.0.1"}, "value": value("1")},
+    ])
+}
+
+#[tokio::test(start_paused = true)]
+async fn watts_are_asked_for_and_only_those_that_can_be_are_believed() {
+    let asked = |stand: &Stand| {
+        let metered = stand.store.lock().metered(stand.now());
+        ["a", "b"].map(|name| metered.asked.get(&node(name)).map(|watts| watts.value()))
+    };
+    let question = || vec![WattsQuestion { query: "bmc_watts".into(), node_label: "host".into() }];
+    type Case = (fn(&str, Timestamp) -> Value, Option<f64>);
+    let cases: [Case; 5] = [
+        (|query, now| exporter(query, now, "90"), Some(90.0)),
+        (|query, now| exporter(query, now, "NaN"), None),
+        (|query, now| exporter(query, now, "-3"), None),
+        (|query, now| exporter(query, now, "+Inf"), None),
+        (|query, now| exporter(query, now, "1e9"), None),
+    ];
+    for (says, of_b) in cases {
+        let stand = Stand::new(Says::Series(says), Questions::default());
+        stand.store.lock().set_watts_questions(question());
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(asked(&stand), [Some(180.5), of_b], "of two series the larger");
+        assert_eq!(stand.reasons(), [""; 0], "the load is as good as ever");
+        // A server that says nothing more: the last figure is not believed for long.
+        *stand.says.lock().unwrap() = Says::Text(503, String::new());
+        sleep(Duration::from_secs(120)).await;
+        assert_eq!(asked(&stand), [None, None]);
+    }
+    // Nobody has a meter: nobody is asked.
+    let stand = Stand::new(Says::Series(|query, now| exporter(query, now, "90")), Questions::default());
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(asked(&stand), [None, None]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -56,6 +56,26 @@ fn figures_that_can_not_be_true_are_refused() {
 }
 
 #[test]
+fn watts_that_can_not_be_cost_nothing_else_and_the_node_is_modelled() {
+    let metered = |store: &LoadStore, second: u64| store.metered(at(second)).rapl.get(&node("a")).map(|it| it.value());
+    let (store, refusals) = judged(|sample| sample.watts = Some(61.5));
+    assert_eq!((metered(&store, 11), refusals.len()), (Some(61.5), 0));
+    assert_eq!((metered(&store, 14), metered(&store, 15)), (Some(61.5), None), "stale after three seconds");
+    let field = "watts";
+    for (bad, refusal) in [
+        (f64::NAN, Refusal::NotFinite { field }),
+        (f64::NEG_INFINITY, Refusal::NotFinite { field }),
+        (-1.0, Refusal::Negative { field, value: -1.0 }),
+        (100_001.0, Refusal::Absurd { field, value: 100_001.0, most: 1e5 }),
+    ] {
+        let (mut store, refusals) = judged(|sample| sample.watts = Some(bad));
+        assert_eq!((refusals, metered(&store, 11)), (vec![refusal], None));
+        assert_eq!(store.node_figures(&node("a")).unwrap().0, at(11), "its load counts all the same");
+        assert_eq!(full(node_window(&mut store, "a", at(11), SECOND * 5)), 4.0);
+    }
+}
+
+#[test]
 fn one_vms_nonsense_costs_that_vm_only() {
     let (mut store, refusals) = judged(|sample| sample.vms[0].usage = usage(f64::NAN));
     assert_eq!(refusals, [Refusal::NotFinite { field: "cpu_cores" }]);
