@@ -5,7 +5,7 @@ use crate::sim::cluster::{Fate, WakeFate};
 use crate::sim::simulation::Simulation;
 use crate::sim::workload::Chance;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// This share of all wakes fails …
 const FAILS: f64 = 0.03;
@@ -22,6 +22,8 @@ pub(super) struct Mishaps {
     seed: u64,
     /// Wakes that were begun.
     wakes: i64,
+    /// The machines that were known to sleep a second ago.
+    long: BTreeSet<String>,
     /// The machines that are being woken; of those that do not come, for how many seconds they have been given up.
     waking: BTreeMap<String, Option<u32>>,
 }
@@ -49,8 +51,10 @@ impl Mishaps {
                 continue;
             }
             let Some(given_up) = self.waking.get_mut(node) else {
-                self.waking.insert(node.clone(), (self.fate_of(begun).wake == WakeFate::Fails).then_some(0));
-                self.wakes += 1;
+                let long = self.long.contains(node);
+                let fails = long && self.fate_of(begun).wake == WakeFate::Fails;
+                self.waking.insert(node.clone(), fails.then_some(0));
+                self.wakes += i64::from(long);
                 continue;
             };
             if let Some(seconds) = given_up.as_mut().filter(|_| phase == "Quarantined") {
@@ -61,8 +65,11 @@ impl Mishaps {
                 }
             }
         }
-        for node in asleep.keys().filter(|node| !self.waking.contains_key(*node)) {
-            machines.set_fate(node, self.fate_of(self.wakes));
+        self.long = asleep.iter().filter(|(_, phase)| *phase == "Suspended").map(|(node, _)| node.clone()).collect();
+        for (node, phase) in asleep.iter().filter(|(node, _)| !self.waking.contains_key(*node)) {
+            // Whoever is called back while still falling asleep comes: only long sleepers fail.
+            let fate = if phase == "Suspended" { self.fate_of(self.wakes) } else { Fate::default() };
+            machines.set_fate(node, fate);
         }
     }
 
