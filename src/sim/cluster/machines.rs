@@ -327,8 +327,9 @@ impl Machines {
             let in_vain = wake.is_vain() && !machine.in_vain;
             machine.in_vain |= wake.is_vain();
             self.in_vain += u32::from(in_vain);
-            return self.tell_of_wake(node, generation, wake, now).await;
+            self.tell_of_wake(node, generation, wake, now).await?;
         }
+        let machine = self.machine(node);
         let alarm = machine.fate.alarm.filter(|alarm| seconds(since, now) >= *alarm).map(|_| machine.fate.wake);
         let comes = machine.comes.filter(|(comes, _)| *comes <= now).map(|(_, wake)| wake);
         if let Some(wake) = alarm.or(comes) {
