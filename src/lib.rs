@@ -17,6 +17,15 @@ pub mod sim;
 pub mod time;
 pub mod web;
 
+/// A text of at most so many characters, for a field or a message that takes no more; what was cut shows.
+#[must_use]
+pub fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
 /// An error with all its causes, in one line.
 #[must_use]
 pub fn error_chain(error: &dyn std::error::Error) -> String {

@@ -18,6 +18,8 @@ use miyako_core::model::{
 use miyako_core::plan::{MoveReason, Next, Plan, Step, StepState, plan_name};
 use std::collections::BTreeMap;
 
+/// What a plan's summary and its reasons take.
+const LONGEST: usize = 250;
 /// An automatic plan that was not begun within this time is void: the load that it answers has changed.
 const AUTOMATIC_TTL: Span = Span::from_secs(60);
 
@@ -58,8 +60,8 @@ pub fn plan_object(new: &NewPlan<'_>, load: &LoadTable) -> ConsolidationPlan {
                 PolicyMode::Recommend => Mode::Recommend,
                 PolicyMode::Off => Mode::Off,
             },
-            created_for: shortened(reasons(&new.plan)),
-            summary: shortened(summary(&new.plan)),
+            created_for: crate::shortened(&reasons(&new.plan), LONGEST),
+            summary: crate::shortened(&summary(&new.plan), LONGEST),
             steps,
             decided_at: to_api(new.decided),
             expires_at: to_api(new.decided + ttl),
@@ -168,11 +170,6 @@ fn summary(plan: &Plan) -> String {
         })
         .collect();
     steps.join(", ")
-}
-
-/// Cut to what the field takes.
-fn shortened(text: String) -> String {
-    if text.chars().count() <= 250 { text } else { text.chars().take(249).chain(['…']).collect() }
 }
 
 /// A plan's status after `next`.

@@ -13,6 +13,8 @@ use miyako_core::energy::Account;
 use miyako_core::model::{ClassName, KubeVirtProblem, Policies, Policy, Snapshot, Timestamp};
 use miyako_core::plan::{Gate, NodeVerdict, PolicyReport, Report, StayReason, VmVerdict};
 
+/// A blocker's reason names a namespace or a DaemonSet, and the field takes no more; advice says the rest.
+const LONGEST_REASON: usize = 64;
 /// So many blockers and conflicts are listed; the rest is in the metrics.
 const LISTED: usize = 10;
 
@@ -88,7 +90,7 @@ pub(super) fn of_policy(
             .iter()
             .take(LISTED)
             .map(|blocker| Blocker {
-                reason: blocker.reason.clone(),
+                reason: crate::shortened(&blocker.reason, LONGEST_REASON),
                 nodes: blocker.nodes,
                 example: blocker.examples.iter().map(ToString::to_string).collect(),
                 message: blocker.advice.clone(),

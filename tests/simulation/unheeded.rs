@@ -5,11 +5,11 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, DeleteParams, ListParams};
 use miyako::sim::apiserver::{self as sim, Admission, ApiError, FieldError, Operation, RequestInfo, Review, Verb};
 use miyako::sim::kubevirt::{Fault, VIRT_CONTROLLER};
-use miyako::sim::simulation::{BEGINS, Simulation, USER};
+use miyako::sim::simulation::{BEGINS, Scenario, Simulation, USER};
 use miyako::sim::workload::Pattern;
-use miyako_api::ConsolidationPlan;
 use miyako_api::kubevirt::VirtualMachineInstance;
-use miyako_core::model::{MigrationMode, Span, VmKey};
+use miyako_api::{ConsolidationPlan, ConsolidationPolicy};
+use miyako_core::model::{Bytes, MigrationMode, Span, VmKey};
 use miyako_core::plan::{StayReason, VmVerdict};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -116,6 +116,33 @@ async fn a_status_that_is_refused_is_written_less_and_less_often_and_a_condition
         .sum();
     assert!((1..=8).contains(&tried), "{tried} writes in ten minutes");
     assert_eq!(moves(&world), 1, "the work goes on");
+}
+
+/// A namespace's name may be as long as the whole field that ranks what keeps nodes awake.
+#[tokio::test(start_paused = true)]
+async fn a_namespace_with_the_longest_name_is_ranked_among_blockers() {
+    let mut scenario = Scenario::sleeping(1);
+    scenario.add_node("dedicated-0", "dedicated", 1, Bytes::gib(20));
+    scenario.trust_all_nodes();
+    scenario.objects.push(json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": "n".repeat(63)},
+    }));
+    scenario.objects.push(json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "plain", "namespace": "n".repeat(63)},
+        "spec": {"nodeName": "dedicated-0", "containers": [{"name": "main", "image": "main"}]},
+    }));
+    let mut world = begin(scenario).await;
+    run(&mut world, 60).await;
+    assert_eq!(condition(&world, "Degraded").await, None);
+    let policies: Api<ConsolidationPolicy> = Api::all(world.world.server.client(USER));
+    let status = policies.get_status("pack").await.expect("the policy is there").status.expect("it says something");
+    let reasons: Vec<_> = status.blockers.into_iter().map(|blocker| blocker.reason).collect();
+    let ranked = format!("pods of namespace {}…", "n".repeat(45));
+    assert!(reasons.contains(&ranked), "{reasons:?}");
 }
 
 /// Lets KubeVirt tell that it applied somebody's policy to every migration.

@@ -91,11 +91,7 @@ impl Object {
 /// A text that fits into a message.
 #[must_use]
 pub fn shortened(text: &str) -> String {
-    const MOST: usize = 80;
-    if text.chars().count() <= MOST {
-        return text.to_owned();
-    }
-    text.chars().take(MOST - 1).chain(['…']).collect()
+    crate::shortened(text, 80)
 }
 
 /// What is wrong with a file before any of its objects is looked at.
