@@ -1,6 +1,6 @@
 //! An operator dies after each single write of a scenario, one by one: whoever goes on brings it to the same end.
 
-use super::{run, small_vm, unfinished};
+use super::{on_a_runtime_of_its_own, run, small_vm, unfinished};
 use miyako::sim::simulation::{BEGINS, Scenario, Simulation};
 use miyako::sim::workload::Pattern;
 use miyako_core::model::{Bytes, Span, VmKey};
@@ -80,12 +80,6 @@ async fn crash_after(writes: u64, successor: Successor, expected: Option<&End>) 
     }
     assert_eq!(world.broken_rules(), [""; 0], "after a crash behind write {writes}");
     (end(&world), crashed)
-}
-
-/// Each run has its own world and its own paused time, and so two run side by side.
-fn on_a_runtime_of_its_own<T>(run: impl Future<Output = T>) -> T {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.enable_all().start_paused(true).build().expect("a runtime starts").block_on(run)
 }
 
 fn sweep(successor: Successor) {

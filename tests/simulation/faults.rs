@@ -1,7 +1,7 @@
 //! What goes wrong between the operator and the API server: nothing unsafe comes of it, and it is over when the faults
 //! are.
 
-use super::{begin, moves, run, small_vm, unfinished};
+use super::{begin, moves, run, side_by_side, small_vm, unfinished};
 use miyako::sim::apiserver::{FaultRates, RandomFaults};
 use miyako::sim::simulation::Scenario;
 use miyako::sim::workload::{Pattern, Workload};
@@ -68,16 +68,12 @@ async fn faulty_hours(seed: u64) {
 
 #[test]
 fn twenty_seeds_of_faults_break_no_rule_and_end_in_calm() {
-    std::thread::scope(|scope| {
-        for half in 0..2 {
-            scope.spawn(move || {
-                for seed in (0..20).filter(|seed| seed % 2 == half) {
-                    println!("seed {seed}");
-                    let mut runtime = tokio::runtime::Builder::new_current_thread();
-                    let runtime = runtime.enable_all().start_paused(true).build().expect("a runtime starts");
-                    runtime.block_on(faulty_hours(seed));
-                }
-            });
-        }
-    });
+    side_by_side(
+        0..20,
+        |seed| {
+            println!("seed {seed}");
+            faulty_hours(seed)
+        },
+        drop,
+    );
 }

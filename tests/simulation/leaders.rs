@@ -1,6 +1,6 @@
 //! Leaders that are slow, hung or frozen: whatever they had begun, they write nothing once another one leads.
 
-use super::{begin, node_of, one_busy_vm, run, small_vm, unfinished};
+use super::{begin, node_of, on_a_runtime_of_its_own, one_busy_vm, run, small_vm, unfinished};
 use miyako::sim::apiserver::{Fault, LoggedRequest, RequestInfo, Verb};
 use miyako::sim::simulation::{BEGINS, Scenario, Simulation};
 use miyako::sim::workload::Pattern;
@@ -121,9 +121,7 @@ fn a_leader_frozen_at_any_of_its_writes_moves_nothing_twice() {
             scope.spawn(|| {
                 loop {
                     let write = next.fetch_add(1, Ordering::SeqCst);
-                    let mut runtime = tokio::runtime::Builder::new_current_thread();
-                    let runtime = runtime.enable_all().start_paused(true).build().expect("a runtime starts");
-                    let (moves, came) = runtime.block_on(frozen_at(write));
+                    let (moves, came) = on_a_runtime_of_its_own(frozen_at(write));
                     assert_eq!(moves.values().copied().collect::<Vec<_>>(), [2], "frozen at write {write}");
                     if !came {
                         break;

@@ -14,7 +14,7 @@ mod wakes;
 
 use kube::api::Api;
 use miyako::sim::kubevirt::create::VmSpec;
-use miyako::sim::simulation::{Scenario, SimulatedVm, Simulation, USER};
+use miyako::sim::simulation::{Scenario, SimulatedVm, Simulation, USER, paused_runtime};
 use miyako::sim::workload::Pattern;
 use miyako_api::ConsolidationPolicy;
 use miyako_core::model::{Bytes, VmKey};
@@ -65,6 +65,33 @@ async fn condition(world: &Simulation, kind: &str) -> Option<(String, String)> {
     let found =
         status.conditions.into_iter().find(|condition| condition.type_ == kind && condition.status == "True")?;
     Some((found.reason, found.message))
+}
+
+/// Each run has its own world and its own paused time, and so several run side by side.
+fn on_a_runtime_of_its_own<T>(run: impl Future<Output = T>) -> T {
+    paused_runtime().expect("a runtime starts").block_on(run)
+}
+
+/// Runs these worlds on two threads, each with its own paused time, and hands what comes of each to `take`.
+fn side_by_side<T, F: Future<Output = T>>(
+    seeds: std::ops::Range<u64>,
+    run: impl Fn(u64) -> F + Sync,
+    take: impl Fn(T) + Sync,
+) {
+    let next = std::sync::atomic::AtomicU64::new(seeds.start);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    if seed >= seeds.end {
+                        break;
+                    }
+                    take(on_a_runtime_of_its_own(run(seed)));
+                }
+            });
+        }
+    });
 }
 
 async fn begin(scenario: Scenario) -> Simulation {

@@ -1,8 +1,9 @@
 //! The demo with its page: the world on a thread of its own, whose time passes as fast as the page says.
 
 use super::mishaps::Mishaps;
-use super::{DemoArgs, DemoError, OPERATOR, paused_runtime, scenario};
+use super::{DemoArgs, DemoError, OPERATOR, scenario};
 use crate::sim::simulation::Simulation;
+use crate::sim::simulation::paused_runtime;
 use crate::web::{self, Site, Speed};
 use std::io::Write;
 use std::process::ExitCode;
@@ -24,7 +25,8 @@ pub(super) fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<ExitCode, Demo
     let world = {
         let (stop, speed, seed) = (stop.clone(), speed.clone(), args.seed);
         let thread = std::thread::Builder::new().name("world".to_owned());
-        thread.spawn(move || paused_runtime()?.block_on(go(seed, &speed, &stop, begun))).map_err(DemoError::Runtime)?
+        let world = move || paused_runtime().map_err(DemoError::Runtime)?.block_on(go(seed, &speed, &stop, begun));
+        thread.spawn(world).map_err(DemoError::Runtime)?
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DemoError::Runtime)?;
     let served = runtime.block_on(serve(args, site, out));

@@ -9,7 +9,7 @@ mod tests;
 
 pub use scenario::scenario;
 
-use super::simulation::{Simulation, SimulationError};
+use super::simulation::{Simulation, SimulationError, paused_runtime};
 use crate::command::output::{self, Output};
 use crate::web::Speed;
 use clap::Args;
@@ -92,14 +92,8 @@ pub fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<ExitCode, DemoError> 
     Ok(if summary.is_safe() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A runtime whose time passes only when everybody waits: as fast as it goes, and the same each time.
-fn paused_runtime() -> Result<tokio::runtime::Runtime, DemoError> {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_time().start_paused(true).build().map_err(DemoError::Runtime)
-}
-
 fn headless(seconds: u64, seed: u64) -> Result<Summary, DemoError> {
-    paused_runtime()?.block_on(async {
+    paused_runtime().map_err(DemoError::Runtime)?.block_on(async {
         let mut simulation = Simulation::begin(scenario(seed)).await?;
         simulation.start_operator(OPERATOR)?;
         let mut tally = Tally::default();

@@ -5,7 +5,7 @@ mod energy;
 #[cfg(test)]
 mod tests;
 
-use super::simulation::SimulationError;
+use super::simulation::{SimulationError, paused_runtime};
 use clap::Args;
 use energy::{Mode, Run};
 use std::fmt::Write as _;
@@ -71,8 +71,7 @@ pub fn run(args: &SimulateArgs, out: &mut dyn Write) -> Result<ExitCode, Simulat
     let Experiment::EnergySimple = args.experiment;
     let mut runs = Vec::new();
     for mode in Mode::ALL {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        let runtime = builder.enable_time().start_paused(true).build().map_err(SimulateError::Runtime)?;
+        let runtime = paused_runtime().map_err(SimulateError::Runtime)?;
         runs.push(runtime.block_on(energy::run(mode, args.seed))?);
     }
     let command = format!("miyako simulate energy-simple --seed {} --output-dir docs/results", args.seed);

@@ -3,9 +3,7 @@
 use super::*;
 
 fn run_of(mode: Mode) -> Run {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(energy::run(mode, 1)).unwrap()
+    paused_runtime().unwrap().block_on(energy::run(mode, 1)).unwrap()
 }
 
 #[test]

@@ -33,6 +33,14 @@ use std::time::Duration;
 /// The user that people's own objects come from.
 pub const USER: &str = "alice";
 
+/// A runtime whose time passes only when everybody waits: as fast as it goes, and the same each time.
+///
+/// # Errors
+/// When the machine gives none.
+pub fn paused_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()
+}
+
 /// Why a simulation could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulationError {

@@ -1,7 +1,9 @@
 //! An operator dies after each single write of each course that a node's sleep can take: whoever goes on brings it to
 //! the same end.
 
-use super::{NEVER, begin, change_node, create_pod, is_clean, node, node_of, power, run, scenario};
+use super::{
+    NEVER, begin, change_node, create_pod, is_clean, node, node_of, on_a_runtime_of_its_own, power, run, scenario,
+};
 use crate::unfinished;
 use miyako::sim::apiserver::LoggedRequest;
 use miyako::sim::cluster::{Fate, WakeFate};
@@ -197,11 +199,6 @@ async fn happen(course: Course, world: &mut Simulation) -> bool {
         }
         Course::PodComes(_) | Course::Cordoned(_) => false,
     }
-}
-
-fn on_a_runtime_of_its_own<T>(run: impl Future<Output = T>) -> T {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.enable_all().start_paused(true).build().expect("a runtime starts").block_on(run)
 }
 
 /// All writes of all courses, two runs side by side, each in its own paused time.

@@ -5,7 +5,7 @@ mod cycles;
 mod restless;
 mod stopwatch;
 
-use super::{begin, moves, node_of, run, small_vm, unfinished};
+use super::{begin, moves, node_of, on_a_runtime_of_its_own, run, side_by_side, small_vm, unfinished};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use miyako::sim::apiserver::Verb;
@@ -102,30 +102,6 @@ async fn delete_pod(world: &Simulation, name: &str) {
 async fn change_node(world: &Simulation, name: &str, change: Value) {
     let nodes: Api<Node> = Api::all(world.world.server.client(USER));
     nodes.patch(name, &PatchParams::default(), &Patch::Merge(change)).await.expect("people may change nodes");
-}
-
-/// Runs these worlds on two threads, each with its own paused time, and hands what comes of each to `take`.
-fn side_by_side<T, F: Future<Output = T>>(
-    seeds: std::ops::Range<u64>,
-    run: impl Fn(u64) -> F + Sync,
-    take: impl Fn(T) + Sync,
-) {
-    let next = std::sync::atomic::AtomicU64::new(seeds.start);
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                    if seed >= seeds.end {
-                        break;
-                    }
-                    let mut runtime = tokio::runtime::Builder::new_current_thread();
-                    let runtime = runtime.enable_all().start_paused(true).build().expect("a runtime starts");
-                    take(runtime.block_on(run(seed)));
-                }
-            });
-        }
-    });
 }
 
 /// Nothing of ours is on the node.

@@ -197,8 +197,8 @@ async fn a_kernel_that_refuses_is_quoted() {
     assert!(!world.machine.has_alarm());
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_shutdown_ends_with_another_boot() {
+/// A machine that went off as ordered, and its agent with it.
+async fn shut_down() -> Arc<World> {
     let world = World::new(order(4, SuspendMethod::PowerOff));
     let mut off = world.machine.is_asleep();
     let mut agent = world.agent(&Arc::default());
@@ -207,6 +207,12 @@ async fn a_shutdown_ends_with_another_boot() {
         () = async { drop(off.wait_for(|off| *off).await) } => {}
     }
     drop(agent);
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_ends_with_another_boot() {
+    let world = shut_down().await;
     assert_eq!(world.record().attempt, Some(4));
     world.machine.boot();
     run(&world).await;
@@ -258,14 +264,7 @@ async fn a_machine_is_shut_down_once_at_most_whoever_dies_when() {
 
 #[tokio::test(start_paused = true)]
 async fn a_boot_after_a_shutdown_is_no_failure_though_another_order_stands_by_then() {
-    let world = World::new(order(4, SuspendMethod::PowerOff));
-    let mut off = world.machine.is_asleep();
-    let mut agent = world.agent(&Arc::default());
-    tokio::select! {
-        _ = agent.look() => panic!("it does not shut down"),
-        () = async { drop(off.wait_for(|off| *off).await) } => {}
-    }
-    drop(agent);
+    let world = shut_down().await;
     world.change(|power| (power.spec.desired, power.spec.generation) = (DesiredPower::Awake, 5));
     world.machine.boot();
     run(&world).await;
