@@ -13,7 +13,7 @@ TOOLS_CACHE ?= $(or $(MIYAKO_TOOLS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)
 DENY := $(TOOLS_CACHE)/cargo-tools/bin/cargo-deny
 DENY_VERSION := 0.20.2
 
-LAB_SCENARIOS ?= fig6 fig6-alpha fig6-alpha-1 random-hour
+LAB_SCENARIOS ?= fig6 fig6-alpha fig6-alpha-1 random-hour energy-lab
 
 .PHONY: demo test check lab bench picture crds tools guest packages
 .DEFAULT_GOAL := test

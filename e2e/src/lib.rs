@@ -17,6 +17,7 @@ pub mod lab;
 pub mod prometheus;
 pub mod random_pods;
 pub mod scene;
+pub mod sleepers;
 pub mod tools;
 pub mod wait;
 

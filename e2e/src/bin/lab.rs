@@ -158,6 +158,7 @@ async fn perform_one(
     // A scene's name lives as long as the program.
     let name = match mode {
         RunMode::PostCopy => "lab-post-copy",
+        RunMode::PostCopyAwake => "lab-post-copy-awake",
         RunMode::PreCopy => "lab-pre-copy",
         RunMode::Auto => "lab-auto",
         RunMode::None => "lab-none",

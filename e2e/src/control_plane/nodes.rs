@@ -3,9 +3,9 @@
 use super::servers::SILENT_KUBELET;
 use crate::wait::{Look, until};
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::Node;
-use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -135,7 +135,20 @@ pub async fn silence(client: &Client, node: &str) -> anyhow::Result<()> {
 /// When the node is gone or does not become Ready.
 pub async fn wake(client: &Client, node: &str) -> anyhow::Result<()> {
     set_silent(client, node, Value::Null).await?;
-    wait_ready(client, node).await
+    wait_ready(client, node).await?;
+    pods_are_ready(client, node).await
+}
+
+/// Says that the pods of a node are ready, as its kubelet does when it is back. While the node was NotReady the node
+/// lifecycle controller said that they were not, and kwok never takes that back.
+async fn pods_are_ready(client: &Client, node: &str) -> anyhow::Result<()> {
+    let pods: Api<Pod> = Api::all(client.clone());
+    for pod in pods.list(&ListParams::default().fields(&format!("spec.nodeName={node},status.phase=Running"))).await? {
+        let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+        let ready = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
+        api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(ready)).await?;
+    }
+    Ok(())
 }
 
 async fn set_silent(client: &Client, node: &str, value: Value) -> anyhow::Result<()> {

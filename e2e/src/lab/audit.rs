@@ -1,6 +1,7 @@
 //! The safety rules, judged by what really happened in a run: by somebody who asks neither the operator nor its check.
 
-use super::results::{MigrationRow, SecondRow};
+use super::energy::overlap;
+use super::results::{MigrationRow, SecondRow, SleepRow};
 use super::scenario::Scenario;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,9 +14,15 @@ const INACCURACY: f64 = 1.0;
 
 /// Every rule that was broken, in words; each once.
 #[must_use]
-pub fn broken_rules(scenario: &Scenario, migrations: &[MigrationRow], seconds: &[SecondRow]) -> Vec<String> {
+pub fn broken_rules(
+    scenario: &Scenario,
+    migrations: &[MigrationRow],
+    sleeps: &[SleepRow],
+    seconds: &[SecondRow],
+) -> Vec<String> {
     let mut broken = BTreeSet::new();
     crowded(seconds, &mut broken);
+    sleepers_work(migrations, sleeps, seconds, &mut broken);
     let budgets = &scenario.policy["budgets"];
     let most = budgets["movesPerVMPerDay"].as_u64().unwrap_or(MOVES);
     let per_node = budgets["concurrentPerSharedNode"].as_u64().unwrap_or(1);
@@ -67,6 +74,39 @@ fn crowded(seconds: &[SecondRow], broken: &mut BTreeSet<String>) {
     }
 }
 
+/// Nothing runs on a node that sleeps, and nothing is moved to or from it.
+fn sleepers_work(
+    migrations: &[MigrationRow],
+    sleeps: &[SleepRow],
+    seconds: &[SecondRow],
+    broken: &mut BTreeSet<String>,
+) {
+    for sleep in sleeps {
+        let (node, span) = (&sleep.node, (sleep.asleep, sleep.awake.unwrap_or(f64::INFINITY)));
+        if sleep.programs > 0 || sleep.used > 0.0 {
+            broken.insert(format!(
+                "asleep: {} processes of VMs were on {node} while it slept, and used {:.3} s of CPU time",
+                sleep.programs, sleep.used
+            ));
+        }
+        for (second, row) in seconds.iter().enumerate() {
+            // Whole seconds only: what it did before it fell asleep, or after, is its own business.
+            let whole = overlap(span, (second as f64, second as f64 + 1.0)) >= 1.0;
+            let guest = row.vms.iter().find(|(_, vm)| vm.node == *node).map(|(name, _)| name);
+            if whole && (guest.is_some() || row.nodes.get(node).is_some_and(|used| *used > 0.0)) {
+                let guest = guest.map_or("no VM", String::as_str);
+                broken.insert(format!("asleep: {node} worked while it slept, with {guest} on it"));
+            }
+        }
+        for row in migrations.iter().filter(|row| [&row.source, &row.target].contains(&node)) {
+            if overlap(span, (row.handed_off, row.ended.unwrap_or(f64::INFINITY))) > 0.0 {
+                let MigrationRow { vm, source, target, .. } = row;
+                broken.insert(format!("asleep: {vm} went from {source} to {target} while {node} slept"));
+            }
+        }
+    }
+}
+
 fn begin(row: &MigrationRow) -> f64 {
     row.requested.unwrap_or(row.handed_off)
 }
@@ -103,7 +143,7 @@ mod tests {
     #[test]
     fn a_good_run_breaks_none() {
         let rows = [row("a", "shared-0", "dedicated-0", 0.0, 5.0), row("a", "dedicated-0", "shared-0", 25.5, 30.0)];
-        assert_eq!(broken_rules(&scenario(), &rows, &[]), Vec::<String>::new());
+        assert_eq!(broken_rules(&scenario(), &rows, &[], &[]), Vec::<String>::new());
     }
 
     #[test]
@@ -122,7 +162,7 @@ mod tests {
         let second =
             SecondRow { nodes: BTreeMap::new(), vms: BTreeMap::from([("a".into(), vm()), ("b".into(), vm())]) };
         assert_eq!(
-            broken_rules(&scenario(), &rows, &[second]),
+            broken_rules(&scenario(), &rows, &[], &[second]),
             [
                 "budget: 2 migrations at once from and to shared-0 at 4 s",
                 "budget: a moved more than 2 times",
@@ -131,6 +171,32 @@ mod tests {
                 "role: a went from dedicated-0 to dedicated-1",
                 "settle: a moved again after 5.0 s",
             ]
+        );
+    }
+
+    #[test]
+    fn a_sleeper_that_works_is_named() {
+        let sleep = SleepRow { node: "dedicated-0".into(), asleep: 1.5, awake: Some(4.0), ..SleepRow::default() };
+        let second = |used| {
+            let vm = VmRow { node: "shared-0".into(), achieved: 0.0, target: 0.0 };
+            SecondRow { nodes: BTreeMap::from([("dedicated-0".into(), used)]), vms: BTreeMap::from([("a".into(), vm)]) }
+        };
+        let broken = |rows: &[MigrationRow], sleep: &SleepRow, used: [f64; 5]| {
+            broken_rules(&scenario(), rows, std::slice::from_ref(sleep), &used.map(second))
+        };
+        let before = [row("a", "dedicated-0", "shared-0", 0.0, 1.2)];
+        assert_eq!(broken(&before, &sleep, [0.3, 0.1, 0.0, 0.0, 0.2]), Vec::<String>::new(), "before and after");
+        let worked = "asleep: dedicated-0 worked while it slept, with no VM on it";
+        assert_eq!(broken(&[], &sleep, [0.0, 0.0, 0.0, 0.1, 0.0]), [worked]);
+        let late = MigrationRow { handed_off: 0.0, ..row("a", "dedicated-0", "shared-0", 0.0, 1.7) };
+        assert_eq!(
+            broken(&[late], &sleep, [0.0; 5]),
+            ["asleep: a went from dedicated-0 to shared-0 while dedicated-0 slept"]
+        );
+        let busy = SleepRow { programs: 2, used: 0.25, ..sleep };
+        assert_eq!(
+            broken(&[], &busy, [0.0; 5]),
+            ["asleep: 2 processes of VMs were on dedicated-0 while it slept, and used 0.250 s of CPU time"]
         );
     }
 }

@@ -11,10 +11,12 @@
 //! * [`stand`]: all of it together.
 //! * [`machines`]: which launcher and which QEMU is where; [`kubelets`] start and end them as their pods come and go.
 //! * [`hands`]: the stand-in's hands, which carry migrations out with QEMU.
+//! * [`sleep`]: nodes that fall asleep; [`energy`]: what nodes draw, asleep and awake.
 //! * [`scenario`], [`run`]: scenarios as files, and how they are played; `swing` plays loads that answer to the operator.
 //! * [`record`], [`results`], [`audit`], [`report`]: what came of them, and whether any safety rule was broken.
 
 pub mod audit;
+pub mod energy;
 pub mod hands;
 pub mod kubelets;
 pub mod machines;
@@ -23,5 +25,6 @@ pub mod report;
 pub mod results;
 pub mod run;
 pub mod scenario;
+pub mod sleep;
 pub mod stand;
 mod swing;

@@ -1,8 +1,9 @@
 //! Watches a run: what each node's VMs use, where each VM is, which migrations were asked for and how they went.
 
 use super::hands::{Course, mode_name};
-use super::results::{MigrationRow, SecondRow, UNDER_WAY, VmRow};
+use super::results::{MigrationRow, SecondRow, SleepRow, UNDER_WAY, VmRow};
 use super::scenario::Detection;
+use super::sleep::Sleep;
 use super::stand::LabStand;
 use futures::StreamExt as _;
 use kube::ResourceExt as _;
@@ -117,12 +118,7 @@ impl Recorder {
     pub fn migrations(&self, courses: &[Course], core: f64, detection: Detection) -> Vec<MigrationRow> {
         let requests = lock(&self.requests);
         let seen = lock(&self.seen);
-        let since = |at: Instant| {
-            rounded(match at.checked_duration_since(self.begin) {
-                Some(after) => after.as_secs_f64(),
-                None => -self.begin.duration_since(at).as_secs_f64(),
-            })
-        };
+        let since = |at: Instant| self.since(at);
         let mut rows: Vec<MigrationRow> = Vec::new();
         for course in courses {
             let times = course.times.as_ref();
@@ -150,6 +146,28 @@ impl Recorder {
             });
         }
         rows
+    }
+
+    /// The sleeps, by the run's clock.
+    #[must_use]
+    pub fn sleeps(&self, sleeps: &[Sleep]) -> Vec<SleepRow> {
+        let row = |sleep: &Sleep| SleepRow {
+            node: sleep.node.clone(),
+            asleep: self.since(sleep.asleep),
+            pressed: sleep.pressed.map(|at| self.since(at)),
+            awake: sleep.awake.map(|at| self.since(at)),
+            programs: sleep.programs,
+            used: sleep.used.as_secs_f64(),
+        };
+        sleeps.iter().map(row).collect()
+    }
+
+    /// Seconds since the run began; before that they are negative.
+    fn since(&self, at: Instant) -> f64 {
+        rounded(match at.checked_duration_since(self.begin) {
+            Some(after) => after.as_secs_f64(),
+            None => -self.begin.duration_since(at).as_secs_f64(),
+        })
     }
 }
 

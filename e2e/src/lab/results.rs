@@ -28,6 +28,9 @@ pub struct Results {
     pub totals: Totals,
     /// Migrations in the order in which they were asked for.
     pub migrations: Vec<MigrationRow>,
+    /// Times that nodes slept, those that began before the run too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sleeps: Vec<SleepRow>,
     /// Second by second.
     pub seconds: Vec<SecondRow>,
 }
@@ -128,6 +131,24 @@ pub struct MigrationRow {
     pub ended: Option<f64>,
     /// Bytes of memory that were sent.
     pub sent: u64,
+}
+
+/// One time that a node slept; moments are seconds since the run began.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SleepRow {
+    /// The node.
+    pub node: String,
+    /// Its machine fell asleep.
+    pub asleep: f64,
+    /// Its button was pressed.
+    pub pressed: Option<f64>,
+    /// Its machine was awake again.
+    pub awake: Option<f64>,
+    /// Processes that were in its share for VMs at either end: there must be none.
+    pub programs: usize,
+    /// Seconds of CPU time that its VMs used meanwhile: none either.
+    pub used: f64,
 }
 
 impl Machine {

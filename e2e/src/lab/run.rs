@@ -101,9 +101,18 @@ pub async fn run(
 ) -> anyhow::Result<Results> {
     let machine = Machine::this();
     tell("building the lab: nodes, KubeVirt, the operator, agents and guests");
-    let lab = Arc::new(LabStand::begin(scene, programs, scenario.plan(calibration)).await?);
+    let lab = Arc::new(LabStand::begin(scene, programs, scenario.plan(mode, calibration)).await?);
+    if scenario.power.is_some() {
+        begin_loads(&lab, scenario, calibration).await?;
+        // What booting took is no load.
+        sleep(Duration::from_secs_f64(scenario.detection().window) + RUN_UP).await;
+    }
     if let Some(policy) = scenario.policy(mode) {
         lab.apply_policy(policy).await?;
+    }
+    if lab.plan().sleep.is_some() {
+        tell("waiting for nodes that nobody needs to fall asleep");
+        lab.wait_until_the_empty_sleep().await?;
     }
     let begin = Instant::now() + RUN_UP;
     let recorder = Recorder::begin(&lab, begin);
@@ -116,9 +125,10 @@ pub async fn run(
     let checks = check_all(&lab, scenario).await;
     let courses = lab.log.courses();
     let migrations = recorder.migrations(&courses, scenario.core, scenario.detection());
+    let sleeps = recorder.sleeps(&lab.sleeps.sleeps());
     drop(recorder);
     let refused = refused(&lab.operator.get("/metrics").await?.1);
-    let broken_rules = broken_rules(scenario, &migrations, &seconds);
+    let broken_rules = broken_rules(scenario, &migrations, &sleeps, &seconds);
     let results = Results {
         command: command.to_owned(),
         machine,
@@ -128,11 +138,22 @@ pub async fn run(
         emulation: calibration.emulation,
         totals: Totals { hops_whole, refused, broken_rules, ..totals(&seconds, &courses, checks) },
         migrations,
+        sleeps,
         seconds,
     };
     let lab = Arc::into_inner(lab).context("something still holds the lab")?;
     lab.end().context("the lab's end")?;
     Ok(results)
+}
+
+/// Lets each guest begin with its first load, so that the operator does not take it for another.
+async fn begin_loads(lab: &LabStand, scenario: &Scenario, calibration: &Calibration) -> anyhow::Result<()> {
+    for (vm, script) in scenario.vms.iter().zip(scenario.scripts(calibration)?) {
+        if let Some((_, load)) = script.steps().first() {
+            lab.guest(&vm.name)?.set_load(*load, PATIENCE).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Plays the loads until the run is over. Returns its seconds, and how many checks within it found memory whole.

@@ -3,6 +3,7 @@
 //! Loads are shares of a *core of the lab*, which is a part of a real one ([`Scenario::core`]): so that nodes with a core
 //! each, all busy, fit on a machine with two. What a guest is told is the share times that part.
 
+use super::energy::Power;
 use super::stand::{NodePlan, Plan, Role, VmPlan};
 use anyhow::{Context as _, ensure};
 use miyako_lab::guest::channel::{Intensity, Permille, Speed};
@@ -22,6 +23,8 @@ use std::time::Duration;
 pub enum RunMode {
     /// Relief and return by post-copy.
     PostCopy,
+    /// Relief and return by post-copy, and nobody sleeps.
+    PostCopyAwake,
     /// By pre-copy.
     PreCopy,
     /// As Miyako does by itself: relief by post-copy, return by pre-copy.
@@ -34,6 +37,7 @@ impl std::fmt::Display for RunMode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::PostCopy => "post-copy",
+            Self::PostCopyAwake => "post-copy-awake",
             Self::PreCopy => "pre-copy",
             Self::Auto => "auto",
             Self::None => "none",
@@ -89,6 +93,10 @@ pub struct Scenario {
     /// The KubeVirt CR's `spec.configuration.migrations`.
     #[serde(default)]
     pub kubevirt: Value,
+    /// What nodes draw, where empty ones sleep in the modes in which VMs move. Loads begin before the run then, and it
+    /// begins when all nodes sleep that nobody needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<Power>,
     /// Swinging VMs, of which so many are on their way at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swinging: Option<Swinging>,
@@ -218,9 +226,13 @@ impl Scenario {
                 "vms[{index}].name: {} is taken",
                 vm.name
             );
-            let shared = (0..self.nodes.shared).any(|number| vm.node == format!("shared-{number}"));
-            ensure!(shared, "vms[{index}].node: write shared-0 or another shared node");
+            let is = |role: &str, count: u8| (0..count).any(|number| vm.node == format!("{role}-{number}"));
+            let known = is("shared", self.nodes.shared) || is("dedicated", self.nodes.dedicated);
+            ensure!(known, "vms[{index}].node: write shared-0 or another node");
             vm.check(self.swinging.is_some()).with_context(|| format!("vms[{index}]"))?;
+        }
+        if let Some(power) = &self.power {
+            power.check()?;
         }
         if let Some(swinging) = self.swinging {
             ensure!(swinging.at_once >= 1, "swinging.atOnce: write at least 1");
@@ -234,7 +246,7 @@ impl Scenario {
 
     /// What the lab has to be made of. Each guest's operations are sized by the same speed, so that they count alike.
     #[must_use]
-    pub fn plan(&self, machine: &Calibration) -> Plan {
+    pub fn plan(&self, mode: RunMode, machine: &Calibration) -> Plan {
         let named = |role: Role, name: &str, count: u8| -> Vec<NodePlan> {
             let spec = |index| NodeSpec {
                 name: format!("{name}-{index}"),
@@ -259,14 +271,15 @@ impl Scenario {
             },
         });
         let vms = vms.collect();
-        Plan { nodes, vms, migrations: if self.kubevirt.is_null() { json!({}) } else { self.kubevirt.clone() } }
+        let sleep = self.power.filter(|_| !matches!(mode, RunMode::None | RunMode::PostCopyAwake));
+        Plan { nodes, vms, sleep, migrations: if self.kubevirt.is_null() { json!({}) } else { self.kubevirt.clone() } }
     }
 
     /// The policy's spec for a mode; none without consolidation.
     #[must_use]
     pub fn policy(&self, mode: RunMode) -> Option<Value> {
         let choice = match mode {
-            RunMode::PostCopy => "PostCopy",
+            RunMode::PostCopy | RunMode::PostCopyAwake => "PostCopy",
             RunMode::PreCopy => "PreCopy",
             RunMode::Auto => "Auto",
             RunMode::None => return None,
@@ -421,7 +434,7 @@ vms:
         let scripts = scenario.scripts(&machine).unwrap();
         let steps: Vec<_> = scripts[0].steps().iter().map(|(at, load)| (at.as_secs(), load.thousandths())).collect();
         assert_eq!(steps, [(0, 15), (20, 420)]);
-        let plan = scenario.plan(&machine);
+        let plan = scenario.plan(RunMode::PreCopy, &machine);
         assert_eq!(plan.vms[0].boot.intensity.writes, 600);
         assert_eq!(plan.vms[0].boot.load, Permille::default(), "less than its emulation costs");
         assert_eq!(plan.nodes[1].spec.name, "dedicated-0");

@@ -1,8 +1,10 @@
 //! The whole lab: nodes, VMs, KubeVirt with real hands, the operator and the agents.
 
+use super::energy::Power;
 use super::hands::{Log, QemuHands};
 use super::kubelets;
 use super::machines::{Machines, Vm};
+use super::sleep::{self, SleepLog};
 use crate::child::{Child, Program};
 use crate::control_plane::nodes::NewNode;
 use crate::control_plane::objects;
@@ -27,6 +29,9 @@ use std::time::Duration;
 
 /// The policy's name.
 pub const POLICY: &str = "lab";
+/// The chart's values where nodes sleep. The operator's pods keep nodes awake like any others, so they are where VMs are.
+const SLEEPS: &[&str] =
+    &["agent.power.enabled=true", "waker.enabled=true", r"operator.nodeSelector.kubernetes\.io/hostname=shared-0"];
 /// The node label by which a class knows its nodes.
 const POOL: &str = "miyako.dev/pool";
 /// How long a guest may take to boot while others boot too.
@@ -84,6 +89,8 @@ pub struct Plan {
     pub vms: Vec<VmPlan>,
     /// The KubeVirt CR's `spec.configuration.migrations`.
     pub migrations: Value,
+    /// What nodes draw, where they may sleep.
+    pub sleep: Option<Power>,
 }
 
 /// The running lab.
@@ -93,6 +100,8 @@ pub struct LabStand {
     pub machines: Machines,
     /// The migrations so far.
     pub log: Log,
+    /// The sleeps so far.
+    pub sleeps: SleepLog,
     /// The operator.
     pub operator: Replica,
     agents: BTreeMap<String, Arc<Child>>,
@@ -125,7 +134,7 @@ impl LabStand {
         scene.add_nodes(&plan.nodes.iter().map(cluster_node).collect::<Vec<_>>()).await?;
         let hands = QemuHands::new(machines.clone(), log.clone());
         let kubevirt = KubeVirt::install_with(scene, plan.migrations.clone(), hands).await?;
-        Chart::Miyako.install(scene, &[]).await?;
+        Chart::Miyako.install(scene, if plan.sleep.is_some() { SLEEPS } else { &[] }).await?;
         let names: Vec<&str> = plan.nodes.iter().map(|node| node.spec.name.as_str()).collect();
         kubevirt.wait_for_handlers(&names).await?;
         scene.wait_for_default_account().await?;
@@ -133,14 +142,28 @@ impl LabStand {
         scene.play(kubelets::run(scene.admin(), scene.namespace().to_owned(), machines.clone()));
         let operator = Replica::start_at(scene, &programs.operator, "replica-0", lab.host_address(), &[]).await?;
         wait_for_leader(scene, &[&operator]).await?;
-        let mut stand =
-            Self { scene: Arc::clone(scene), machines, log, operator, agents: BTreeMap::new(), plan, lab, folder };
-        stand.start_vms(&kubevirt).await?;
+        let mut stand = Self {
+            scene: Arc::clone(scene),
+            machines,
+            log,
+            operator,
+            agents: BTreeMap::new(),
+            sleeps: SleepLog::default(),
+            plan,
+            lab,
+            folder,
+        };
         for name in stand.machines.nodes().keys().cloned().collect::<Vec<_>>() {
             let agent = stand.start_agent(&name, &programs.agent).await?;
             stand.agents.insert(name, agent);
         }
         stand.operator.wait_ready().await?;
+        if let Some(power) = stand.plan.sleep {
+            stand.sleeps = sleep::begin(scene, stand.machines.nodes().values(), power.resume()).await?;
+            // Before there are VMs, while all nodes for busy ones are empty.
+            stand.show_that_nodes_wake().await?;
+        }
+        stand.start_vms(&kubevirt).await?;
         Ok(stand)
     }
 
@@ -235,6 +258,22 @@ impl LabStand {
     /// # Errors
     /// When the API server refuses, or the operator does not become ready.
     pub async fn apply_policy(&self, spec: Value) -> anyhow::Result<()> {
+        self.put_policy(spec).await?;
+        let policies: Api<ConsolidationPolicy> = Api::all(self.scene.admin());
+        until("the operator knows every VM's load", SEEN_WITHIN, || async {
+            let policy = policies.get(POLICY).await?;
+            let status = policy.status.unwrap_or_default();
+            let ready = status.conditions.iter().any(|one| {
+                one.type_ == "Ready" && one.status == "True" && one.observed_generation == policy.metadata.generation
+            });
+            let known = status.vms.as_ref().is_some_and(|vms| vms.load_unknown == 0);
+            Ok(Look::holds(ready && known, format!("{:?} {:?}", status.vms, status.conditions)))
+        })
+        .await
+    }
+
+    /// Applies the two classes and a policy, without waiting for anything.
+    pub(super) async fn put_policy(&self, spec: Value) -> anyhow::Result<()> {
         let class = |name: &str, role: Role| {
             let mut spec = json!({
                 "role": format!("{role:?}"),
@@ -242,6 +281,10 @@ impl LabStand {
             });
             if let Some(cpu) = self.cpu_of(role) {
                 spec["capacity"] = json!({ "cpu": cpu });
+            }
+            let power = self.plan.sleep.map(|power| power.class());
+            if let (Some(spec), Some(power)) = (spec.as_object_mut(), power.as_ref().and_then(Value::as_object)) {
+                spec.extend(power.clone());
             }
             json!({ "apiVersion": "miyako.dev/v1alpha1", "kind": "NodePowerClass", "metadata": { "name": name }, "spec": spec })
         };
@@ -254,17 +297,7 @@ impl LabStand {
         }
         let wanted = [class("shared", Role::Shared), class("dedicated", Role::Dedicated), policy];
         objects::apply(&self.scene.admin(), &wanted).await?;
-        let policies: Api<ConsolidationPolicy> = Api::all(self.scene.admin());
-        until("the operator knows every VM's load", SEEN_WITHIN, || async {
-            let policy = policies.get(POLICY).await?;
-            let status = policy.status.unwrap_or_default();
-            let ready = status.conditions.iter().any(|one| {
-                one.type_ == "Ready" && one.status == "True" && one.observed_generation == policy.metadata.generation
-            });
-            let known = status.vms.as_ref().is_some_and(|vms| vms.load_unknown == 0);
-            Ok(Look::holds(ready && known, format!("{:?} {:?}", status.vms, status.conditions)))
-        })
-        .await
+        Ok(())
     }
 
     /// The CPU of a shared node is what its quota says; a dedicated node has one of the lab's cores, whose part of a real

@@ -4,14 +4,14 @@
 
 use crate::world::{self, Setting};
 use anyhow::{Context as _, ensure};
-use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client};
-use miyako_e2e::control_plane::access::TokenFor;
 use miyako_e2e::control_plane::objects::{self, api_of};
 use miyako_e2e::installation::{AGENT, OPERATOR};
 use miyako_e2e::scene::Scene;
+use miyako_e2e::sleepers::client_of_agent;
 use miyako_e2e::wait::{Look, until};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -258,7 +258,7 @@ pub(crate) async fn agents_and_node_powers(scene: Arc<Scene>) -> anyhow::Result<
         })
     };
     objects::apply(&scene.admin(), &[power("shared-0"), power("shared-1")]).await?;
-    let bound = agent_on(&scene, "shared-0").await?;
+    let bound = client_of_agent(&scene, "shared-0").await?;
     let mut trial = Trial::new(&bound, "miyako.dev", "v1alpha1", "NodePower", "").await?;
     let acknowledged = json!({ "status": { "agent": { "acknowledgedGeneration": 1 } } });
     trial.in_force(PatchStatus("shared-1", acknowledged.clone())).await?;
@@ -298,7 +298,7 @@ pub(crate) async fn agents_and_heartbeats(scene: Arc<Scene>) -> anyhow::Result<(
         nodes.patch(node, &PatchParams::default(), &Patch::Merge(&old)).await?;
     }
     let fresh = heartbeat("2026-01-02T04:04:05Z", "true");
-    let bound = agent_on(&scene, "shared-0").await?;
+    let bound = client_of_agent(&scene, "shared-0").await?;
     let mut trial = Trial::new(&bound, "", "v1", "Node", "").await?;
     trial.in_force(Change("shared-1", fresh.clone())).await?;
     trial.takes(Change("shared-0", fresh.clone()), "its own node's heartbeat").await;
@@ -371,19 +371,4 @@ pub(crate) async fn people_and_plans(scene: Arc<Scene>) -> anyhow::Result<()> {
         .await;
     trial.takes(PatchStatus("made", json!({ "status": { "phase": "Proposed" } })), "its status").await;
     trial.verdict()
-}
-
-/// A client with the token that the kubelet would give to the agent's pod on a node.
-pub(crate) async fn agent_on(scene: &Scene, node: &str) -> anyhow::Result<Client> {
-    let pods: Api<Pod> = Api::namespaced(scene.admin(), scene.namespace());
-    let agents =
-        ListParams::default().labels("app.kubernetes.io/component=agent").fields(&format!("spec.nodeName={node}"));
-    let pod = until(&format!("an agent's pod is on {node}"), Duration::from_mins(1), || async {
-        Ok(Look::some(pods.list(&agents).await?.items.into_iter().next(), "none"))
-    })
-    .await?;
-    let how = TokenFor { audiences: &[], pod: Some(&pod) };
-    let token = scene.stand().token(scene.namespace(), AGENT, how).await?;
-    let kubeconfig = scene.stand().kubeconfig_for_token(&format!("agent-{node}"), &token)?;
-    miyako_e2e::control_plane::access::client(&kubeconfig).await
 }

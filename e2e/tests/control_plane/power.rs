@@ -2,20 +2,19 @@
 
 #![allow(clippy::disallowed_methods, reason = "orders are dated by the real clock")]
 
-use crate::admission::agent_on;
 use crate::world::{self, SOON, Setting};
 use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
-use miyako_agent::power::{self, Settings, SimulatedHost, order::LONGEST_ALARM, preflight::WakeSource};
 use miyako_api::NodePower;
 use miyako_api::node_power::{AgentStatus, WokenBy};
 use miyako_e2e::control_plane::nodes::NewNode;
 use miyako_e2e::control_plane::objects;
 use miyako_e2e::installation::OPERATOR;
 use miyako_e2e::scene::Scene;
+use miyako_e2e::sleepers::power_role;
 use miyako_e2e::wait::{Look, until};
 use serde_json::json;
 use std::sync::Arc;
@@ -57,25 +56,6 @@ async fn word(
     .await
 }
 
-/// An agent with the rights of its pod on a node, on a machine that only seems to sleep.
-pub(crate) async fn agent(scene: &Scene, node: &str) -> anyhow::Result<Arc<SimulatedHost>> {
-    let client = agent_on(scene, node).await?;
-    let host = Arc::new(SimulatedHost::new());
-    let settings = Settings {
-        node: node.to_owned(),
-        wake_source: WakeSource::Controller,
-        longest_sleep: LONGEST_ALARM,
-        version: "test",
-    };
-    let clock = Arc::new(|| Timestamp::now().as_millisecond());
-    let run = power::run(Box::new(move || Ok(client.clone())), settings, Arc::clone(&host), clock, 1);
-    scene.play(async move {
-        let Err(error) = run.await;
-        tracing::error!(%error, "the agent ended");
-    });
-    Ok(host)
-}
-
 /// An order is acknowledged before the machine sleeps, its outcome is told, KubeVirt's heartbeat is renewed, and nobody
 /// obeys it again.
 pub(crate) async fn an_order_is_carried_out_once(scene: Arc<Scene>) -> anyhow::Result<()> {
@@ -84,7 +64,7 @@ pub(crate) async fn an_order_is_carried_out_once(scene: Arc<Scene>) -> anyhow::R
     let node = "sleeper";
     scene.add_nodes(&[NewNode::new(node)]).await?;
     order(&scene, node, "Awake", 1).await?;
-    let host = agent(&scene, node).await?;
+    let host = power_role(&scene, node).await?;
     let first = word(&scene, node, "the agent takes note", |agent| agent.acknowledged_generation == Some(1)).await?;
     ensure!(first.boot_id.is_some() && first.obstacles.is_empty(), "{first:?}");
     let nodes: Api<Node> = Api::all(scene.admin());
@@ -125,7 +105,7 @@ pub(crate) async fn a_node_with_vms_is_not_suspended(scene: Arc<Scene>) -> anyho
     let node = "shared-0";
     world::furnish(&scene, with_power()).await?;
     order(&scene, node, "Suspended", 1).await?;
-    let host = agent(&scene, node).await?;
+    let host = power_role(&scene, node).await?;
     let refused = word(&scene, node, "the agent answers", |agent| agent.acknowledged_generation == Some(1)).await?;
     let why = refused.refusal.context("no refusal")?;
     ensure!(why.contains("virt-launcher-vm-0") && why.contains("drain the node"), "{why}");

@@ -5,27 +5,19 @@
 
 use crate::approval::bind;
 use crate::charts::uninstall;
-use crate::power::agent;
 use crate::world::{Setting, World};
 use anyhow::ensure;
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use miyako_agent::power::SimulatedHost;
-use miyako_agent::wake::{self, Driver, DriverError, PowerState, Reading};
-use miyako_agent::waker::{MakeDriver, Waker};
 use miyako_api::NodePower;
 use miyako_api::node_power::{NodePowerStatus, PowerPhase};
-use miyako_api::node_power_class::{WakeDriver, WakeProtocol};
 use miyako_e2e::child::Program;
 use miyako_e2e::control_plane::nodes::{self, NewNode, silence, wait_ready};
 use miyako_e2e::control_plane::objects;
-use miyako_e2e::installation::WAKER;
 use miyako_e2e::scene::Scene;
+use miyako_e2e::sleepers::{Sleeper, play_waker};
 use miyako_e2e::wait::{Look, until};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -36,67 +28,6 @@ use std::time::{Duration, Instant};
 const SLEEPERS: [&str; 2] = ["dedicated-0", "shared-1"];
 /// A lease lapses within 50 s, and that is waited for a few times.
 const A_WHILE: Duration = Duration::from_mins(5);
-
-/// The machines beneath the nodes, by node: what a waker presses buttons of.
-#[derive(Default)]
-struct Buttons(BTreeMap<String, Arc<SimulatedHost>>);
-
-/// One machine's button.
-struct Button {
-    node: String,
-    host: Arc<SimulatedHost>,
-}
-
-impl MakeDriver for Buttons {
-    fn make(
-        &self,
-        _: &WakeDriver,
-        node: wake::Node<'_>,
-        _: Option<&BTreeMap<String, Vec<u8>>>,
-    ) -> Result<Box<dyn Driver>, String> {
-        let host = self.0.get(node.name).ok_or_else(|| format!("{} has no button", node.name))?;
-        Ok(Box::new(Button { node: node.name.to_owned(), host: Arc::clone(host) }))
-    }
-}
-
-impl Driver for Button {
-    fn protocol(&self) -> WakeProtocol {
-        WakeProtocol::Wol
-    }
-
-    fn address(&self) -> &str {
-        &self.node
-    }
-
-    fn read(&self) -> BoxFuture<'_, Result<Reading, DriverError>> {
-        let asleep = *self.host.is_asleep().borrow();
-        let state = if asleep { PowerState::Sleeping } else { PowerState::On };
-        async move { Ok(Reading::sure(state, "the simulated machine")) }.boxed()
-    }
-
-    fn wake(&self) -> BoxFuture<'_, Result<(), DriverError>> {
-        self.host.wake();
-        async { Ok(()) }.boxed()
-    }
-
-    fn power_on(&self) -> BoxFuture<'_, Result<(), DriverError>> {
-        self.wake()
-    }
-}
-
-/// Silences a node's kubelet while its machine sleeps.
-fn sleep_with(scene: &Scene, node: &'static str, host: &SimulatedHost) {
-    let (client, mut asleep) = (scene.admin(), host.is_asleep());
-    scene.play(async move {
-        while asleep.changed().await.is_ok() {
-            let sleeps = *asleep.borrow_and_update();
-            let said = if sleeps { silence(&client, node).await } else { nodes::wake(&client, node).await };
-            if let Err(error) = said {
-                tracing::error!(%error, node, "the kubelet can't be told");
-            }
-        }
-    });
-}
 
 /// Classes whose nodes can be woken, and a policy that suspends what is empty.
 fn wishes() -> Vec<Value> {
@@ -155,16 +86,11 @@ pub(crate) async fn empty_nodes_sleep_until_somebody_needs_them(scene: Arc<Scene
         r"operator.nodeSelector.kubernetes\.io/hostname=shared-0",
     ];
     let world = World::begin_with(&scene, 1, Setting { values, ..Setting::default() }).await?;
-    let mut buttons = Buttons::default();
+    let mut machines = BTreeMap::new();
     for node in SLEEPERS {
-        let host = agent(&scene, node).await?;
-        sleep_with(&scene, node, &host);
-        buttons.0.insert(node.to_owned(), host);
+        machines.insert(node, Sleeper::begin(&scene, node, Duration::ZERO).await?);
     }
-    let hosts = buttons.0.clone();
-    let waker = scene.stand().client_for_service_account(scene.namespace(), WAKER).await?;
-    let clock = Arc::new(|| Timestamp::now().as_millisecond());
-    scene.play(Waker::new(waker, "waker-0".into(), clock, Arc::new(buttons), 1).run());
+    play_waker(&scene, machines.values()).await?;
     objects::apply(&scene.admin(), &wishes()).await?;
 
     // Nothing sleeps by policy before it has shown that it wakes.
@@ -172,7 +98,7 @@ pub(crate) async fn empty_nodes_sleep_until_somebody_needs_them(scene: Arc<Scene
     let paul: Api<NodePower> = Api::all(scene.stand().client_for_user("paul", &[]).await?);
     for node in SLEEPERS {
         status(&scene, node, "is noted", |status| status.empty_since.is_some()).await?;
-        ensure!(hosts[node].sleeps() == 0, "{node} slept untested");
+        ensure!(machines[node].sleeps() == 0, "{node} slept untested");
         let ask = json!({ "metadata": { "annotations": { "miyako.dev/request": "wake-test paul 1" } } });
         paul.patch(node, &PatchParams::default(), &Patch::Merge(ask)).await?;
     }
@@ -182,7 +108,7 @@ pub(crate) async fn empty_nodes_sleep_until_somebody_needs_them(scene: Arc<Scene
     }
     for node in SLEEPERS {
         status(&scene, node, "sleeps", |status| status.phase == Some(PowerPhase::Suspended)).await?;
-        ensure!(hosts[node].sleeps() == 2 && *hosts[node].is_asleep().borrow(), "{node} does not sleep");
+        ensure!(machines[node].sleeps() == 2 && machines[node].is_asleep(), "{node} does not sleep");
     }
 
     // A pod that fits no awake node.
@@ -203,7 +129,7 @@ pub(crate) async fn empty_nodes_sleep_until_somebody_needs_them(scene: Arc<Scene
     })
     .await?;
     eprintln!("from a pod that fits nowhere to its running on a node that slept: {:.1?}", asked.elapsed());
-    ensure!(*hosts["shared-1"].is_asleep().borrow(), "a node was woken that nobody needs");
+    ensure!(machines["shared-1"].is_asleep(), "a node was woken that nobody needs");
     let nodes: Api<Node> = Api::all(scene.admin());
     until("nothing of ours is on the node that came back", A_WHILE, || async {
         let node = nodes.get("dedicated-0").await?;
@@ -222,7 +148,7 @@ pub(crate) async fn empty_nodes_sleep_until_somebody_needs_them(scene: Arc<Scene
         .env("KUBECONFIG", scene.stand().admin_kubeconfig());
     scene.run(&wakes, A_WHILE).await?;
     for node in SLEEPERS {
-        ensure!(!*hosts[node].is_asleep().borrow(), "{node} still sleeps");
+        ensure!(!machines[node].is_asleep(), "{node} still sleeps");
     }
     pods.delete("needy", &DeleteParams::default()).await?;
     let bindings: Api<ClusterRoleBinding> = Api::all(scene.admin());

@@ -50,6 +50,7 @@ fn plan(link: u64) -> Plan {
         nodes: vec![node("shared-0", Role::Shared, link), node("dedicated-0", Role::Dedicated, link)],
         vms: vec![vm(0, Intensity::MIXED), vm(1, Intensity::READ_MOSTLY)],
         migrations: json!({}),
+        sleep: None,
     }
 }
 

@@ -195,6 +195,12 @@ impl Node {
         self.machine.cpu_time()
     }
 
+    /// How many processes are in its share for VMs.
+    #[must_use]
+    pub fn programs(&self) -> usize {
+        self.machine.members().len()
+    }
+
     /// The cgroup that stands for the node, as `/proc/<pid>/cgroup` has it.
     #[must_use]
     pub fn cgroup(&self) -> PathBuf {

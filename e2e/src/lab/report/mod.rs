@@ -1,6 +1,8 @@
-//! What a run showed, for people: a table, a file of figures, and a picture; and a summary of all runs.
+//! What a run showed, for people: a table, a file of figures, and a picture; a summary of all runs, and
+//! what nodes drew in them.
 
 mod canvas;
+mod energy;
 mod summary;
 mod svg;
 mod table;
@@ -24,7 +26,8 @@ pub fn write(results: &Results, folder: &Path) -> anyhow::Result<[PathBuf; 2]> {
     Ok([json, svg])
 }
 
-/// Reads every run in a folder, draws its picture anew, and writes a summary of all. Returns that file.
+/// Reads every run in a folder, draws its picture anew, and writes a summary of all, and a page for each scenario whose
+/// nodes draw watts. Returns the summary's file.
 ///
 /// # Errors
 /// When a file can't be read or written.
@@ -39,6 +42,13 @@ pub fn summarize(folder: &Path) -> anyhow::Result<PathBuf> {
             let svg = path.with_extension("svg");
             std::fs::write(&svg, picture(&run)).with_context(|| svg.display().to_string())?;
             runs.push(run);
+        }
+    }
+    let simulated = std::fs::read_to_string(folder.join("energy-simple.md")).unwrap_or_default();
+    for modes in energy::Modes::among(&runs) {
+        for (ending, text) in [("svg", modes.picture()), ("md", modes.page(&simulated))] {
+            let file = folder.join(format!("{}.{ending}", modes.name()));
+            std::fs::write(&file, text).with_context(|| file.display().to_string())?;
         }
     }
     let file = folder.join("lab.md");
