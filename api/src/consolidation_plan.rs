@@ -142,6 +142,56 @@ pub struct PlanStep {
     /// What the step is expected to cost and to bring.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predicted: Option<Prediction>,
+    /// What a Suspend step rests on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<SuspendProof>,
+}
+
+/// What a suspend rests on, as it was when the plan was decided.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SuspendProof {
+    /// Since when nothing has needed the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_since: Option<Time>,
+    /// When it last showed that it wakes; absent where that is what the suspend is to show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake_tested_at: Option<Time>,
+    /// Usable nodes of the policy that stay awake.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub awake_nodes: u32,
+    /// Of those, dedicated nodes without any VM.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub spare_nodes: u32,
+    /// That the VMs of nodes that fail still fit on those that stay awake; absent where the policy's
+    /// keepAwake.failures is 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failover: Option<FailoverProof>,
+}
+
+/// Failures that were tried out on the nodes that stay awake.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailoverProof {
+    /// So many nodes were taken to fail together.
+    #[schemars(range(min = 1, max = 100))]
+    pub failures: u32,
+    /// The node label within one value of which they fail.
+    #[schemars(length(max = 317))]
+    pub per: String,
+    /// So many failures were tried.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub tried: u32,
+    /// The nodes of the failure that takes the most VMs with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(max = 253)), extend("x-kubernetes-list-type" = "atomic"))]
+    pub worst_nodes: Vec<String>,
+    /// The VMs of those nodes.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub worst_vms: u32,
+    /// VMs that one of the failures leaves without a place whether or not the node sleeps.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub homeless_vms: u32,
 }
 
 /// What a step does.

@@ -405,11 +405,12 @@ pub struct Spare {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeepAwake {
-    /// The VMs of this many nodes must still fit on the awake rest.
-    #[serde(default)]
+    /// The VMs of this many nodes must still fit on the awake rest, or nothing more is suspended. With 0 a node that
+    /// fails may leave VMs pending until a sleeping node is awake.
+    #[serde(default = "one")]
     #[schemars(range(min = 0, max = 100))]
     pub failures: u32,
-    /// The node label within whose values failures are counted.
+    /// The node label within one value of which several nodes fail together.
     #[serde(default = "zone")]
     #[schemars(schema_with = "schema::topology_key")]
     pub per: String,
@@ -417,7 +418,7 @@ pub struct KeepAwake {
 
 impl Default for KeepAwake {
     fn default() -> Self {
-        Self { failures: 0, per: zone() }
+        Self { failures: 1, per: zone() }
     }
 }
 

@@ -7,19 +7,23 @@ use crate::time::to_api;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
 use miyako_api::ConsolidationPlan;
 use miyako_api::consolidation_plan::{
-    ConsolidationPlanSpec, ConsolidationPlanStatus, MigrationMode as ApiMode, PlanPhase as ApiPhase, PlanStep,
-    StepKind, StepPhase, StepStatus, VmReference,
+    ConsolidationPlanSpec, ConsolidationPlanStatus, FailoverProof, MigrationMode as ApiMode, PlanPhase as ApiPhase,
+    PlanStep, StepKind, StepPhase, StepStatus, VmReference,
 };
 use miyako_api::consolidation_policy::Mode;
 use miyako_api::names::{manager, ours};
+use miyako_core::check::SuspendProof;
 use miyako_core::model::{
-    LoadTable, MigrationMode, PlanName, PlanPhase, Policy, PolicyMode, Span, StepOutcome, SuspendReason, Timestamp, Uid,
+    LoadTable, MigrationMode, NodeName, PlanName, PlanPhase, Policy, PolicyMode, Span, StepOutcome, SuspendReason,
+    Timestamp, Uid,
 };
 use miyako_core::plan::{MoveReason, Next, Plan, Step, StepState, plan_name};
 use std::collections::BTreeMap;
 
 /// What a plan's summary and its reasons take.
 const LONGEST: usize = 250;
+/// What a step's message takes.
+const LONGEST_MESSAGE: usize = 1024;
 /// An automatic plan that was not begun within this time is void: the load that it answers has changed.
 const AUTOMATIC_TTL: Span = Span::from_secs(60);
 
@@ -32,6 +36,8 @@ pub struct NewPlan<'a> {
     pub policy_uid: Option<&'a Uid>,
     /// Its steps.
     pub plan: Plan,
+    /// What its suspends rest on, by node.
+    pub proofs: BTreeMap<NodeName, SuspendProof>,
     /// How many plans with the same wish are over.
     pub round: u32,
     /// When it was decided.
@@ -42,7 +48,7 @@ pub struct NewPlan<'a> {
 #[must_use]
 pub fn plan_object(new: &NewPlan<'_>, load: &LoadTable) -> ConsolidationPlan {
     let name = plan_name(&new.policy.name, new.policy_uid, &new.plan, new.round);
-    let steps: Vec<PlanStep> = new.plan.steps.iter().filter_map(|step| step_object(step, load)).collect();
+    let steps: Vec<PlanStep> = new.plan.steps.iter().filter_map(|step| step_object(step, new, load)).collect();
     let ttl = if new.policy.mode == PolicyMode::Recommend { new.policy.plan_ttl } else { AUTOMATIC_TTL };
     ConsolidationPlan {
         metadata: ObjectMeta {
@@ -72,7 +78,7 @@ pub fn plan_object(new: &NewPlan<'_>, load: &LoadTable) -> ConsolidationPlan {
     }
 }
 
-fn step_object(step: &Step, load: &LoadTable) -> Option<PlanStep> {
+fn step_object(step: &Step, new: &NewPlan<'_>, load: &LoadTable) -> Option<PlanStep> {
     let blank = PlanStep {
         kind: StepKind::Wake,
         vm: None,
@@ -87,6 +93,7 @@ fn step_object(step: &Step, load: &LoadTable) -> Option<PlanStep> {
         vm_load_millicores: None,
         idle_since: None,
         predicted: None,
+        proof: None,
     };
     match step {
         Step::Migrate(step) => {
@@ -124,14 +131,38 @@ fn step_object(step: &Step, load: &LoadTable) -> Option<PlanStep> {
             message: step.reason.to_string(),
             ..blank
         }),
-        Step::Suspend(step) => Some(PlanStep {
-            kind: StepKind::Suspend,
-            target_node: step.node.to_string(),
-            reason: step.reason.name().into(),
-            message: step.reason.to_string(),
-            ..blank
-        }),
+        Step::Suspend(step) => {
+            let proof = new.proofs.get(&step.node);
+            let rests_on = proof.map(|proof| format!("; {proof}")).unwrap_or_default();
+            Some(PlanStep {
+                kind: StepKind::Suspend,
+                target_node: step.node.to_string(),
+                reason: step.reason.name().into(),
+                message: crate::shortened(&format!("{}{rests_on}", step.reason), LONGEST_MESSAGE),
+                proof: proof.map(|proof| proof_object(proof, new.policy)),
+                ..blank
+            })
+        }
         Step::Abort { .. } => None,
+    }
+}
+
+fn proof_object(proof: &SuspendProof, policy: &Policy) -> miyako_api::consolidation_plan::SuspendProof {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).min(1_000_000);
+    let failover = proof.failover.as_ref().map(|tried| FailoverProof {
+        failures: policy.keep_awake_failures,
+        per: policy.keep_awake_per.clone(),
+        tried: count(tried.tried),
+        worst_nodes: tried.worst.iter().map(ToString::to_string).collect(),
+        worst_vms: count(tried.vms),
+        homeless_vms: count(tried.homeless),
+    });
+    miyako_api::consolidation_plan::SuspendProof {
+        empty_since: proof.empty_since.map(to_api),
+        wake_tested_at: proof.wake_tested.map(to_api),
+        awake_nodes: proof.awake,
+        spare_nodes: proof.spare,
+        failover,
     }
 }
 

@@ -113,12 +113,13 @@ fn new_plans(
         }
         let uid = known.policies.get(name);
         let Some(round) = round(known, now, |round| plan_name(name, uid, &plan, round)) else { continue };
-        let new = NewPlan { policy, policy_uid: uid, plan, round, decided: now };
-        let object = plan_object(&new, &snapshot.load);
-        let record = convert::plan::convert(&object).value;
-        if !snapshot.plans.contains_key(&record.name) {
-            fresh.push((record, object));
+        if snapshot.plans.contains_key(&plan_name(name, uid, &plan, round)) {
+            continue;
         }
+        let proofs = check::prove(snapshot, policies, &plan, now);
+        let new = NewPlan { policy, policy_uid: uid, plan, proofs, round, decided: now };
+        let object = plan_object(&new, &snapshot.load);
+        fresh.push((convert::plan::convert(&object).value, object));
     }
     fresh
 }

@@ -34,7 +34,7 @@ pub(super) fn judge(state: &mut State<'_>, found: &mut Findings) {
     }
     for (name, step) in touched {
         if let Some(policy) = state.policies.policies.get(&name).filter(|policy| policy.keep_awake_failures > 0)
-            && let Some(detail) = judge_policy(state, policy)
+            && let Err(detail) = survey(state, policy)
         {
             found.step = Some(step);
             found.add(Rule::Reserve, detail);
@@ -42,8 +42,26 @@ pub(super) fn judge(state: &mut State<'_>, found: &mut Findings) {
     }
 }
 
-/// The first failure that would strand VMs because of this plan.
-fn judge_policy<'a>(state: &mut State<'a>, policy: &Policy) -> Option<String> {
+/// That the VMs of nodes that fail together still fit on what stays awake.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FailoverProof {
+    /// So many failures, or sets of them within one place, were tried.
+    pub tried: usize,
+    /// The nodes whose failure takes the most VMs with it.
+    pub worst: Vec<NodeName>,
+    /// The VMs of those nodes.
+    pub vms: usize,
+    /// Usable nodes that stay, those that fail included.
+    pub awake: usize,
+    /// The most VMs that one failure leaves without a place whether or not this plan is carried out.
+    pub homeless: usize,
+}
+
+/// Tries every failure that the policy names.
+///
+/// # Errors
+/// With the first one that would strand VMs because of this plan, in words.
+pub(super) fn survey<'a>(state: &mut State<'a>, policy: &Policy) -> Result<FailoverProof, String> {
     let ruled: Vec<&'a Node> = state.nodes_of(policy).iter().map(|(node, _)| *node).collect();
     let refuges = refuges(state, &ruled);
     let mut vms: BTreeMap<&NodeName, Vec<&'a Vm>> = BTreeMap::new();
@@ -55,9 +73,15 @@ fn judge_policy<'a>(state: &mut State<'a>, policy: &Policy) -> Option<String> {
         .or_default()
         .push(vm);
     }
+    let awake = refuges.iter().filter(|refuge| !refuge.suspended).count();
+    let mut proof = FailoverProof { awake, ..FailoverProof::default() };
     for failed in failures(policy, &ruled, &vms) {
         let mut lost: Vec<&'a Vm> = failed.iter().filter_map(|name| vms.get(name)).flatten().copied().collect();
         lost.sort_by_key(|vm| (Reverse(vm.target.requests.memory), &vm.key));
+        proof.tried += 1;
+        if lost.len() > proof.vms {
+            (proof.vms, proof.worst) = (lost.len(), failed.iter().map(|&name| name.clone()).collect());
+        }
         let survives = |refuge: &&Refuge<'_>| !failed.contains(&refuge.name);
         let after =
             place(&mut state.occupancy, &lost, || refuges.iter().filter(survives).filter(|refuge| !refuge.suspended));
@@ -69,15 +93,15 @@ fn judge_policy<'a>(state: &mut State<'a>, policy: &Policy) -> Option<String> {
         if after.open || after.stranded > before.stranded {
             let names: Vec<_> = failed.iter().map(|name| name.as_str()).collect();
             let (names, stranded) = (names.join(" and "), after.stranded);
-            let detail = if after.open {
+            return Err(if after.open {
                 format!("if {names} failed, {stranded} VMs would not fit on the {MOST_ASKED} emptiest nodes awake")
             } else {
                 format!("if {names} failed, {stranded} VMs would fit nowhere awake")
-            };
-            return Some(detail);
+            });
         }
+        proof.homeless = proof.homeless.max(before.stranded);
     }
-    None
+    Ok(proof)
 }
 
 /// The usable nodes, the emptiest first.

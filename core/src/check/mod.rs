@@ -14,6 +14,7 @@ mod movable;
 mod pending;
 mod placement;
 mod post_copy;
+mod proof;
 mod reserve;
 mod state;
 mod suspend;
@@ -23,6 +24,8 @@ mod traffic;
 mod tests;
 
 pub use daemons::{SERVES_ONLY_ITS_NODE, STORAGE_DATA_PLANES};
+pub use failover::FailoverProof;
+pub use proof::{SuspendProof, prove};
 pub use suspend::{Blocker, SuspendBlockers};
 
 use crate::{
@@ -149,21 +152,26 @@ pub fn check(snapshot: &Snapshot, policies: &Policies, plan: &Plan, now: Timesta
     }
     let mut found = Findings::default();
     let mut state = State::new(snapshot, policies, plan, now);
-    for (index, step) in plan.steps.iter().enumerate() {
-        found.step = Some(index);
-        match step {
-            Step::Migrate(step) => migrate(&mut state, step, &mut found),
-            Step::Wake(step) => wake(&mut state, step, &mut found),
-            Step::Suspend(step) => suspend(&mut state, step, index, &mut found),
-            Step::Abort { migration, uid, .. } => post_copy::abort(&state, migration, uid, &mut found),
-        }
-    }
+    walk(&mut state, plan, &mut found);
     if !state.suspended.is_empty() {
         failover::judge(&mut state, &mut found);
         health_checks::judge(&state, &mut found);
         pending::judge(&state, &mut found);
     }
     found.violations
+}
+
+/// Takes the steps one by one, each judged by what those before it lead to.
+fn walk<'a>(state: &mut State<'a>, plan: &'a Plan, found: &mut Findings) {
+    for (index, step) in plan.steps.iter().enumerate() {
+        found.step = Some(index);
+        match step {
+            Step::Migrate(step) => migrate(state, step, found),
+            Step::Wake(step) => wake(state, step, found),
+            Step::Suspend(step) => suspend(state, step, index, found),
+            Step::Abort { migration, uid, .. } => post_copy::abort(state, migration, uid, found),
+        }
+    }
 }
 
 fn migrate<'a>(state: &mut State<'a>, step: &'a MigrateStep, found: &mut Findings) {

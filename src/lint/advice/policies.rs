@@ -188,7 +188,7 @@ fn topology(policy: &GivenPolicy<'_>, world: &World<'_>, advice: &mut Advice<'_>
         }
     }
     let key = &policy.read.keep_awake_per;
-    if policy.read.keep_awake_failures > 0 && lacking(key).len() == nodes.len() {
+    if policy.read.keep_awake_failures > 1 && lacking(key).len() == nodes.len() {
         advice.warn(
             "spec.keepAwake.per",
             format!("none of the nodes has a label {key}, so all of them count as one place"),

@@ -110,6 +110,8 @@ impl Scenario {
                 object["spec"]["wake"] = json!([{"driver": "wol", "address": "02:00:00:00:00:01"}]);
             }
         }
+        // Its few nodes could hardly sleep if one of them were to fail.
+        scenario.policy(|spec| spec["keepAwake"] = json!({"failures": 0}));
         scenario
     }
 

@@ -7,11 +7,12 @@ mod stopwatch;
 
 use super::{begin, moves, node_of, on_a_runtime_of_its_own, run, side_by_side, small_vm, unfinished};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use miyako::sim::apiserver::Verb;
 use miyako::sim::cluster::{AgentFate, Fate, WakeFate};
 use miyako::sim::simulation::{BEGINS, Scenario, Simulation, USER};
 use miyako::sim::workload::Pattern;
+use miyako_api::ConsolidationPlan;
 use miyako_api::names::{kubernetes, ours};
 use miyako_api::node_power::{NodePower, PowerPhase};
 use miyako_core::model::{Bytes, Span};
@@ -209,7 +210,7 @@ async fn a_recommended_suspend_waits_for_approval() {
     let mut world = begin(scenario).await;
     run(&mut world, 200).await;
     assert_eq!(phases(&world).await, [PowerPhase::Awake; 3]);
-    let plans: Api<miyako_api::ConsolidationPlan> = Api::all(world.world.server.client(USER));
+    let plans: Api<ConsolidationPlan> = Api::all(world.world.server.client(USER));
     let proposed = plans.list(&Default::default()).await.expect("plans are listed").items;
     let of = |node: &str| {
         let found = proposed.iter().find(|plan| plan.spec.steps.iter().any(|step| step.target_node == node));
@@ -220,6 +221,32 @@ async fn a_recommended_suspend_waits_for_approval() {
     plans.patch(&of("dedicated-1"), &PatchParams::default(), &approval).await.expect("the approval is taken");
     run_until(&mut world, "dedicated-1", PowerPhase::Suspended, 120).await;
     assert_eq!(phase(&world, "dedicated-0").await, PowerPhase::Awake);
+    assert_unbroken(&world);
+}
+
+/// What policies keep awake unless they say otherwise, and what each suspend's plan rests on.
+#[tokio::test(start_paused = true)]
+async fn by_default_the_vms_of_a_node_that_fails_still_fit_and_the_plan_proves_it() {
+    let mut scenario = scenario(NEVER);
+    scenario.policy(|spec| spec["keepAwake"] = Value::Null);
+    let mut world = begin(scenario).await;
+    run(&mut world, 390).await;
+    let mut asleep = phases(&world).await;
+    asleep.sort_by_key(|phase| *phase != PowerPhase::Suspended);
+    assert_eq!(asleep, [PowerPhase::Suspended, PowerPhase::Awake, PowerPhase::Awake]);
+    let plans: Api<ConsolidationPlan> = Api::all(world.world.server.client(USER));
+    let plans = plans.list(&ListParams::default()).await.expect("plans may be listed").items;
+    let steps: Vec<_> = plans.into_iter().flat_map(|plan| plan.spec.steps).collect();
+    let [step] = &steps[..] else { panic!("one plan suspends one node: {steps:?}") };
+    let proof = step.proof.as_ref().expect("a suspend is proved");
+    assert_eq!((proof.awake_nodes, proof.spare_nodes), (2, 1));
+    assert!(proof.empty_since.is_some() && proof.wake_tested_at.is_some(), "{proof:?}");
+    let failover = proof.failover.as_ref().expect("it is on by default");
+    assert_eq!((failover.failures, failover.tried, failover.worst_vms, failover.homeless_vms), (1, 1, 4, 0));
+    assert_eq!(failover.worst_nodes, ["shared-0"]);
+    let said =
+        "2 nodes stay awake, 1 of them spare; failures tried: 1, each leaves room for its VMs (at most 4, of shared-0)";
+    assert!(step.message.ends_with(said), "{}", step.message);
     assert_unbroken(&world);
 }
 

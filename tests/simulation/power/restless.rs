@@ -32,7 +32,10 @@ fn scenario(seed: u64) -> Scenario {
     for index in 0..VMS {
         scenario.vms.push(small_vm(&format!("vm{index}"), &format!("shared-{}", index % 2), Pattern::RandomHours));
     }
-    scenario.policy(|spec| spec["spare"] = json!({"dedicatedNodes": seed % 2}));
+    scenario.policy(|spec| {
+        spec["spare"] = json!({"dedicatedNodes": seed % 2});
+        spec["keepAwake"] = json!({"failures": seed / 2 % 2});
+    });
     scenario.trust_all_nodes();
     scenario
 }

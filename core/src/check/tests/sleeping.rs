@@ -191,3 +191,27 @@ fn rule_4_a_health_check_that_counts_sleepers_can_still_repair_a_node() {
     let elsewhere: fn(&mut HealthCheck) = |check| check.nodes = Selector::label("class", "shared");
     assert_eq!(verdict(RepairsWhile::Healthy(Share::Percent(100)), elsewhere), []);
 }
+
+#[test]
+fn a_suspend_is_proved_with_what_stays_and_the_failure_that_takes_most_with_it() {
+    let mut case = Case::good_night();
+    let proofs = |case: &Case| prove(&case.snapshot, &case.policies, &case.plan, NOW);
+    let proof = proofs(&case).remove(&NodeName::new("d4")).unwrap();
+    assert_eq!((proof.awake, proof.failover), (4, None), "no failure is to be looked at");
+    case.policy().keep_awake_failures = 1;
+    let proof = proofs(&case).remove(&NodeName::new("d4")).unwrap();
+    let hosts = case.snapshot.vms.values().filter_map(|vm| vm.node.as_ref());
+    let mut vms: std::collections::BTreeMap<&NodeName, usize> = Default::default();
+    hosts.for_each(|node| *vms.entry(node).or_default() += 1);
+    let failover = proof.failover.clone().unwrap();
+    let [worst] = &failover.worst[..] else { panic!("{failover:?}") };
+    assert_eq!((failover.tried, failover.vms), (vms.len(), vms[worst]));
+    assert_eq!(Some(&failover.vms), vms.values().max());
+    assert_eq!((failover.awake, failover.homeless), (4, 0));
+    // What fits nowhere now is said, and is no reason to stay awake.
+    for name in ["s2", "d1", "d2", "d4"] {
+        case.node(name).allocatable.memory = Bytes::gib(3);
+    }
+    let failover = proofs(&case).remove(&NodeName::new("d4")).unwrap().failover.unwrap();
+    assert!(failover.homeless > 0, "{failover:?}");
+}
