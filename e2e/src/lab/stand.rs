@@ -288,9 +288,12 @@ impl LabStand {
             }
             json!({ "apiVersion": "miyako.dev/v1alpha1", "kind": "NodePowerClass", "metadata": { "name": name }, "spec": spec })
         };
+        // The papers' nodes do not fail.
         let mut policy = json!({
             "apiVersion": "miyako.dev/v1alpha1", "kind": "ConsolidationPolicy", "metadata": { "name": POLICY },
-            "spec": { "profile": "Reactive", "nodeClasses": ["shared", "dedicated"] },
+            "spec": {
+                "profile": "Reactive", "nodeClasses": ["shared", "dedicated"], "keepAwake": { "failures": 0 },
+            },
         });
         if let (Some(all), Some(more)) = (policy["spec"].as_object_mut(), spec.as_object()) {
             all.extend(more.clone());
