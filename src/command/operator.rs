@@ -42,6 +42,9 @@ pub struct OperatorArgs {
     /// The ServiceAccount of the agents, in the operator's namespace.
     #[arg(long, default_value = "miyako-agent", value_name = "NAME")]
     pub agent_service_account: String,
+    /// The ServiceAccount of the wakers, in the operator's namespace: they tell what the nodes' BMCs measure.
+    #[arg(long, default_value = "miyako-waker", value_name = "NAME")]
+    pub waker_service_account: String,
     /// A directory with tls.crt and tls.key for the agents' endpoint (a cert-manager Secret, mounted). Without it the
     /// operator makes and renews its own certificate.
     #[arg(long, value_name = "DIR")]
@@ -129,12 +132,15 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     tracing::info!(wire = %args.wire_listen, http = %args.http_listen, "listening");
     let presented = present(&args, &client, &clock, &leadership).await?;
     let tls = presented.server_config().map_err(OperatorError::Tls)?;
-    let account = AgentAccount { namespace: args.namespace.clone(), name: args.agent_service_account.clone() };
-    let reviewer = Arc::new(TokenReviewer::new(client, account));
+    let reviewer = |name: &String| {
+        let account = AgentAccount { namespace: args.namespace.clone(), name: name.clone() };
+        Arc::new(TokenReviewer::new(client.clone(), account))
+    };
+    let (agents, wakers) = (reviewer(&args.agent_service_account), reviewer(&args.waker_service_account));
     if let Some(poller) = args.prometheus.poller(store.clone(), clock.clone()).map_err(OperatorError::Prometheus)? {
         tokio::spawn(poller.poll());
     }
-    let service = LoadService::new(reviewer, store, clock);
+    let service = LoadService::new(agents, store, clock).with_wakers(wakers);
 
     let mut terminate = signal(SignalKind::terminate()).map_err(OperatorError::Signal)?;
     let stop = async move {

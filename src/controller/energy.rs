@@ -9,7 +9,7 @@ use crate::act::{ActError, Class, EnergyNote};
 use crate::observe::load::{Metered, WattsQuestion};
 use miyako_core::energy::{Account, Draw, Look, Recorded, draw};
 use miyako_core::model::{
-    ClassName, Meter, Node, NodeName, Policies, PolicyMode, PolicyName, PowerState, Snapshot, Span, Timestamp, Uid,
+    ClassName, Meter, NodeName, Policies, PolicyMode, PolicyName, PowerState, Snapshot, Span, Timestamp, Uid,
     Watts,
 };
 use miyako_core::plan::Report;
@@ -83,7 +83,8 @@ impl Ledger {
             let (Some(known), Some(seen)) = (policies.classes.get(class), snapshot.nodes.get(name)) else { continue };
             let load = snapshot.load.nodes.get(name).filter(|load| load.is_fresh(now)).and_then(|load| load.latest());
             let capacity = seen.allocatable.cpu.cores();
-            let measured = measured(&known.meter, name, seen, metered);
+            let phase_since = snapshot.powers.get(name).and_then(|record| record.since);
+            let measured = measured(&known.meter, name, (seen.power, phase_since), metered);
             let draw = draw(known.power, &Look { power: seen.power, ready: seen.ready, load, capacity, measured });
             let asleep = Watts::new(f64::from(known.power.asleep)).unwrap_or(Watts::ZERO);
             let record = snapshot.powers.get(name);
@@ -147,13 +148,20 @@ impl Ledger {
 }
 
 /// What the node's meter says, if it has one and the figure is fresh.
-fn measured(meter: &Meter, name: &NodeName, node: &Node, metered: &Metered) -> Option<Watts> {
+fn measured(
+    meter: &Meter,
+    name: &NodeName,
+    (power, since): (PowerState, Option<Timestamp>),
+    metered: &Metered,
+) -> Option<Watts> {
     match meter {
         Meter::Modelled => None,
         // Its last word before it fell asleep says nothing of its sleep.
-        Meter::Rapl { .. } if node.power == PowerState::Suspended => None,
+        Meter::Rapl { .. } if power == PowerState::Suspended => None,
         Meter::Rapl { besides } => Some(*metered.rapl.get(name)? + Watts::new(f64::from(*besides)).ok()?),
         Meter::Prometheus { .. } => metered.asked.get(name).copied(),
+        // A minute is long: what was read in another phase is no figure of this one.
+        Meter::Bmc => metered.bmc.get(name).filter(|(at, _)| since.is_none_or(|since| *at >= since)).map(|(_, watts)| *watts),
     }
 }
 
@@ -163,7 +171,7 @@ pub(super) fn questions(policies: &Policies) -> Vec<WattsQuestion> {
         Meter::Prometheus { query, node_label } => {
             Some(WattsQuestion { query: query.clone(), node_label: node_label.clone() })
         }
-        Meter::Modelled | Meter::Rapl { .. } => None,
+        Meter::Modelled | Meter::Rapl { .. } | Meter::Bmc => None,
     });
     asked.collect::<BTreeSet<_>>().into_iter().collect()
 }
@@ -195,6 +203,7 @@ impl Operator {
 mod tests {
     use super::*;
     use crate::observe::convert::{class, policy};
+    use miyako_core::model::Node;
     use miyako_core::plan::decide;
     use miyako_core::power::PowerRecord;
     use serde_json::{from_value, json};
@@ -304,7 +313,7 @@ mod tests {
             })
         };
         let both = |watts| ["n1", "n2"].map(|name| (node(name), Watts::new(watts).unwrap())).into();
-        let metered = Metered { rapl: both(40.0), asked: both(90.0) };
+        let metered = Metered { rapl: both(40.0), asked: both(90.0), ..Metered::default() };
         assert_eq!(drawn(&world, &metered), [(53.0, false), (7.0, false)], "nobody asked for a meter");
         let class = |world: &mut (Snapshot, Policies), meter| {
             world.1.classes.values_mut().for_each(|class| class.meter = Meter::clone(&meter));
@@ -316,6 +325,30 @@ mod tests {
         class(&mut world, asks);
         assert_eq!(drawn(&world, &metered), [(90.0, true), (90.0, true)], "a meter in front of the machine sees sleep");
         assert_eq!(questions(&world.1).len(), 1);
+    }
+
+    #[test]
+    fn what_a_bmc_said_before_a_node_fell_asleep_is_no_figure_of_its_sleep() {
+        let mut world = world();
+        world.1.classes.values_mut().for_each(|class| class.meter = Meter::Bmc);
+        let now = Timestamp::from_secs(1_000_000);
+        let read = now - Span::from_secs(40);
+        let bmc = ["n1", "n2"].map(|name| (NodeName::new(name), (read, Watts::new(61.0).unwrap()))).into();
+        let metered = Metered { bmc, ..Metered::default() };
+        let drawn = |world: &(Snapshot, Policies), metered: &Metered| {
+            let mut ledger = Ledger::default();
+            let (_, report) = decide(&world.0, &world.1, now, 0);
+            ledger.note(&report, (&world.0, &world.1), metered, now);
+            ["n1", "n2"].map(|name| ledger.note_of(&NodeName::new(name)).unwrap().watts.value())
+        };
+        assert_eq!(drawn(&world, &metered), [61.0, 61.0], "standby counts as it is measured");
+        let fell_asleep = |world: &mut (Snapshot, Policies), ago| {
+            world.0.powers.get_mut(&NodeName::new("n2")).unwrap().since = Some(now - Span::from_secs(ago));
+        };
+        fell_asleep(&mut world, 39);
+        assert_eq!(drawn(&world, &metered), [61.0, 7.0], "read while it was awake");
+        fell_asleep(&mut world, 40);
+        assert_eq!(drawn(&world, &metered), [61.0, 61.0]);
     }
 
     #[test]

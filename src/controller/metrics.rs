@@ -2,18 +2,22 @@
 //! no object but nodes with their classes and policies, so their number is bounded.
 
 use super::energy::Ledger;
-
+use super::wakes::Took;
 use miyako_core::check::Violation;
 use miyako_core::energy::Source;
+use miyako_core::model::ClassName;
 use miyako_core::plan::Report;
 use prometheus::{
-    CounterVec, Encoder as _, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    CounterVec, Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
 /// From a tenth of a millisecond, a small cluster's decision, to ten seconds, where something is badly wrong.
 const SECONDS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+
+/// From a resume that is over at once to a boot that takes ten minutes.
+const WAKE_SECONDS: [f64; 12] = [0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 40.0, 120.0, 300.0, 600.0];
 
 /// The operator's metrics.
 #[derive(Clone)]
@@ -45,6 +49,8 @@ pub struct Metrics {
     pub can_sleep: IntGauge,
     /// Nodes that nothing keeps awake by itself, by why they are awake all the same.
     pub awake: IntGaugeVec,
+    /// What each part of a wake took, while this replica led.
+    wakes: HistogramVec,
     /// What each node draws, while this replica leads.
     node_watts: GaugeVec,
     /// What each node drew while this replica led.
@@ -92,7 +98,14 @@ impl Metrics {
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
+        let wakes = HistogramOpts::new(
+            "miyako_wake_duration_seconds",
+            "What each part of a wake took, from the order to wake until the node was usable.",
+        );
+        let wakes = HistogramVec::new(wakes.buckets(WAKE_SECONDS.to_vec()), &["class", "part"])?;
+        registry.register(Box::new(wakes.clone()))?;
         Ok(Self {
+            wakes,
             node_watts,
             node_joules: joules("miyako_node_energy_joules_total", "What a node drew while this replica led.")?,
             node_never_sleeping_joules: joules(
@@ -170,6 +183,14 @@ impl Metrics {
             }
         }
         self.can_sleep.set(can_sleep);
+    }
+
+    /// Notes wakes that are over.
+    pub(super) fn woken(&self, took: &[Took]) {
+        for (class, part, span) in took {
+            let class = class.as_ref().map_or("", ClassName::as_str);
+            self.wakes.with_label_values(&[class, part.name()]).observe(span.as_secs_f64());
+        }
     }
 
     /// Tells what nodes draw. Only the leader does, so that sums over all replicas count no node twice.

@@ -15,6 +15,7 @@ mod stalled;
 mod status;
 mod statuses;
 mod tell;
+mod wakes;
 
 pub use history::{History, Move, MoveKind, Point, PowerChange, PowerCounts, PowerNow};
 pub use lease::{Candidate, Leadership, LeaseTimes};

@@ -10,6 +10,7 @@ use super::refusals::Refusals;
 use super::stalled;
 use super::status::LoadView;
 use super::statuses::Said;
+use super::wakes::Wakes;
 use super::{Leadership, Metrics};
 use crate::act::{Actor, Fence};
 use crate::clock::Clock;
@@ -89,6 +90,7 @@ pub struct Operator {
     view: watch::Sender<Arc<View>>,
     chronicle: Chronicle,
     pub(super) ledger: Ledger,
+    wakes: Wakes,
     onlookers: Onlookers,
     led: bool,
 }
@@ -120,6 +122,7 @@ impl Operator {
             view: watch::Sender::new(Arc::default()),
             chronicle: Chronicle::default(),
             ledger: Ledger::default(),
+            wakes: Wakes::default(),
             onlookers: Onlookers::default(),
             led: false,
         }
@@ -182,6 +185,10 @@ impl Operator {
         self.metrics.leading.set(i64::from(leading));
         self.metrics.observe(&thoughts.report);
         self.metrics.energy(&self.ledger, leading);
+        let woken = self.wakes.look(&thoughts.report, self.observer.snapshot().0, now);
+        if leading {
+            self.metrics.woken(&woken);
+        }
         self.metrics.refused(&thoughts.violations);
         for violation in &thoughts.violations {
             tracing::error!(%violation, "the safety check refused a step of our own planner; please report this");

@@ -1,10 +1,10 @@
-//! Who is woken how: from the classes and a node's name and labels to the drivers with their addresses, pure.
+//! Who is woken and measured how: from the classes and a node's name and labels to the drivers with their addresses, pure.
 
 mod address;
 mod ways;
 
 pub use address::{Template, TemplateError};
-pub use ways::{NoWay, Way, ways};
+pub use ways::{NoWay, Way, meter, ways};
 
 use crate::node_power_class::{WakeAddress, WakeDriver, WakeProtocol};
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! The ways to wake one node, from the classes and the node's name and labels, as a pure function.
+//! The ways to wake one node and to measure what it draws, from the classes and the node's name and labels, as a pure function.
 
 use super::{TemplateError, address_of, protocol_name};
 use crate::{NodePowerClass, node_power_class::WakeDriver};
@@ -34,6 +34,14 @@ pub enum NoWay {
     /// Its class has no drivers.
     #[error("NodePowerClass {0} names no wake driver: add one under spec.wake")]
     NoDriver(String),
+    /// Its class measures by a BMC that it does not name.
+    #[error("NodePowerClass {class} measures by {driver} and names no such driver: add one under spec.wake")]
+    NoMeter {
+        /// The class.
+        class: String,
+        /// The driver.
+        driver: &'static str,
+    },
     /// An address can't be made.
     #[error("NodePowerClass {class}, spec.wake of driver {driver}: {source}")]
     Address {
@@ -52,6 +60,31 @@ pub enum NoWay {
 ///
 /// When no class or several select the node, when its class names no driver, or an address can't be made.
 pub fn ways(node: &Node, classes: &[NodePowerClass]) -> Result<Vec<Way>, NoWay> {
+    let class = class_of(node, classes)?;
+    if class.spec.wake.is_empty() {
+        return Err(NoWay::NoDriver(class.name_any()));
+    }
+    class.spec.wake.iter().map(|driver| way(driver, node, class)).collect()
+}
+
+/// The way to the BMC that measures what `node` draws; none where its class, if it has one, measures otherwise.
+///
+/// # Errors
+///
+/// When several classes select the node, when its class's meter has no driver, or the address can't be made.
+pub fn meter(node: &Node, classes: &[NodePowerClass]) -> Result<Option<Way>, NoWay> {
+    let class = match class_of(node, classes) {
+        Err(NoWay::NoClass(_)) => return Ok(None),
+        found => found?,
+    };
+    let Some(wanted) = class.spec.power.meter.driver() else { return Ok(None) };
+    let driver = class.spec.wake.iter().find(|driver| driver.driver == wanted);
+    let missing = || NoWay::NoMeter { class: class.name_any(), driver: protocol_name(wanted) };
+    way(driver.ok_or_else(missing)?, node, class).map(Some)
+}
+
+/// The only class that selects the node.
+fn class_of<'a>(node: &Node, classes: &'a [NodePowerClass]) -> Result<&'a NodePowerClass, NoWay> {
     let name = node.name_any();
     let mut selecting: Vec<&NodePowerClass> = classes
         .iter()
@@ -61,23 +94,20 @@ pub fn ways(node: &Node, classes: &[NodePowerClass]) -> Result<Vec<Way>, NoWay> 
         })
         .collect();
     selecting.sort_by_key(|class| class.name_any());
-    let class = match selecting.as_slice() {
-        [] => return Err(NoWay::NoClass(name)),
-        [class] => class,
+    match selecting.as_slice() {
+        [] => Err(NoWay::NoClass(name)),
+        [class] => Ok(class),
         several => {
             let classes = several.iter().map(|class| class.name_any()).collect();
-            return Err(NoWay::SeveralClasses { node: name, classes });
+            Err(NoWay::SeveralClasses { node: name, classes })
         }
-    };
-    if class.spec.wake.is_empty() {
-        return Err(NoWay::NoDriver(class.name_any()));
     }
-    let way = |driver: &WakeDriver| {
-        let address = address_of(driver, super::Node { name: &name, labels: node.labels() });
-        let bad = |source| NoWay::Address { class: class.name_any(), driver: protocol_name(driver.driver), source };
-        Ok(Way { spec: driver.clone(), address: address.map_err(bad)? })
-    };
-    class.spec.wake.iter().map(way).collect()
+}
+
+fn way(driver: &WakeDriver, node: &Node, class: &NodePowerClass) -> Result<Way, NoWay> {
+    let address = address_of(driver, super::Node { name: &node.name_any(), labels: node.labels() });
+    let bad = |source| NoWay::Address { class: class.name_any(), driver: protocol_name(driver.driver), source };
+    Ok(Way { spec: driver.clone(), address: address.map_err(bad)? })
 }
 
 #[cfg(test)]
@@ -122,5 +152,27 @@ mod tests {
         assert!(said(&[class("a", "shared", json!([]))]).contains("a names no wake driver"));
         let unlabelled = json!([{"driver": "wol", "address": "{label:mac}"}]);
         assert!(said(&[class("a", "shared", unlabelled)]).contains("node n1 has no label mac"));
+    }
+
+    #[test]
+    fn what_measures_a_node_is_the_driver_that_its_class_names_as_meter() {
+        let measured = |wake, meter: serde_json::Value| {
+            let mut class = class("c", "shared", wake);
+            class.spec.power.meter = serde_json::from_value(meter).unwrap();
+            meter_of(&[class])
+        };
+        fn meter_of(classes: &[NodePowerClass]) -> Result<Option<String>, String> {
+            let found = meter(&node(), classes).map_err(|error| error.to_string())?;
+            Ok(found.map(|way| format!("{} {}", protocol_name(way.spec.driver), way.address)))
+        }
+        let both = json!([
+            {"driver": "wol", "address": "{label:example.org/mac}"},
+            {"driver": "redfish", "address": "https://{node}.bmc", "secretRef": {"name": "bmc", "namespace": "miyako"}},
+        ]);
+        assert_eq!(measured(both.clone(), json!({"redfish": {}})), Ok(Some("redfish https://n1.bmc".to_owned())));
+        assert_eq!(measured(both.clone(), json!({"rapl": {"besidesWatts": 1}})), Ok(None));
+        assert_eq!(measured(both.clone(), json!({})), Ok(None));
+        assert_eq!(meter_of(&[]), Ok(None), "a node of no class is nobody's business");
+        assert!(measured(both, json!({"ipmi": {}})).unwrap_err().contains("measures by ipmi and names no such driver"));
     }
 }

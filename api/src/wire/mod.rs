@@ -1,4 +1,4 @@
-//! What agents and operator say to each other, and the bounds that both keep.
+//! What agents, wakers and operator say to each other, and the bounds that both keep.
 //!
 //! The messages are those of `proto/load.proto`. Each bound is known to both ends, so that neither a slow operator
 //! nor a hostile agent makes the other grow.
@@ -46,3 +46,18 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// See [`KEEPALIVE_INTERVAL`].
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How often a waker calls while some class measures by its nodes' BMCs.
+pub const TELL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A waker that has not called for so long reads no more, and another is asked to.
+pub const READER_LAPSES: Duration = Duration::from_secs(15);
+
+/// The most readings of one call: with the longest names of nodes they stay below [`MAX_MESSAGE_BYTES`].
+pub const MAX_READINGS: usize = 1_800;
+
+/// How often a BMC is asked what its node draws.
+pub const METER_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A BMC's reading older than this says nothing of now: three rounds, so that two may fail.
+pub const METER_STALE_AFTER: Duration = Duration::from_secs(180);

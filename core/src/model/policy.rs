@@ -233,6 +233,8 @@ pub enum Meter {
         /// What the machine draws besides.
         besides: u32,
     },
+    /// The nodes' BMCs, which a waker reads.
+    Bmc,
     /// A query to the Prometheus server that the operator asks.
     Prometheus {
         /// The query: watts, one series for each node.

@@ -1,7 +1,8 @@
-//! Agent and operator, each as it is, on both ends of one wire: over TLS on the loopback interface, and over
+//! Agent, waker and operator, each as it is, on both ends of one wire: over TLS on the loopback interface, and over
 //! in-memory streams under paused time.
 
 mod identity;
+mod meters;
 mod paused;
 mod scene;
 mod tls;

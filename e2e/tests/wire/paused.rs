@@ -50,16 +50,16 @@ impl Authenticate for Doorkeeper {
 
 /// One operator replica that can be stopped and started, and the cable to it, which can be cut without anybody
 /// being told.
-struct Stand {
-    store: SharedLoadStore,
+pub(crate) struct Stand {
+    pub(crate) store: SharedLoadStore,
     doorkeeper: Arc<Doorkeeper>,
-    begun: Instant,
-    cable: Cable,
+    pub(crate) begun: Instant,
+    pub(crate) cable: Cable,
     server: JoinHandle<()>,
 }
 
 #[derive(Clone, Default)]
-struct Cable {
+pub(crate) struct Cable {
     operator: Arc<Mutex<Option<mpsc::Sender<DuplexStream>>>>,
     cut: Arc<AtomicBool>,
     dialled: Arc<AtomicUsize>,
@@ -103,9 +103,9 @@ async fn carry_bytes(
     }
 }
 
-struct CableDialer {
-    cable: Cable,
-    token: String,
+pub(crate) struct CableDialer {
+    pub(crate) cable: Cable,
+    pub(crate) token: String,
 }
 
 impl Dial for CableDialer {
@@ -123,7 +123,7 @@ impl Dial for CableDialer {
 }
 
 impl Stand {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let begun = Instant::now();
         let stand = Self {
             store: store(clock(begun)),
@@ -140,18 +140,19 @@ impl Stand {
         self
     }
 
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let (plugs, connections) = mpsc::channel(8);
         *self.cable.operator.lock().unwrap() = Some(plugs);
         let begun = self.begun;
         let service = LoadService::new(self.doorkeeper.clone(), self.store.clone(), Arc::new(move || clock(begun)));
+        let service = service.with_wakers(self.doorkeeper.clone());
         self.server = tokio::spawn(async move {
             serve_connections(service, ReceiverStream::new(connections), std::future::pending()).await.unwrap();
         });
     }
 
     /// The operator's process dies: every connection is gone with it.
-    fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         *self.cable.operator.lock().unwrap() = None;
         self.server.abort();
         self.cable.carriers.lock().unwrap().drain(..).for_each(|carrier| carrier.abort());
@@ -185,7 +186,7 @@ impl Stand {
 }
 
 /// Simulated time as a wall clock's.
-fn clock(begun: Instant) -> Timestamp {
+pub(crate) fn clock(begun: Instant) -> Timestamp {
     Timestamp::from_secs(1_800_000_000) + begun.elapsed()
 }
 

@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt as _};
 use miyako_api::wire::{
     SERVER_NAME,
     load::{
-        Ack, Control, NodeSample, control,
+        Ack, Control, NodeSample, Readings, Wanted, control,
         load_server::{Load, LoadServer},
     },
 };
@@ -52,6 +52,10 @@ impl Load for Service {
             let ack = Ack { sequence: sample.sequence, refusals: Vec::new() };
             Ok(Control { message: Some(control::Message::Ack(ack)) })
         }))))
+    }
+
+    async fn tell(&self, _: Request<Readings>) -> Result<Response<Wanted>, Status> {
+        Err(Status::unimplemented("for agents alone"))
     }
 }
 

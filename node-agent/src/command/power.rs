@@ -130,6 +130,7 @@ async fn suspend(flags: &Suspend) -> anyhow::Result<()> {
     if !flags.yes {
         bail!("nothing done: this suspends the machine and everything on it; say --yes if that is meant");
     }
+    tracing::info!("asked to suspend");
     let host = flags.machine.host();
     if let Some(obstacle) = obstacles_to_s3(&host.facts()?, flags.machine.wake_source).into_iter().next() {
         bail!("{}: {obstacle}", obstacle.reason());

@@ -3,7 +3,14 @@
 use anyhow::Context as _;
 use clap::Args;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use miyako_agent::{stream::WallClock, wake::KeptDrivers, waker};
+use miyako_agent::{
+    stream::{Replicas, TlsDialer, WallClock},
+    wake::KeptDrivers,
+    waker::{
+        Waker as Role,
+        meters::{Board, Meters, Teller},
+    },
+};
 use std::{path::PathBuf, sync::Arc};
 
 #[derive(Args)]
@@ -14,6 +21,16 @@ pub(crate) struct Waker {
     /// How to reach the API server. By default the pod's ServiceAccount, or what KUBECONFIG names.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// Where the operator listens, as host:port: it is told what the nodes' BMCs measure. A headless Service's name stands
+    /// for all replicas behind it. Without it no BMC is asked for watts.
+    #[arg(long = "operator", env = "MIYAKO_OPERATOR", value_name = "HOST:PORT", value_delimiter = ',')]
+    targets: Vec<String>,
+    /// The CA certificates that the operator publishes (PEM). Nothing else is trusted.
+    #[arg(long, env = "MIYAKO_CA_FILE", default_value = "/var/run/miyako/ca/ca.crt", value_name = "FILE")]
+    ca_file: PathBuf,
+    /// The projected ServiceAccount token with the audience `miyako.dev`.
+    #[arg(long, env = "MIYAKO_TOKEN_FILE", default_value = "/var/run/miyako/token/token", value_name = "FILE")]
+    token_file: PathBuf,
 }
 
 /// Wakes nodes for ever.
@@ -27,6 +44,22 @@ pub(crate) async fn run(flags: Waker, clock: WallClock, seed: u64) -> anyhow::Re
     };
     let client = kube::Client::try_from(config).context("the waker needs the API server")?;
     tracing::info!(name = flags.name, "waking nodes on order");
-    waker::Waker::new(client, flags.name, clock, Arc::new(KeptDrivers::default()), seed).run().await;
+    // Waking and reading share the drivers: a password that was refused to one is not tried by the other.
+    let drivers = Arc::new(KeptDrivers::default());
+    let role = Role::new(client.clone(), flags.name, clock, drivers.clone(), seed);
+    let scene = role.scene();
+    let measuring = async {
+        if flags.targets.is_empty() {
+            return std::future::pending().await;
+        }
+        let board = Board::default();
+        let meters = Meters::new(client, drivers, scene, board.clone());
+        let teller = Teller::new(TlsDialer { ca_file: flags.ca_file, token_file: flags.token_file }, board);
+        tokio::join!(meters.run(), teller.follow(Replicas { targets: flags.targets }));
+    };
+    tokio::select! {
+        () = role.run() => {}
+        () = measuring => {}
+    }
     Ok(())
 }

@@ -113,7 +113,9 @@ async fn enter<H: Host>(
         if !host.confirm_wakeup_count(count)? {
             continue;
         }
+        tracing::info!("writing mem: the machine sleeps");
         let entered = host.enter_mem().await;
+        tracing::info!("mem has returned: the machine is awake");
         let asleep = host.machine()?.asleep.saturating_sub(before);
         return Ok((asleep, entered));
     }

@@ -1,12 +1,16 @@
 //! One task for one node: claimed, carried out, answered.
 
-use super::{Goal, Judgement, MakeDriver, Task, judge, ways};
+use super::{
+    Goal, Judgement, MakeDriver, Task, judge,
+    secret::{Secrets, patiently},
+    ways,
+};
 use crate::{
     stream::WallClock,
     wake::{self, Driver, Patience, Reading, Retry, Woken, protocol_name, wake},
 };
 use k8s_openapi::{
-    api::core::v1::{Node, Secret, SecretReference},
+    api::core::v1::Node,
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
@@ -19,7 +23,7 @@ use miyako_api::{
     node_power::{WakeOutcome, WakerStatus},
 };
 use serde_json::json;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 /// How often a claim is renewed.
 const RENEWAL: Duration = Duration::from_secs(10);
@@ -188,9 +192,10 @@ impl Errand {
         let classes = classes.map_err(|error| format!("cannot list NodePowerClasses: {error}"))?;
         let ways = ways(&node, &classes.items).map_err(|no_way| no_way.to_string())?;
         let (mut drivers, mut problems) = (Vec::new(), Vec::new());
+        let mut secrets = Secrets::new(self.client.clone());
         for way in ways {
             let known = wake::Node { name: &self.node, labels: node.labels() };
-            let made = match self.secret(way.spec.secret_ref.as_ref()).await {
+            let made = match secrets.get(way.spec.secret_ref.as_ref()).await {
                 Ok(secret) => self.make.make(&way.spec, known, secret.as_ref()),
                 Err(problem) => Err(problem),
             };
@@ -207,29 +212,6 @@ impl Errand {
         }
         if drivers.is_empty() { Err(problems.join("; ")) } else { Ok(drivers) }
     }
-
-    async fn secret(&self, reference: Option<&SecretReference>) -> Result<Option<BTreeMap<String, Vec<u8>>>, String> {
-        let Some(reference) = reference else { return Ok(None) };
-        let (Some(namespace), Some(name)) = (&reference.namespace, &reference.name) else {
-            return Err("secretRef needs a namespace and a name".into());
-        };
-        let secrets = Api::<Secret>::namespaced(self.client.clone(), namespace);
-        let secret = patiently(|| secrets.get(name)).await;
-        let secret = secret.map_err(|error| format!("cannot read Secret {namespace}/{name}: {error}"))?;
-        Ok(Some(secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect()))
-    }
-}
-
-/// Reads from an API server that may be busy for a moment: a failure that is told quarantines the node.
-async fn patiently<T, F: Future<Output = kube::Result<T>>>(read: impl Fn() -> F) -> kube::Result<T> {
-    let lasts = |error: &kube::Error| matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429);
-    for _ in 1..TRIES {
-        match read().await {
-            Err(error) if !lasts(&error) => tokio::time::sleep(Duration::from_secs(1)).await,
-            answer => return answer,
-        }
-    }
-    read().await
 }
 
 /// Asks every driver again and again until one says that the machine is off. Ends without when none of them can ever

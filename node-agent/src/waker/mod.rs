@@ -12,10 +12,14 @@
 //!
 //! Where no operator runs, a person's request to wake a node (`miyako wake`) is carried out without one: a waker that has
 //! seen it unanswered for [`OPERATOR_ANSWERS`] takes it up itself. The rest of the way, taint and labels, waits for an operator.
+//!
+//! What the BMCs measure is read here too: see [`meters`].
 
 mod claim;
 mod errand;
+pub mod meters;
 mod role;
+mod secret;
 
 pub use claim::{CLAIM_LAPSES, Goal, Judgement, OPERATOR_ANSWERS, Task, judge, request_to_wake};
 pub use miyako_api::wake::{NoWay, Way, ways};

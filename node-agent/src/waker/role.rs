@@ -1,6 +1,6 @@
 //! The loop of one replica.
 
-use super::{Judgement, MakeDriver, OPERATOR_ANSWERS, errand::Errand, judge, request_to_wake};
+use super::{Judgement, MakeDriver, OPERATOR_ANSWERS, errand::Errand, judge, meters::Scene, request_to_wake};
 use crate::stream::WallClock;
 use futures::StreamExt as _;
 use kube::{
@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 /// How often claims are looked at that may have lapsed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -38,6 +38,8 @@ pub struct Waker {
     errands: JoinSet<String>,
     /// The nodes of the errands.
     busy: BTreeSet<String>,
+    /// What those who read meters are to know.
+    scene: watch::Sender<Scene>,
 }
 
 impl Waker {
@@ -55,7 +57,14 @@ impl Waker {
             asked: BTreeMap::new(),
             errands: JoinSet::new(),
             busy: BTreeSet::new(),
+            scene: watch::Sender::default(),
         }
+    }
+
+    /// What errands are under way, and where nodes are between awake and asleep, for those who read meters.
+    #[must_use]
+    pub fn scene(&self) -> watch::Receiver<Scene> {
+        self.scene.subscribe()
     }
 
     /// Carries orders out until it is dropped.
@@ -75,7 +84,18 @@ impl Waker {
                 () = tokio::time::sleep(LOOK) => {}
             }
             self.look();
+            self.tell_scene();
         }
+    }
+
+    fn tell_scene(&self) {
+        let phase = |(node, power): (&String, &NodePower)| Some((node.clone(), power.status.as_ref()?.phase?));
+        let scene = Scene { busy: self.busy.clone(), phases: self.powers.iter().filter_map(phase).collect() };
+        self.scene.send_if_modified(|told| {
+            let differs = *told != scene;
+            *told = scene;
+            differs
+        });
     }
 
     fn note(&mut self, change: watcher::Event<NodePower>) {

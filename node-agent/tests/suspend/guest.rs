@@ -86,6 +86,31 @@ impl Guest {
         }
     }
 
+    /// Every line that the command which was begun prints, and when it came, until it has ended.
+    #[allow(dead_code, reason = "the benchmark's alone")]
+    pub(super) async fn timed_lines(&mut self) -> anyhow::Result<Vec<(Instant, String)>> {
+        let mut lines = Vec::new();
+        loop {
+            let mut line = Vec::new();
+            let read = timeout(PATIENCE, self.lines.read_until(b'\n', &mut line)).await;
+            if read.with_context(|| self.last_words())?? == 0 {
+                bail!("the guest is gone; its console: {}", self.last_words());
+            }
+            let line = String::from_utf8_lossy(&line).trim().to_owned();
+            match line.strip_prefix("=ended ") {
+                Some("0") => return Ok(lines),
+                Some(_) => bail!("it failed: {lines:?}"),
+                None => lines.push((Instant::now(), line)),
+            }
+        }
+    }
+
+    /// A connection to the machine's QEMU.
+    #[allow(dead_code, reason = "the benchmark's alone")]
+    pub(super) fn qemu(&self) -> Qmp {
+        self.qmp.clone()
+    }
+
     /// Waits until QEMU says that the machine sleeps.
     pub(super) async fn until_asleep(&mut self) -> anyhow::Result<()> {
         if self.until_asleep_or_answered().await? {

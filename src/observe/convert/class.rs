@@ -39,13 +39,7 @@ pub fn convert(name: &str, spec: &NodePowerClassSpec) -> Converted<NodeClass> {
             full: spec.power.full_watts,
             asleep: spec.power.asleep_watts,
         },
-        meter: match (&spec.power.meter.rapl, &spec.power.meter.prometheus) {
-            (Some(rapl), _) => Meter::Rapl { besides: rapl.besides_watts },
-            (None, Some(asked)) => {
-                Meter::Prometheus { query: asked.query.clone(), node_label: asked.node_label.clone() }
-            }
-            (None, None) => Meter::Modelled,
-        },
+        meter: meter(&spec.power.meter),
         sleep: ClassSleep {
             method,
             pace: Pace {
@@ -83,6 +77,18 @@ pub fn convert(name: &str, spec: &NodePowerClassSpec) -> Converted<NodeClass> {
     let said: Vec<_> = converted.problems.iter().map(ToString::to_string).collect();
     converted.value.invalid = (!said.is_empty()).then(|| said.join("; "));
     converted
+}
+
+/// What measures. Of several, which the schema refuses, the first of these counts.
+fn meter(meter: &api::Meter) -> Meter {
+    match (&meter.rapl, meter.driver(), &meter.prometheus) {
+        (Some(rapl), _, _) => Meter::Rapl { besides: rapl.besides_watts },
+        (None, Some(_), _) => Meter::Bmc,
+        (None, None, Some(asked)) => {
+            Meter::Prometheus { query: asked.query.clone(), node_label: asked.node_label.clone() }
+        }
+        (None, None, None) => Meter::Modelled,
+    }
 }
 
 /// What is left of a class whose object can't be read at all: it selects nothing and says why.

@@ -330,6 +330,19 @@ impl LoadStore {
         self.meters.of_prometheus(known.collect(), arrived);
     }
 
+    /// Takes in what the waker on this node has read of BMCs, and says whether it is to go on.
+    pub(super) fn accept_readings(
+        &mut self,
+        waker: &NodeName,
+        told: &wire::Readings,
+        arrived: Timestamp,
+    ) -> wire::Wanted {
+        let refused = self.meters.of_waker(waker, &told.readings, &self.inventory, arrived);
+        refused.iter().for_each(|refusal| self.count(refusal.reason()));
+        let refusals = refused.iter().take(MAX_REFUSALS_PER_ACK).map(ToString::to_string).collect();
+        wire::Wanted { read: self.meters.is_reader(waker), refusals }
+    }
+
     /// Says what a Prometheus server is to be asked about nodes' watts.
     pub fn set_watts_questions(&mut self, questions: Vec<WattsQuestion>) {
         self.meters.questions = questions;

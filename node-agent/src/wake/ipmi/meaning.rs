@@ -41,12 +41,15 @@ pub(super) fn power_state(chassis: &[u8], acpi: Option<&[u8]>) -> Result<Reading
 ///
 /// # Errors
 ///
-/// A short answer, or no measurement under way.
+/// A short answer, no measurement under way, or the figure that firmware fills in where it knows none.
 pub(super) fn watts(data: &[u8]) -> Result<WattsReading, DriverError> {
     let garbled = || DriverError::Garbled("a short DCMI power reading".to_owned());
     let reading = data.get(..18).ok_or_else(garbled)?;
     let &[0xdc, low, high, ..] = reading else { return Err(garbled()) };
     let watts = f64::from(u16::from_le_bytes([low, high]));
+    if watts == f64::from(u16::MAX) {
+        return Err(DriverError::Garbled("DCMI Get Power Reading says 65535 W: no figure, but all bits set".to_owned()));
+    }
     if reading[17] & 0x40 == 0 || watts == 0.0 {
         return Err(DriverError::NotSupported("DCMI power measurement is not active".to_owned()));
     }
@@ -79,6 +82,8 @@ mod tests {
         let data = [0xdc, 0x2c, 0x01, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 0xe8, 3, 0, 0, 0x40];
         assert_eq!(watts(&data).unwrap().watts, 300.0);
         assert!(matches!(watts(&[&data[..17], &[0]].concat()), Err(DriverError::NotSupported(_))));
+        let all_set = [&[0xdc, 0xff, 0xff], &data[3..]].concat();
+        assert!(watts(&all_set).unwrap_err().to_string().contains("65535 W"));
         assert!(matches!(refusal(0xc1, "DCMI"), DriverError::NotSupported(_)));
         assert!(matches!(refusal(0xd4, "x"), DriverError::NotPermitted(_)));
     }
@@ -88,7 +93,7 @@ mod tests {
         fn any_data_has_a_meaning_or_an_error(a in prop::collection::vec(any::<u8>(), 0..24), b in prop::collection::vec(any::<u8>(), 0..4)) {
             let _ = (power_state(&a, Some(&b)), power_state(&a, None), watts(&a));
             if let Ok(reading) = watts(&a) {
-                prop_assert!(reading.watts > 0.0);
+                prop_assert!(reading.watts > 0.0 && reading.watts < 65535.0);
             }
         }
     }

@@ -20,7 +20,7 @@ use http::{HeaderName, HeaderValue, Method, header};
 use miyako_api::node_power_class::WakeProtocol;
 use session::{Resource, Session, location};
 use std::{
-    sync::{OnceLock, atomic::AtomicBool},
+    sync::{Mutex, OnceLock, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 use tokio::time::sleep;
@@ -39,6 +39,8 @@ pub struct Redfish {
     only_sessions: AtomicBool,
     /// The node's ComputerSystem, once found.
     system: OnceLock<String>,
+    /// The resource that told what the machine draws.
+    watts_at: Mutex<Option<String>>,
 }
 
 impl Redfish {
@@ -64,6 +66,7 @@ impl Redfish {
             credentials,
             only_sessions: AtomicBool::new(false),
             system,
+            watts_at: Mutex::new(None),
         })
     }
 
@@ -120,25 +123,45 @@ impl Redfish {
         }
     }
 
+    /// What the machine draws, from where it was found the last time if it is still there: read once a minute, a BMC is
+    /// spared the way there.
     async fn find_watts(&self, session: &mut Session<'_>) -> Result<WattsReading, DriverError> {
+        let known = self.watts_at.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(path) = known
+            && let Some(reading) = watts_of(session, &path).await?
+        {
+            return Ok(reading);
+        }
         let system = self.system(session).await?;
+        let mut nonsense = None;
         for chassis in watts::chassis(&system.json) {
             let chassis = session.get(&chassis).await?;
             for source in watts::SOURCES {
                 let Ok(path) = answers::link(&chassis.json, source) else { continue };
-                match session.get(&path).await {
-                    Ok(resource) => {
-                        if let Some(reading) = watts::watts(&resource.json) {
-                            return Ok(reading);
-                        }
+                match watts_of(session, &path).await {
+                    Ok(Some(reading)) => {
+                        *self.watts_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(path);
+                        return Ok(reading);
                     }
-                    // A link to a resource that this model lacks is common.
-                    Err(DriverError::NotProvisioned(_) | DriverError::NotSupported(_)) => {}
+                    Ok(None) => {}
+                    // The other schema may tell better.
+                    Err(error @ DriverError::Garbled(_)) => nonsense = nonsense.or(Some(error)),
                     Err(error) => return Err(error),
                 }
             }
         }
-        Err(DriverError::NotSupported("no chassis of the system has a power reading".to_owned()))
+        let none = || DriverError::NotSupported("no chassis of the system has a power reading".to_owned());
+        Err(nonsense.unwrap_or_else(none))
+    }
+}
+
+/// The reading of one resource, if it has one.
+async fn watts_of(session: &mut Session<'_>, path: &str) -> Result<Option<WattsReading>, DriverError> {
+    match session.get(path).await {
+        Ok(resource) => watts::watts(&resource.json),
+        // A link to a resource that this model lacks is common.
+        Err(DriverError::NotProvisioned(_) | DriverError::NotSupported(_)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

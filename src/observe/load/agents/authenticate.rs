@@ -7,7 +7,7 @@ use tonic::{Status, metadata::MetadataMap};
 /// Longer tokens than this are nobody's: projected ServiceAccount tokens are about 1 KiB.
 const LONGEST_TOKEN: usize = 16 * 1024;
 
-/// Tells which node an agent may speak for.
+/// Tells which node an agent may speak for, or on which node a waker runs.
 pub trait Authenticate: Send + Sync + 'static {
     /// The node that the bearer of `token` may speak for.
     ///
@@ -26,7 +26,7 @@ pub enum AuthenticationError {
     #[error("the API server refused the token: {0}")]
     Refused(String),
     /// The token belongs to somebody who is no agent.
-    #[error("{got:?} is not the agents' account; expected {expected:?}")]
+    #[error("{got:?} may not speak here; expected {expected:?}")]
     WrongAccount {
         /// Whose token it is.
         got: String,

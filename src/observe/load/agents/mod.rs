@@ -1,5 +1,5 @@
 //! The end of the wire that listens: agents' streams come in over TLS, each speaks for the node that its token is
-//! bound to, and every sample is answered.
+//! bound to, and every sample is answered. Wakers call there too: they speak for the BMCs of all nodes.
 
 mod authenticate;
 mod connection;

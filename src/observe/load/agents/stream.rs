@@ -1,4 +1,4 @@
-//! One agent's stream, from its token to its last sample.
+//! One agent's stream, from its token to its last sample; and a waker's calls.
 
 use super::{
     super::{SharedLoadStore, StreamId},
@@ -7,11 +7,14 @@ use super::{
 };
 use crate::clock::Clock;
 use futures::{Stream, stream};
-use miyako_api::wire::load::{Ack, Control, NodeSample, control, load_server::Load};
+use miyako_api::wire::{
+    MAX_READINGS,
+    load::{Ack, Control, NodeSample, Readings, Wanted, control, load_server::Load},
+};
 use miyako_core::model::NodeName;
 use std::{pin::Pin, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 /// An agent that sends nothing for this long is gone; it will dial again.
 const LONGEST_SILENCE: Duration = Duration::from_secs(30);
@@ -29,12 +32,34 @@ pub struct LoadService {
     authenticate: Arc<dyn Authenticate>,
     store: SharedLoadStore,
     clock: Arc<dyn Clock>,
+    /// Judges wakers; without it none may speak.
+    wakers: Option<Arc<dyn Authenticate>>,
 }
 
 impl LoadService {
     /// A service that lets in whom `authenticate` knows, and keeps what they say in `store`.
     pub fn new(authenticate: Arc<dyn Authenticate>, store: SharedLoadStore, clock: Arc<dyn Clock>) -> Self {
-        Self { authenticate, store, clock }
+        Self { authenticate, store, clock, wakers: None }
+    }
+
+    /// Lets wakers in too, as far as `wakers` knows them.
+    #[must_use]
+    pub fn with_wakers(mut self, wakers: Arc<dyn Authenticate>) -> Self {
+        self.wakers = Some(wakers);
+        self
+    }
+
+    /// The node of whoever calls.
+    async fn admit(&self, by: &dyn Authenticate, metadata: &MetadataMap) -> Result<NodeName, Status> {
+        let who = match bearer(metadata) {
+            Ok(token) => by.authenticate(token).await,
+            Err(error) => Err(error),
+        };
+        who.map_err(|error| {
+            tracing::warn!(reason = error.reason(), %error, "refused a caller");
+            self.store.lock().count(error.reason());
+            Status::from(&error)
+        })
     }
 }
 
@@ -43,15 +68,7 @@ impl Load for LoadService {
     type ReportStream = Pin<Box<dyn Stream<Item = Result<Control, Status>> + Send>>;
 
     async fn report(&self, request: Request<Streaming<NodeSample>>) -> Result<Response<Self::ReportStream>, Status> {
-        let who = match bearer(request.metadata()) {
-            Ok(token) => self.authenticate.authenticate(token).await,
-            Err(error) => Err(error),
-        };
-        let node = who.map_err(|error| {
-            tracing::warn!(reason = error.reason(), %error, "refused an agent");
-            self.store.lock().count(error.reason());
-            Status::from(&error)
-        })?;
+        let node = self.admit(&*self.authenticate, request.metadata()).await?;
         let now = Instant::now();
         let session = Session {
             stream: self.store.lock().open_stream(&node),
@@ -64,6 +81,18 @@ impl Load for LoadService {
         };
         tracing::debug!(node = %session.node, "an agent's stream begins");
         Ok(Response::new(Box::pin(stream::unfold(Some(session), |session| async { session?.step().await }))))
+    }
+
+    async fn tell(&self, request: Request<Readings>) -> Result<Response<Wanted>, Status> {
+        let Some(wakers) = &self.wakers else { return Err(Status::unimplemented("no waker is known here")) };
+        let waker = self.admit(&**wakers, request.metadata()).await?;
+        let told = request.into_inner();
+        if told.readings.len() > MAX_READINGS {
+            let count = told.readings.len();
+            return Err(Status::invalid_argument(format!("{count} readings in one call; send at most {MAX_READINGS}")));
+        }
+        let wanted = self.store.lock().accept_readings(&waker, &told, self.clock.now());
+        Ok(Response::new(wanted))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Agents' tokens, judged by the API server.
+//! Agents' and wakers' tokens, judged by the API server.
 
 use super::{Authenticate, AuthenticationError};
 use futures::{FutureExt, future::BoxFuture};
@@ -35,7 +35,7 @@ const AT_ONCE: usize = 16;
 /// How long the API server may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The ServiceAccount that agents run as.
+/// The ServiceAccount that agents or wakers run as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentAccount {
     /// Its namespace.
