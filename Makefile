@@ -3,7 +3,8 @@
 # make check   formats, lints, licences, generated files
 # make lab     the QEMU lab's scenarios, in every mode, and its faults: over an hour; results in docs/results
 # make bench   what a decision costs, how fast the operator reacts at 1 000 nodes, what that costs,
-#              and, as root, what an agent beside 50 busy VMs costs; 1 000 sleeps, and 10 000 seeds of restless minutes
+#              and, as root, what an agent beside 50 busy VMs costs; what each part of a real sleep takes; 1 000 sleeps,
+#              and 10 000 seeds of restless minutes
 # make picture the demo's page anew for the README (docs/images)
 # make crds    regenerate the CustomResourceDefinitions and their reference
 
@@ -54,6 +55,7 @@ lab: packages
 bench:
 	$(CARGO) bench --locked --package miyako-core
 	$(CARGO) bench --locked --package miyako-agent --bench load
+	$(CARGO) bench --locked --package miyako-agent --bench sleep
 	$(CARGO) bench --locked --package miyako-e2e --bench reaction
 	$(CARGO) test --locked --release --package miyako --test simulation power:: -- --ignored --nocapture
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use miyako_agent::wake::{Belief, Driver, DriverError, Node, Patience, driver_for, wake};
+use miyako_agent::wake::{Belief, Driver, DriverError, Node, Patience, WattsReading, driver_for, wake};
 use miyako_api::node_power_class::{WakeDriver, WakeProtocol, WakeTls, WakeTlsVersion};
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -119,10 +119,17 @@ fn secret(text: &str) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
 
 pub(crate) async fn run(command: WakeCommand) -> anyhow::Result<()> {
     match command {
-        WakeCommand::Probe(machine) => println!("{}", machine.driver()?.read().await.map_err(explained)?),
+        WakeCommand::Probe(machine) => {
+            let driver = machine.driver()?;
+            println!("{}", driver.read().await.map_err(explained)?);
+            // Most BMCs measure, and those that don't are not the worse for it; `watts` says why.
+            if let Ok(reading) = driver.watts().await {
+                println!("{}", draws(&reading));
+            }
+        }
         WakeCommand::Watts(machine) => {
             let reading = machine.driver()?.watts().await.map_err(explained)?;
-            println!("{:.0} W ({})", reading.watts, reading.evidence);
+            println!("{}", draws(&reading));
         }
         WakeCommand::Wake(Wake { machine, asleep }) => {
             let belief = if asleep { Belief::Asleep } else { Belief::Nothing };
@@ -138,6 +145,10 @@ pub(crate) async fn run(command: WakeCommand) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+fn draws(reading: &WattsReading) -> String {
+    format!("{:.0} W ({})", reading.watts, reading.evidence)
 }
 
 fn explained(error: DriverError) -> anyhow::Error {

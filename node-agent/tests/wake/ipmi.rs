@@ -177,15 +177,18 @@ async fn suite_17_dcmi_and_acpi_states_are_understood() {
     assert_eq!(std::fs::read_to_string(&log).unwrap(), "", "no other suite was offered");
     assert_eq!(driver(port, wrong()).read().await.unwrap_err().category(), "WrongCredentials");
 
-    // A client that others wrote agrees that this is suite 17.
-    let tool = async |cipher: &str| {
+    // A client that others wrote agrees that this is suite 17, and what DCMI says.
+    let tool = async |cipher: &str, words: &[&str]| {
         let mut command = tokio::process::Command::new("ipmitool");
         command.args(["-I", "lanplus", "-H", "127.0.0.1", "-p", &port.to_string(), "-U", USER, "-E", "-C", cipher]);
-        command.args(["-N", "2", "-R", "1", "power", "status"]).env("IPMI_PASSWORD", PASSWORD);
+        command.args(["-N", "2", "-R", "1"]).args(words).env("IPMI_PASSWORD", PASSWORD);
         String::from_utf8(command.output().await.unwrap().stdout).unwrap()
     };
-    assert_eq!(tool("17").await, "Chassis Power is on\n");
-    assert_ne!(tool("3").await, "Chassis Power is on\n");
+    let state = ["power", "status"];
+    assert_eq!(tool("17", &state).await, "Chassis Power is on\n");
+    assert_ne!(tool("3", &state).await, "Chassis Power is on\n");
+    let said = tool("17", &["dcmi", "power", "reading"]).await;
+    assert!(said.lines().any(|line| line.contains("Instantaneous") && line.trim_end().ends_with(" 300 Watts")), "{said}");
 }
 
 /// Passes datagrams on, loses every third and sends every fifth twice.
