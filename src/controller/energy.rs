@@ -9,8 +9,7 @@ use crate::act::{ActError, Class, EnergyNote};
 use crate::observe::load::{Metered, WattsQuestion};
 use miyako_core::energy::{Account, Draw, Look, Recorded, draw};
 use miyako_core::model::{
-    ClassName, Meter, NodeName, Policies, PolicyMode, PolicyName, PowerState, Snapshot, Span, Timestamp, Uid,
-    Watts,
+    ClassName, Meter, NodeName, Policies, PolicyMode, PolicyName, PowerState, Snapshot, Span, Timestamp, Uid, Watts,
 };
 use miyako_core::plan::Report;
 use std::collections::{BTreeMap, BTreeSet};
@@ -161,7 +160,9 @@ fn measured(
         Meter::Rapl { besides } => Some(*metered.rapl.get(name)? + Watts::new(f64::from(*besides)).ok()?),
         Meter::Prometheus { .. } => metered.asked.get(name).copied(),
         // A minute is long: what was read in another phase is no figure of this one.
-        Meter::Bmc => metered.bmc.get(name).filter(|(at, _)| since.is_none_or(|since| *at >= since)).map(|(_, watts)| *watts),
+        Meter::Bmc => {
+            metered.bmc.get(name).filter(|(at, _)| since.is_none_or(|since| *at >= since)).map(|(_, watts)| *watts)
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use miyako_core::energy::Source;
 use miyako_core::model::ClassName;
 use miyako_core::plan::Report;
 use prometheus::{
-    CounterVec, Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    CounterVec, Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 /// From a tenth of a millisecond, a small cluster's decision, to ten seconds, where something is badly wrong.

@@ -97,7 +97,8 @@ impl Wakes {
 impl Lap {
     fn begun(record: &PowerRecord, now: Timestamp) -> Self {
         let order = record.order.as_ref().filter(|order| order.desired == Desired::Awake);
-        let issued = order.map(|order| order.issued).filter(|issued| *issued <= now && now.since(*issued) <= SEEN_WITHIN);
+        let issued =
+            order.map(|order| order.issued).filter(|issued| *issued <= now && now.since(*issued) <= SEEN_WITHIN);
         Self { ordered: issued.unwrap_or(now), resumed_before: record.agent.resumed, over: BTreeMap::new() }
     }
 

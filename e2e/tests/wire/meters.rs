@@ -205,7 +205,7 @@ async fn without_an_operator_nothing_is_read_and_a_new_one_hears_all_that_is_fre
     stage.stand.stop();
     stage.stand.store = crate::scene::store(clock(stage.stand.begun));
     stage.stand.start();
-    sleep(Duration::from_secs(10)).await;
+    sleep(Duration::from_secs(15)).await;
     assert_eq!(stage.metered(), both(), "long before they are read again");
 }
 

@@ -88,7 +88,13 @@ async fn one(guest: &mut Guest) -> anyhow::Result<[Duration; PARTS.len()]> {
     ensure!(at("\"Request\"").is_ok(), "it was not woken by the request: {lines:?}");
     // Two ways lead here, the agent's words and QEMU's events: of those that come at once either may be first.
     let since = |from: Instant, to: Instant| to.saturating_duration_since(from);
-    Ok([since(seen, written), since(written, asleep), since(asked, running), since(running, resumed), since(resumed, reported)])
+    Ok([
+        since(seen, written),
+        since(written, asleep),
+        since(asked, running),
+        since(running, resumed),
+        since(resumed, reported),
+    ])
 }
 
 /// Waits for one of QEMU's events, and says when it came.

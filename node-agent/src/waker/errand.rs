@@ -9,11 +9,7 @@ use crate::{
     stream::WallClock,
     wake::{self, Driver, Patience, Reading, Retry, Woken, protocol_name, wake},
 };
-use k8s_openapi::{
-    api::core::v1::Node,
-    apimachinery::pkg::apis::meta::v1::Time,
-    jiff::Timestamp,
-};
+use k8s_openapi::{api::core::v1::Node, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ListParams, Patch, PatchParams},

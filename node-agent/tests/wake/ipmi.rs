@@ -188,7 +188,10 @@ async fn suite_17_dcmi_and_acpi_states_are_understood() {
     assert_eq!(tool("17", &state).await, "Chassis Power is on\n");
     assert_ne!(tool("3", &state).await, "Chassis Power is on\n");
     let said = tool("17", &["dcmi", "power", "reading"]).await;
-    assert!(said.lines().any(|line| line.contains("Instantaneous") && line.trim_end().ends_with(" 300 Watts")), "{said}");
+    assert!(
+        said.lines().any(|line| line.contains("Instantaneous") && line.trim_end().ends_with(" 300 Watts")),
+        "{said}"
+    );
 }
 
 /// Passes datagrams on, loses every third and sends every fifth twice.

@@ -167,7 +167,11 @@ mod tests {
         assert_eq!(refused.iter().map(Refusal::reason).collect::<Vec<_>>(), ["UnknownNode"]);
         let seen = |meters: &Meters, after: i64| {
             let fresh = meters.fresh(Timestamp::from_secs(1000 + after), Span::from_secs(3));
-            fresh.bmc.into_iter().map(|(node, (at, watts))| (node.to_string(), at.millis() / 1000, watts.value())).collect::<Vec<_>>()
+            fresh
+                .bmc
+                .into_iter()
+                .map(|(node, (at, watts))| (node.to_string(), at.millis() / 1000, watts.value()))
+                .collect::<Vec<_>>()
         };
         let (n1, n2) = (("n1".to_owned(), 960, 230.0), ("n2".to_owned(), 1000, 7.5));
         assert_eq!(seen(&meters, 140), [n1, n2.clone()]);

@@ -48,7 +48,9 @@ pub(super) fn watts(data: &[u8]) -> Result<WattsReading, DriverError> {
     let &[0xdc, low, high, ..] = reading else { return Err(garbled()) };
     let watts = f64::from(u16::from_le_bytes([low, high]));
     if watts == f64::from(u16::MAX) {
-        return Err(DriverError::Garbled("DCMI Get Power Reading says 65535 W: no figure, but all bits set".to_owned()));
+        return Err(DriverError::Garbled(
+            "DCMI Get Power Reading says 65535 W: no figure, but all bits set".to_owned(),
+        ));
     }
     if reading[17] & 0x40 == 0 || watts == 0.0 {
         return Err(DriverError::NotSupported("DCMI power measurement is not active".to_owned()));

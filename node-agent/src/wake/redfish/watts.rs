@@ -27,7 +27,8 @@ pub(super) fn watts(resource: &Value) -> Result<Option<WattsReading>, DriverErro
             Some(watts) if watts > 0.0 && watts <= MOST_WATTS => Some(WattsReading { watts, evidence }),
             _ => {
                 let said = excerpt(&value.to_string(), 40);
-                nonsense.get_or_insert(format!("{evidence} is {said}, which is no power in watts from 1 to {MOST_WATTS}"));
+                nonsense
+                    .get_or_insert(format!("{evidence} is {said}, which is no power in watts from 1 to {MOST_WATTS}"));
                 None
             }
         }

@@ -3,10 +3,7 @@
 use super::super::{MakeDriver, secret::Secrets};
 use crate::wake::{self, Driver, protocol_name};
 use k8s_openapi::api::core::v1::Node;
-use kube::{
-    Api, Client, ResourceExt as _,
-    api::ListParams,
-};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use miyako_api::{NodePowerClass, wake::meter};
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -157,7 +157,12 @@ impl Meters {
                 match outcome {
                     Ok(Ok(reading)) => {
                         if self.silent.remove(&node).is_some() {
-                            tracing::info!(node, watts = reading.watts, from = reading.evidence, "its meter tells again");
+                            tracing::info!(
+                                node,
+                                watts = reading.watts,
+                                from = reading.evidence,
+                                "its meter tells again"
+                            );
                         }
                         self.board.note(&node, reading.watts, now);
                         self.schedule.done(&node, now);
