@@ -3,6 +3,7 @@
 
 mod faults;
 mod moves;
+mod sleeps;
 
 use miyako_e2e::driver::{Scenario, run};
 use std::path::Path;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
             faults::link_breaks_in_post_copy,
             faults::operator_dies_in_post_copy,
             faults::agents_die_in_post_copy,
+            sleeps::a_sleeper_is_woken_for_a_move,
         ],
     )
 }

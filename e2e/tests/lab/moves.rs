@@ -40,7 +40,7 @@ fn load(share: f64) -> Permille {
 }
 
 /// Two VMs on a shared node, and a dedicated one; links of so many bits per second.
-fn plan(link: u64) -> Plan {
+pub(crate) fn plan(link: u64) -> Plan {
     let vm = |index: u64, intensity| VmPlan {
         name: format!("vm-{index}"),
         node: "shared-0".into(),
