@@ -91,7 +91,9 @@ pub fn watts(run: &Results) -> BTreeMap<String, Vec<f64>> {
 pub fn seconds_asleep(run: &Results, node: &str) -> f64 {
     let whole = (0.0, run.seconds.len() as f64);
     let sleeps = run.sleeps.iter().filter(|sleep| sleep.node == node);
-    sleeps.map(|sleep| overlap((sleep.asleep, sleep.awake.unwrap_or(whole.1)), whole)).sum()
+    let slept = sleeps.map(|sleep| overlap((sleep.asleep, sleep.awake.unwrap_or(whole.1)), whole));
+    // The sum of nothing would be minus zero.
+    slept.fold(0.0, |sum, one| sum + one)
 }
 
 impl SleepRow {
