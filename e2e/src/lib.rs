@@ -11,9 +11,11 @@
 
 pub mod control_plane;
 pub mod driver;
+pub mod https;
 pub mod installation;
 pub mod kubevirt;
 pub mod lab;
+pub mod machine;
 pub mod prometheus;
 pub mod random_pods;
 pub mod scene;

@@ -129,26 +129,40 @@ pub async fn silence(client: &Client, node: &str) -> anyhow::Result<()> {
     set_silent(client, node, json!("true")).await
 }
 
-/// Lets a silenced node's kubelet speak again, and waits until the node is Ready.
+/// Lets a silenced node's kubelet speak again, and waits until the node is Ready and says of its pods what is true.
 ///
 /// # Errors
 /// When the node is gone or does not become Ready.
 pub async fn wake(client: &Client, node: &str) -> anyhow::Result<()> {
     set_silent(client, node, Value::Null).await?;
     wait_ready(client, node).await?;
-    pods_are_ready(client, node).await
+    tell_pods_ready(client, node).await
 }
 
-/// Says that the pods of a node are ready, as its kubelet does when it is back. While the node was NotReady the node
-/// lifecycle controller said that they were not, and kwok never takes that back.
-async fn pods_are_ready(client: &Client, node: &str) -> anyhow::Result<()> {
-    let pods: Api<Pod> = Api::all(client.clone());
-    for pod in pods.list(&ListParams::default().fields(&format!("spec.nodeName={node},status.phase=Running"))).await? {
-        let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
-        let ready = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
-        api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(ready)).await?;
+/// Says again that the running pods of a node are ready: the node lifecycle controller said that they were not when the
+/// node fell silent, and a kubelet that is back says so, but kwok says it of each pod only once.
+async fn tell_pods_ready(client: &Client, node: &str) -> anyhow::Result<()> {
+    let everywhere: Api<Pod> = Api::all(client.clone());
+    let here = ListParams::default().fields(&format!("spec.nodeName={node},status.phase=Running"));
+    let ready = ["Ready", "ContainersReady"].map(|kind| json!({ "type": kind, "status": "True" }));
+    let patch = Patch::Strategic(json!({ "status": { "conditions": ready } }));
+    for pod in everywhere.list(&here).await? {
+        if pod.metadata.deletion_timestamp.is_some() || pod_ready(&pod) {
+            continue;
+        }
+        let pods: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+        match pods.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await {
+            // Nobody's kubelet keeps a pod that was deleted meanwhile.
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            told => drop(told.with_context(|| format!("the pod {} on {node}", pod.name_any()))?),
+        }
     }
     Ok(())
+}
+
+fn pod_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"))
 }
 
 async fn set_silent(client: &Client, node: &str, value: Value) -> anyhow::Result<()> {

@@ -14,7 +14,7 @@ use crate::child::{Child, Program};
 use crate::control_plane::servers::free_ports;
 use crate::scene::Scene;
 use crate::wait::{Look, until};
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use miyako_api::names::ours;
@@ -36,6 +36,7 @@ const READY_WITHIN: Duration = Duration::from_mins(1);
 /// One running replica of the operator.
 #[derive(Debug)]
 pub struct Replica {
+    program: Program,
     child: Arc<Child>,
     identity: String,
     address: Ipv4Addr,
@@ -94,7 +95,17 @@ impl Replica {
         }
         let child = scene.start(&program)?;
         scene.show_on_failure(format!("http://127.0.0.1:{http}/metrics"));
-        Ok(Self { child, identity: identity.to_owned(), address, wire, http })
+        Ok(Self { program, child, identity: identity.to_owned(), address, wire, http })
+    }
+
+    /// Starts it again after it was killed, under the same name and at the same addresses.
+    ///
+    /// # Errors
+    /// When it still runs, or can't be started.
+    pub fn start_again(&mut self, scene: &Scene) -> anyhow::Result<()> {
+        ensure!(self.child.ended()?.is_some(), "the replica {} still runs", self.identity);
+        self.child = scene.start(&self.program)?;
+        Ok(())
     }
 
     /// The process, to be paused or killed.

@@ -1,13 +1,12 @@
 //! virt-api's admission, served to the real API server: HTTPS webhooks by URL around the stand-in's pure functions.
 
 use crate::control_plane::objects;
+use crate::https;
 use crate::scene::Scene;
 use anyhow::Context as _;
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Pod;
@@ -20,50 +19,19 @@ use miyako::sim::kubevirt::admission::{
 };
 use miyako_api::kubevirt::{KubeVirt, VirtualMachineInstance, VirtualMachineInstanceMigration};
 use miyako_api::names::kubevirt::{DOMAIN, VMI_NAME};
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use std::sync::Arc;
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
 /// Starts the webhooks' server, for as long as the scenario plays, and registers it with the API server. `virt_api` is
 /// the account by which it looks things up and marks VMIs for evacuation.
 pub(super) async fn serve(scene: &Scene, virt_api: Client) -> anyhow::Result<()> {
     let authority = scene.stand().authority();
-    let identity = authority.server(&["127.0.0.1"])?;
-    let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes())?;
-    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes())?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let url = format!("https://{}", listener.local_addr()?);
     let router =
         Router::new().route("/mutate", post(mutating)).route("/validate", post(validating)).with_state(virt_api);
-    scene.play(accept(listener, acceptor, router));
+    let (address, answering) = https::listen(authority, router).await?;
+    scene.play(answering);
+    let url = format!("https://{address}");
     objects::apply(&scene.admin(), &registrations(&url, &authority.pem())).await?;
     Ok(())
-}
-
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, router: Router) {
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        // Finished connections are forgotten; the others end with this task.
-        while connections.try_join_next().is_some() {}
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let (acceptor, service) = (acceptor.clone(), TowerToHyperService::new(router.clone()));
-        connections.spawn(async move {
-            // A client that gives up is no concern of the server's.
-            let Ok(stream) = acceptor.accept(stream).await else { return };
-            let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-            let _ = server.serve_connection(TokioIo::new(stream), service).await;
-        });
-    }
 }
 
 /// What virt-operator registers, as far as the stand-in judges it.

@@ -16,6 +16,7 @@ mod nodes;
 mod orders;
 mod power;
 mod prometheus;
+mod restless;
 mod sleep;
 mod verdicts;
 mod world;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
             failures::evacuation_goes_first;
             long: sleep::empty_nodes_sleep_until_somebody_needs_them,
             sleep::a_node_that_dies_among_sleepers_loses_its_pods,
+            restless::half_an_hour,
         ],
     )
 }

@@ -70,7 +70,7 @@ async fn status(
 }
 
 /// Whether anything of ours is on a node.
-fn is_marked(node: &Node) -> bool {
+pub(crate) fn is_marked(node: &Node) -> bool {
     let text = json!([node.metadata.labels, node.metadata.annotations, node.spec, node.status]).to_string();
     ["miyako.dev/power", "exclude-disruption", "exclude-from-remediation", "MiyakoSuspended"]
         .iter()
@@ -162,33 +162,46 @@ pub(crate) async fn empty_nodes_sleep_until_somebody_needs_them(scene: Arc<Scene
     Ok(())
 }
 
-/// With most of a zone asleep, a node that really dies still loses its pods, because sleepers are not counted; without
-/// the label that says so, it keeps them.
+/// With most of a zone asleep, a node that really dies still loses its pods, because sleepers are not counted. In another
+/// zone, where sleepers do not carry the label that says so, it keeps them.
 pub(crate) async fn a_node_that_dies_among_sleepers_loses_its_pods(scene: Arc<Scene>) -> anyhow::Result<()> {
-    let names: Vec<String> = (0..7).map(|index| format!("node-{index}")).collect();
-    let new: Vec<NewNode> = names.iter().map(|name| NewNode::new(name.as_str())).collect();
+    const ZONES: [&str; 2] = ["told", "untold"];
+    const SLEEPING: usize = 5;
+    let (mut new, mut sleepers) = (Vec::new(), Vec::new());
+    for zone in ZONES {
+        for index in 0..SLEEPING + 2 {
+            let name = format!("{zone}-{index}");
+            new.push(NewNode::new(name.as_str()).label("topology.kubernetes.io/zone", zone));
+            if index < SLEEPING {
+                sleepers.push(name);
+            }
+        }
+    }
     scene.add_nodes(&new).await?;
     scene.wait_for_default_account().await?;
-    let (sleepers, [counted, uncounted]) = (&names[..5], [&names[5], &names[6]]);
-    let excluded =
-        |value: Value| json!({ "metadata": { "labels": { "node.kubernetes.io/exclude-disruption": value } } });
-    for node in sleepers {
-        label(&scene, node, &excluded(json!("true"))).await?;
+    let excluded = json!({ "metadata": { "labels": { "node.kubernetes.io/exclude-disruption": "true" } } });
+    for node in &sleepers {
+        if node.starts_with(ZONES[0]) {
+            label(&scene, node, &excluded).await?;
+        }
         silence(&scene.admin(), node).await?;
     }
-    for node in sleepers {
+    for node in &sleepers {
         nodes::wait_unreachable(&scene.admin(), node).await?;
     }
-    // Five of seven are away, and a sixth dies.
-    let lost = evicted_from(&scene, uncounted, A_WHILE).await?;
-    eprintln!("with 71 % of the nodes asleep, pods left a node that died after {lost:.1?}");
-    nodes::wake(&scene.admin(), uncounted).await?;
-    for node in sleepers {
-        label(&scene, node, &excluded(Value::Null)).await?;
+    // Five of seven are away in each zone, and a sixth dies.
+    let [told, untold] = ZONES.map(|zone| format!("{zone}-{SLEEPING}"));
+    for node in [&told, &untold] {
+        pod_that_leaves(&scene, node).await?;
+        silence(&scene.admin(), node).await?;
     }
-    let kept = evicted_from(&scene, counted, lost * 2 + Duration::from_secs(30)).await;
-    ensure!(kept.is_err(), "without the label nothing should be evicted, but was after {kept:?}");
-    Ok(())
+    let died = Instant::now();
+    left(&scene, &told, A_WHILE).await?;
+    let lost = died.elapsed();
+    eprintln!("with 71 % of the nodes asleep, pods left a node that died after {lost:.1?}");
+    let kept = left(&scene, &untold, Duration::from_secs(30)).await;
+    ensure!(kept.is_err(), "without the label nothing should be evicted");
+    nodes::wait_unreachable(&scene.admin(), &untold).await
 }
 
 async fn label(scene: &Scene, node: &str, change: &Value) -> anyhow::Result<()> {
@@ -197,14 +210,13 @@ async fn label(scene: &Scene, node: &str, change: &Value) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// How long it takes from the death of a node until a pod that tolerates that for a second is evicted from it.
-async fn evicted_from(scene: &Scene, node: &str, at_most: Duration) -> anyhow::Result<Duration> {
+/// A pod on a node that tolerates for a second that the node is away.
+async fn pod_that_leaves(scene: &Scene, node: &str) -> anyhow::Result<()> {
     let pods: Api<Pod> = Api::namespaced(scene.admin(), scene.namespace());
-    let name = format!("on-{node}");
     let tolerates =
         |key: &str| json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1 });
     let pod: Pod = serde_json::from_value(json!({
-        "metadata": { "name": name },
+        "metadata": { "name": format!("on-{node}") },
         "spec": {
             "nodeName": node,
             "tolerations": [tolerates("node.kubernetes.io/unreachable"), tolerates("node.kubernetes.io/not-ready")],
@@ -212,13 +224,16 @@ async fn evicted_from(scene: &Scene, node: &str, at_most: Duration) -> anyhow::R
         },
     }))?;
     pods.create(&PostParams::default(), &pod).await?;
-    silence(&scene.admin(), node).await?;
-    let died = Instant::now();
+    Ok(())
+}
+
+/// Waits until that pod is evicted.
+async fn left(scene: &Scene, node: &str, at_most: Duration) -> anyhow::Result<()> {
+    let pods: Api<Pod> = Api::namespaced(scene.admin(), scene.namespace());
     until(&format!("a pod is evicted from {node}"), at_most, || async {
-        let pod = pods.get_opt(&name).await?;
+        let pod = pods.get_opt(&format!("on-{node}")).await?;
         let gone = pod.as_ref().is_none_or(|pod| pod.metadata.deletion_timestamp.is_some());
         Ok(Look::holds(gone, "it is still there"))
     })
-    .await?;
-    Ok(died.elapsed())
+    .await
 }

@@ -14,7 +14,7 @@ mod watchdog;
 
 pub use replica::Replica;
 pub use scenario::{BEGINS, CLASS_LABEL, Scenario, SimulatedVm};
-pub use watchdog::Watchdog;
+pub use watchdog::{Objects, Watchdog};
 
 use super::apiserver::{ApiServer, LoggedRequest, RegistryError};
 use super::cluster::Machines;
@@ -109,7 +109,7 @@ impl Simulation {
         }
         let meter = Meter { workload: workload.clone(), system: scenario.system };
         let truth = Feeder::new(world.server.client("watchdog"), meter);
-        let watchdog = Watchdog::new(&scenario);
+        let watchdog = Watchdog::of(&scenario);
         let machines = scenario.machines.map(|fate| Machines::new(&world.server, fate));
         Ok(Self { world, workload, clock, scenario, replicas: BTreeMap::new(), truth, watchdog, machines })
     }

@@ -1,8 +1,7 @@
 //! The watchdog's look at sleep: every new order to suspend is judged by what the API server holds at that moment, and
 //! what nodes carry by what their NodePowers say.
 
-use super::watchdog::{millis, text};
-use crate::sim::apiserver::ClusterView;
+use super::watchdog::{Objects, millis, text};
 use miyako_api::names::{kubernetes, marks, ours};
 use miyako_core::model::Timestamp;
 use miyako_core::power::Purpose;
@@ -41,9 +40,9 @@ fn is_usable(node: &Value) -> bool {
 
 impl Sleepers {
     /// One look; hands back what is broken.
-    pub(super) fn look(&mut self, view: &ClusterView<'_>, now: Timestamp) -> Vec<String> {
+    pub(super) fn look(&mut self, view: &dyn Objects, now: Timestamp) -> Vec<String> {
         let mut broken = Vec::new();
-        for power in view.list("miyako.dev", "nodepowers", "") {
+        for power in view.all("miyako.dev", "nodepowers") {
             let name = text(power, "/metadata/name");
             let Some(node) = view.get("", "nodes", "", name) else { continue };
             self.note_kept(name, node, now);
@@ -65,7 +64,7 @@ impl Sleepers {
 
     fn judge_order(
         &mut self,
-        view: &ClusterView<'_>,
+        view: &dyn Objects,
         name: &str,
         power: &Value,
         node: &Value,
@@ -84,12 +83,12 @@ impl Sleepers {
         }
         let issued = millis(power, "/spec/issuedAt").unwrap_or_default();
         let before = |object: &Value| millis(object, "/metadata/creationTimestamp").is_some_and(|at| at < issued);
-        for vmi in view.list("kubevirt.io", "virtualmachineinstances", "") {
+        for vmi in view.all("kubevirt.io", "virtualmachineinstances") {
             if text(vmi, "/status/nodeName") == name && before(vmi) {
                 broken.push(format!("rule 3: {name} was ordered to sleep with VM {}", text(vmi, "/metadata/name")));
             }
         }
-        for migration in view.list("kubevirt.io", "virtualmachineinstancemigrations", "") {
+        for migration in view.all("kubevirt.io", "virtualmachineinstancemigrations") {
             let unfinished = !matches!(text(migration, "/status/phase"), "Succeeded" | "Failed");
             let target = text(migration, &format!("/spec/addedNodeSelector/{}", pointer_of(kubernetes::HOSTNAME)));
             let source = text(migration, "/status/migrationState/sourceNode");
@@ -109,7 +108,7 @@ impl Sleepers {
         if !taints(node).any(|taint| taint["key"] == ours::POWER && taint["effect"] == "NoSchedule") {
             broken.push(format!("{name} was ordered to sleep without our taint"));
         }
-        let left = view.list("", "nodes", "").filter(|node| is_usable(node)).count();
+        let left = view.all("", "nodes").filter(|node| is_usable(node)).count();
         if left == 0 {
             broken.push(format!("rule 4: no usable node is left once {name} sleeps"));
         }

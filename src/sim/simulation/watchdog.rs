@@ -1,4 +1,5 @@
-//! Looks at the truth once a second, with no eye on what operators think, and notes every rule that was broken.
+//! Looks at the truth, with no eye on what operators think, and notes every rule that was broken: once a second in
+//! simulations, and on a real control plane over what its watches show.
 
 use super::sleepers::Sleepers;
 use super::{Scenario, scenario::CLASS_LABEL};
@@ -16,6 +17,25 @@ const SETTLE_MILLIS: i64 = 19_000;
 /// The `Reactive` profile's moves per VM and day.
 const MOVES_PER_DAY: usize = 10;
 const DAY_MILLIS: i64 = 24 * 3600 * 1000;
+
+/// Where the watchdog sees the cluster's objects.
+pub trait Objects {
+    /// One object by group, plural, namespace (empty for cluster-scoped ones) and name.
+    fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<&Value>;
+
+    /// All objects of a resource in all namespaces.
+    fn all<'a>(&'a self, group: &str, plural: &str) -> Box<dyn Iterator<Item = &'a Value> + 'a>;
+}
+
+impl Objects for ClusterView<'_> {
+    fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<&Value> {
+        ClusterView::get(self, group, plural, namespace, name)
+    }
+
+    fn all<'a>(&'a self, group: &str, plural: &str) -> Box<dyn Iterator<Item = &'a Value> + 'a> {
+        Box::new(self.list(group, plural, ""))
+    }
+}
 
 /// Looks and notes.
 #[derive(Debug, Default)]
@@ -47,27 +67,35 @@ pub(super) fn millis(object: &Value, pointer: &str) -> Option<i64> {
 }
 
 impl Watchdog {
-    /// A watchdog that knows the scenario's nodes.
+    /// A watchdog that knows the nodes: by name, with their cores and their class, `shared` or `dedicated`.
     #[must_use]
-    pub(super) fn new(scenario: &Scenario) -> Self {
+    pub fn new(nodes: impl IntoIterator<Item = (String, u64, String)>) -> Self {
         let mut watchdog = Self::default();
-        for node in &scenario.nodes {
-            watchdog.cores.insert(node.name.clone(), u64::from(node.cores));
-            let class = node.labels.get(CLASS_LABEL).cloned().unwrap_or_default();
-            watchdog.classes.insert(node.name.clone(), class);
+        for (name, cores, class) in nodes {
+            watchdog.cores.insert(name.clone(), cores);
+            watchdog.classes.insert(name, class);
         }
         watchdog
     }
 
+    /// A watchdog that knows the scenario's nodes.
+    #[must_use]
+    pub(super) fn of(scenario: &Scenario) -> Self {
+        Self::new(scenario.nodes.iter().map(|node| {
+            let class = node.labels.get(CLASS_LABEL).cloned().unwrap_or_default();
+            (node.name.clone(), u64::from(node.cores), class)
+        }))
+    }
+
     /// What was broken so far.
     #[must_use]
-    pub(super) fn broken(&self) -> &[String] {
+    pub fn broken(&self) -> &[String] {
         &self.broken
     }
 
     /// How often each VM was asked to move.
     #[must_use]
-    pub(super) fn moves(&self) -> &BTreeMap<VmKey, u32> {
+    pub fn moves(&self) -> &BTreeMap<VmKey, u32> {
         &self.moves
     }
 
@@ -78,9 +106,9 @@ impl Watchdog {
     }
 
     /// One look.
-    pub(super) fn look(&mut self, view: &ClusterView<'_>, now: Timestamp) {
+    pub fn look(&mut self, view: &dyn Objects, now: Timestamp) {
         let mut vms = BTreeMap::new();
-        for vmi in view.list("kubevirt.io", "virtualmachineinstances", "") {
+        for vmi in view.all("kubevirt.io", "virtualmachineinstances") {
             let key = VmKey::new(text(vmi, "/metadata/namespace"), text(vmi, "/metadata/name"));
             let cpu =
                 |name: &str| vmi.pointer(&format!("/spec/domain/cpu/{name}")).and_then(Value::as_u64).unwrap_or(1);
@@ -103,7 +131,7 @@ impl Watchdog {
         }
         let mut ours_unfinished = 0;
         let mut moving: BTreeMap<&str, usize> = BTreeMap::new();
-        for migration in view.list("kubevirt.io", "virtualmachineinstancemigrations", "") {
+        for migration in view.all("kubevirt.io", "virtualmachineinstancemigrations") {
             let phase = text(migration, "/status/phase");
             let unfinished = !matches!(phase, "Succeeded" | "Failed");
             let plan = migration.pointer(&format!("/metadata/labels/{}", ours::PLAN.replace('/', "~1")));
