@@ -62,14 +62,7 @@ impl Sleepers {
         }
     }
 
-    fn judge_order(
-        &mut self,
-        view: &dyn Objects,
-        name: &str,
-        power: &Value,
-        node: &Value,
-        broken: &mut Vec<String>,
-    ) {
+    fn judge_order(&mut self, view: &dyn Objects, name: &str, power: &Value, node: &Value, broken: &mut Vec<String>) {
         let generation = power.pointer("/spec/generation").and_then(Value::as_i64).unwrap_or_default();
         if text(power, "/spec/desired") != "Suspended" || self.judged.get(name) == Some(&generation) {
             return;
