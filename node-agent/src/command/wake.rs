@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 #[derive(Subcommand)]
 pub(crate) enum WakeCommand {
-    /// Ask how the machine is, and change nothing.
+    /// Ask how the machine is, and what it draws where its BMC measures that, and change nothing.
     ///
     /// Without --certificate-sha256 and --ca-file this shows the certificate's fingerprint and stops: compare it with
     /// the one in the BMC's own menu, then give it here and in the NodePowerClass.

@@ -286,4 +286,12 @@ async fn a_sleep_and_a_wake_take_few_requests() {
         println!("{what} takes {total} requests about the node and its plan: {asked:?}");
         assert!(total <= most, "{what}: {asked:?}");
     }
+    // What the wake took is told part by part.
+    let told = world.operator("operator-0").expect("it runs").metrics.text();
+    for part in ["BMC", "Resume", "Kubelet", "KubeVirt", "Usable", "Whole"] {
+        let counted = format!("miyako_wake_duration_seconds_count{{class=\"dedicated\",part=\"{part}\"}} 1\n");
+        let wakes: Vec<_> =
+            told.lines().filter(|line| line.starts_with("miyako_wake_duration_seconds_count")).collect();
+        assert!(told.contains(&counted), "{part}: {wakes:?}");
+    }
 }
