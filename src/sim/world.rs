@@ -89,7 +89,8 @@ impl World {
         let hands = Arc::new(Mutex::new(Clock::new(settings.migrations, settings.seed)));
         let mut tasks = JoinSet::new();
         let scheduler = server.client("system:kube-scheduler");
-        let clients = cluster::Clients { scheduler, kubelet };
+        let daemon_sets = server.client("system:serviceaccount:kube-system:daemon-set-controller");
+        let clients = cluster::Clients { scheduler, kubelet, daemon_sets };
         tasks.spawn(ClusterStandIn::new(clients, now.clone(), settings.cluster, settings.seed).run());
         let stand_in = KubeVirtStandIn::new(kubevirt.clone(), hands.clone(), now.clone(), settings.kubevirt);
         tasks.spawn(stand_in.run());

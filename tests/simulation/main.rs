@@ -2,6 +2,7 @@
 
 mod budget;
 mod crashes;
+mod daemon_sets;
 mod faults;
 mod hardships;
 mod leaders;

@@ -3,7 +3,7 @@
 use super::{Findings, Rule, State};
 use crate::{
     fit::{Candidate, Moment},
-    model::{Node, NodeName, PowerState},
+    model::{Node, NodeName, Pod, PowerState},
     plan::WakeStep,
 };
 
@@ -18,9 +18,10 @@ pub(super) fn wake(state: &State<'_>, step: &WakeStep, found: &mut Findings) {
     }
 }
 
-/// No pod waits for the room that a suspended node had.
+/// No pod waits for the room that a suspended node had. A DaemonSet's pod has nothing to do on a node that sleeps.
 pub(super) fn judge(state: &State<'_>, found: &mut Findings) {
-    for pod in state.occupancy.whereabouts().unbound.iter().filter(|pod| pod.is_active()) {
+    let waits = |pod: &&&Pod| pod.is_active() && !pod.serves_its_node();
+    for pod in state.occupancy.whereabouts().unbound.iter().filter(waits) {
         let probe = state.occupancy.probe(Candidate::pod(pod));
         let takes_away = |(name, _): &(&&NodeName, &usize)| probe.fits(name, Moment::OnceAwake).is_ok();
         let taken_away = state.suspended.iter().find(takes_away);

@@ -199,6 +199,12 @@ impl Pod {
         self.phase != PodPhase::Finished
     }
 
+    /// It belongs to a DaemonSet: it is there for its node, and no node is needed for it.
+    #[must_use]
+    pub fn serves_its_node(&self) -> bool {
+        matches!(self.owner, PodOwner::DaemonSet(_))
+    }
+
     /// The VM whose launcher it is.
     #[must_use]
     pub fn vm(&self) -> Option<&VmKey> {

@@ -38,10 +38,11 @@ pub(super) fn wake(draft: &mut Draft<'_>) {
 }
 
 /// Rule 9: a pod that only a sleeping node could take wakes that node. Pods are placed one after the other, so that
-/// several get the room they need, and one that is on its way is waited for.
+/// several get the room they need, and one that is on its way is waited for. A DaemonSet's pod is there for its node,
+/// and not the node for it: it comes once its node is awake for others.
 fn for_pending_pods<'a>(draft: &mut Draft<'a>) {
     let unbound = draft.occupancy.whereabouts().unbound.clone();
-    for pod in unbound.into_iter().filter(|pod| pod.unschedulable && !pod.terminating) {
+    for pod in unbound.into_iter().filter(|pod| pod.unschedulable && !pod.terminating && !pod.serves_its_node()) {
         let probe = draft.occupancy.probe(Candidate::pod(pod));
         let is_back = |place: &&Place<'a>| {
             let record = draft.snapshot.powers.get(&place.node.name);

@@ -560,6 +560,11 @@ fn pending_pods_and_reserves_wake_nodes() {
     assert!(
         matches!(&world.decide().0.steps[..], [Step::Wake(wake)] if matches!(wake.reason, WakeReason::PendingPod { .. }))
     );
+    // A DaemonSet's pod is there for its node, and not the node for it.
+    let pod = world.snapshot.pods.values_mut().find(|pod| pod.node.is_none()).unwrap();
+    let owner = std::mem::replace(&mut pod.owner, crate::model::PodOwner::DaemonSet("new".into()));
+    assert_eq!(world.decide().0.steps, []);
+    world.snapshot.pods.values_mut().find(|pod| pod.node.is_none()).unwrap().owner = owner;
     // A node that has just come back takes it, as soon as the scheduler looks.
     let woke = |ago| crate::power::PowerRecord {
         since: Some(NOW - Span::from_secs(ago)),

@@ -227,12 +227,18 @@ impl Look<'_> {
             let said = self.record.message.as_deref().filter(|_| self.record.generation() == 0);
             return Some(self.order_awake(said.unwrap_or_else(|| self.ordered_why())));
         }
-        self.carry(Marks::Asleep, Some(NodeCondition::Waking)).or_else(|| {
+        self.carry(self.marks_of_a_waking_node(since, asleep_since), Some(NodeCondition::Waking)).or_else(|| {
             let (message, wakeable) = self.how_it_goes()?;
             let mut change = self.change(PowerState::Waking, &message);
             (change.since, change.wakeable) = (since, wakeable);
             self.tells(change)
         })
+    }
+
+    /// A node that is back and lacks a DaemonSet's pod lets that one come. What was let in once is not kept out again.
+    fn marks_of_a_waking_node(&self, since: Timestamp, asleep_since: Option<Timestamp>) -> Marks {
+        let lets_in = self.facts.ready && self.facts.lacks_pod && self.is_back(since, asleep_since);
+        if lets_in || self.facts.marks == Some(Marks::Waking) { Marks::Waking } else { Marks::Asleep }
     }
 
     /// Whether a node that answers is really back, and will not obey an old order any more.

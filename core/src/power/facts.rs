@@ -14,6 +14,9 @@ pub struct Facts {
     pub usable: bool,
     /// What is missing until it is usable, for people.
     pub missing: Option<String>,
+    /// It is ready, and the pod of a DaemonSet that it needs to be usable is not on it at all: one that our own taint
+    /// may keep away.
+    pub lacks_pod: bool,
     /// The kernel's boot id.
     pub boot_id: Option<String>,
     /// What we wrote on it, if that is one of the known sets.
@@ -37,6 +40,7 @@ impl Facts {
             ready: true,
             usable: true,
             missing: None,
+            lacks_pod: false,
             boot_id: None,
             marks: Some(Marks::None),
             condition: None,

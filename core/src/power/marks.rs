@@ -23,21 +23,27 @@ pub enum Marks {
     Emptying,
     /// No new pods, and nobody takes it for broken.
     Asleep,
-    /// No new pods; it failed to wake, so nothing keeps others from repairing it.
+    /// It is back, and a DaemonSet's pod that it needs is gone: new pods rather go elsewhere, and that one may come. The
+    /// DaemonSet controller makes none for a node with a `NoSchedule` taint that the pod does not tolerate, and
+    /// virt-handler does not tolerate ours.
+    Waking,
+    /// It failed to wake, so nothing keeps others from repairing it: neither their programs nor, for the same reason as
+    /// above, the pods of DaemonSets. New pods rather go elsewhere.
     Quarantined,
 }
 
 impl Marks {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::None, Self::Emptying, Self::Asleep, Self::Quarantined];
+    pub const ALL: [Self; 5] = [Self::None, Self::Emptying, Self::Asleep, Self::Waking, Self::Quarantined];
 
-    /// The value of the taint and the label.
+    /// The value of the taint.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Self::None => "",
             Self::Emptying => "emptying",
             Self::Asleep => "asleep",
+            Self::Waking => "waking",
             Self::Quarantined => "quarantined",
         }
     }
@@ -47,18 +53,20 @@ impl Marks {
     pub fn taint(self) -> Option<Taint> {
         let effect = match self {
             Self::None => return None,
-            Self::Emptying => TaintEffect::PreferNoSchedule,
-            Self::Asleep | Self::Quarantined => TaintEffect::NoSchedule,
+            Self::Emptying | Self::Waking | Self::Quarantined => TaintEffect::PreferNoSchedule,
+            Self::Asleep => TaintEffect::NoSchedule,
         };
         Some(Taint { key: POWER.into(), value: self.word().into(), effect })
     }
 
-    /// The labels, with their values.
+    /// The labels, with their values. A node that is back and not usable yet looks asleep to others.
     #[must_use]
     pub fn labels(self) -> Vec<(&'static str, &'static str)> {
         match self {
             Self::None | Self::Emptying => Vec::new(),
-            Self::Asleep => vec![(POWER, self.word()), (EXCLUDE_DISRUPTION, "true"), (EXCLUDE_REMEDIATION, "true")],
+            Self::Asleep | Self::Waking => {
+                vec![(POWER, Self::Asleep.word()), (EXCLUDE_DISRUPTION, "true"), (EXCLUDE_REMEDIATION, "true")]
+            }
             Self::Quarantined => vec![(POWER, self.word())],
         }
     }

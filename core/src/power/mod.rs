@@ -26,6 +26,8 @@
 //! * **A wake wins.** Whatever wants the node awake is looked at before whatever wants it asleep.
 //! * **A waker's word is believed when it is bad.** A node whose drivers all failed is Quarantined at once, with their
 //!   words, unless it answers itself; that a driver says "on" proves nothing, only the node does.
+//! * **Nothing of ours keeps a woken node from being usable.** While it waits for a DaemonSet's pod that is gone, our
+//!   taint only deters ([`Marks::Waking`], [`Marks::Quarantined`]).
 //! * **No dead end.** Each state is left by time alone, or by facts that come by themselves, but for Suspended, which
 //!   is left when anybody wishes, and Quarantined, whose node is asked again until it is seen healthy.
 

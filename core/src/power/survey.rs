@@ -3,14 +3,17 @@
 use super::{Ask, Facts, Marks, Pace, PowerRecord, Wish};
 use crate::check::Blocker;
 use crate::model::{
-    ClassIndex, Node, NodeClass, NodeName, PlanPhase, PodOwner, PodPhase, Policies, Policy, PolicyMode, PowerState,
-    RecordedStep, Snapshot, Span, StepOutcome, Timestamp, rulers,
+    ClassIndex, Node, NodeClass, NodeName, PlanPhase, Pod, PodOwner, PodPhase, Policies, Policy, PolicyMode,
+    PowerState, RecordedStep, Snapshot, Span, StepOutcome, Timestamp, rulers,
 };
 use crate::plan::Report;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The label that virt-controller takes away from a node whose virt-handler has been silent for five minutes.
 const SCHEDULABLE: &str = "kubevirt.io/schedulable";
+/// KubeVirt's label of its own parts, and the word for virt-handler.
+const APP: &str = "kubevirt.io";
+const HANDLER: &str = "virt-handler";
 /// The minute of the wakes per rack and minute.
 const A_MINUTE: Span = Span::from_secs(60);
 /// The limit for nodes that no policy rules any more: that of the defaults.
@@ -184,11 +187,13 @@ fn facts(
     let is_work =
         |blocker: &Blocker| matches!(blocker, Blocker::Pods { .. } | Blocker::Vms { .. } | Blocker::Migrations { .. });
     let missing = missing(snapshot, node, class, record);
+    let may_lack = node.ready && missing.is_some() && record.phase == PowerState::Waking;
     Facts {
         managed,
         ready: node.ready,
         usable: missing.is_none(),
         missing,
+        lacks_pod: may_lack && lacks_pod(snapshot, node, class),
         boot_id: node.boot_id.clone(),
         marks: Marks::of(node),
         condition: node.power_condition,
@@ -216,15 +221,27 @@ fn missing(snapshot: &Snapshot, node: &Node, class: Option<&NodeClass>, record: 
     if class.sleep.ready_daemon_sets.is_empty() || record.phase == PowerState::Awake {
         return None;
     }
-    let runs = |pod: &&crate::model::Pod| pod.phase == PodPhase::Running && !pod.terminating && pod.ready;
-    let there: BTreeSet<String> = snapshot
-        .pods_on(&node.name)
-        .filter(runs)
-        .filter_map(|pod| match &pod.owner {
-            PodOwner::DaemonSet(name) => Some(format!("{}/{name}", pod.key.namespace)),
-            _ => None,
-        })
-        .collect();
+    let runs = |pod: &Pod| pod.phase == PodPhase::Running && !pod.terminating && pod.ready;
+    let there = daemon_sets_on(snapshot, node, runs);
     let absent = class.sleep.ready_daemon_sets.difference(&there).next()?;
     Some(format!("DaemonSet {absent} is not ready on it (readyWhen)"))
+}
+
+/// DaemonSets that have such a pod on the node.
+fn daemon_sets_on(snapshot: &Snapshot, node: &Node, such: impl Fn(&Pod) -> bool) -> BTreeSet<String> {
+    let pods = snapshot.pods_on(&node.name).filter(|pod| such(pod));
+    pods.filter_map(|pod| match &pod.owner {
+        PodOwner::DaemonSet(name) => Some(format!("{}/{name}", pod.key.namespace)),
+        _ => None,
+    })
+    .collect()
+}
+
+/// Whether virt-handler's pod, or that of a DaemonSet in the class's `readyWhen`, is not even on its way on this node:
+/// it was rolled out, or failed, while the node slept or shut down.
+fn lacks_pod(snapshot: &Snapshot, node: &Node, class: Option<&NodeClass>) -> bool {
+    let is_handler = |pod: &Pod| pod.labels.get(APP).is_some_and(|app| app == HANDLER);
+    let there = daemon_sets_on(snapshot, node, |pod| !pod.terminating);
+    !snapshot.pods_on(&node.name).any(|pod| !pod.terminating && is_handler(pod))
+        || class.is_some_and(|class| !class.sleep.ready_daemon_sets.is_subset(&there))
 }

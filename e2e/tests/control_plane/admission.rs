@@ -157,7 +157,10 @@ pub(crate) async fn operator_and_nodes(scene: Arc<Scene>) -> anyhow::Result<()> 
         "spec": { "taints": [team.clone(), taint("asleep", "NoSchedule")] },
     });
     trial.takes(Change(node, marked), "its taint and labels").await;
-    trial.takes(Change(node, taints(json!([team.clone(), taint("emptying", "PreferNoSchedule")]))), "emptying").await;
+    for deterring in ["emptying", "waking", "quarantined"] {
+        let deterred = taints(json!([team.clone(), taint(deterring, "PreferNoSchedule")]));
+        trial.takes(Change(node, deterred), deterring).await;
+    }
     trial
         .refuses(Change(node, taints(json!([team.clone(), taint("asleep", "NoExecute")]))), "evicting", "never evicts")
         .await;

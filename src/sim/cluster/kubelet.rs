@@ -1,6 +1,6 @@
 //! The kubelets: a bound pod runs after a while.
 
-use super::ClusterStandIn;
+use super::{ClusterStandIn, daemons::answers};
 use crate::sim::{
     kubevirt::create::running_pod_status,
     watched::{ObjectKey, key_of},
@@ -23,14 +23,19 @@ impl ClusterStandIn {
         self.timing.start + self.timing.start_spread.mul_f64(share)
     }
 
-    /// Lets every bound pod run whose time has come and whose node is there.
+    /// Lets every bound pod run whose time has come and whose node answers.
     pub(super) async fn start_pods(&mut self, now: Timestamp) {
         let due: Vec<ObjectKey> =
             self.starting.iter().filter(|(_, due)| **due <= now).map(|(key, _)| key.clone()).collect();
         for key in due {
             let node = self.pods.get(&key.0, &key.1).and_then(|pod| pod.spec.as_ref()?.node_name.clone());
-            if node.is_none_or(|node| self.nodes.get("", &node).is_none()) {
+            let Some(node) = node.and_then(|node| self.nodes.get("", &node)) else {
                 self.starting.remove(&key);
+                continue;
+            };
+            if !answers(node) {
+                let later = now.checked_add(self.timing.retry).unwrap_or(now);
+                self.starting.insert(key, later);
                 continue;
             }
             let api: Api<Pod> = Api::namespaced(self.clients.kubelet.clone(), &key.0);

@@ -1,9 +1,10 @@
-//! What a cluster does by itself, for the in-memory world: nodes with their DaemonSets, a scheduler, kubelets.
+//! What a cluster does by itself, for the in-memory world: nodes, DaemonSets, a scheduler, kubelets.
 //!
 //! On a real control plane the real kube-scheduler and kwok do this; the stand-ins here answer as they do, as far as
 //! launchers are concerned. The scheduler asks the same [`miyako_core::fit`] that is compared with the real one's
 //! answers in the end-to-end tests.
 
+mod daemons;
 mod kubelet;
 mod machines;
 mod nodes;
@@ -23,7 +24,10 @@ use super::{
     kubevirt::Now,
     watched::{Index, ObjectKey, Watched},
 };
-use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota};
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{Node, Pod, ResourceQuota},
+};
 use kube::{Api, Client, ResourceExt};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,6 +42,8 @@ pub struct Clients {
     pub scheduler: Client,
     /// The kubelets'.
     pub kubelet: Client,
+    /// The DaemonSet controller's.
+    pub daemon_sets: Client,
 }
 
 /// How long the cluster takes.
@@ -77,6 +83,11 @@ pub struct ClusterStandIn {
     pods: Watched<Pod>,
     nodes: Watched<Node>,
     quotas: Watched<ResourceQuota>,
+    daemon_sets: Watched<DaemonSet>,
+    /// Pods of DaemonSets.
+    daemons: BTreeSet<ObjectKey>,
+    /// Something changed that DaemonSets depend on.
+    daemons_changed: bool,
     picture: scheduler::Picture,
     /// When a bound pod will run.
     starting: BTreeMap<ObjectKey, jiff::Timestamp>,
@@ -95,7 +106,10 @@ impl ClusterStandIn {
         Self {
             pods: Watched::new(Api::all(client.clone()), None, Index { tags: |_| Vec::new(), prune }),
             nodes: Watched::new(Api::all(client.clone()), None, Index { tags: |_| Vec::new(), prune: |_| {} }),
-            quotas: Watched::new(Api::all(client), None, Index { tags: |_| Vec::new(), prune: |_| {} }),
+            quotas: Watched::new(Api::all(client.clone()), None, Index { tags: |_| Vec::new(), prune: |_| {} }),
+            daemon_sets: Watched::new(Api::all(client), None, Index { tags: |_| Vec::new(), prune: |_| {} }),
+            daemons: BTreeSet::new(),
+            daemons_changed: false,
             picture: scheduler::Picture::default(),
             starting: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -138,13 +152,15 @@ impl ClusterStandIn {
     pub async fn step(&mut self) -> kube::Result<Option<Duration>> {
         self.nodes.refresh().await?;
         self.quotas.refresh().await?;
+        self.daemon_sets.refresh().await?;
         self.pods.refresh().await?;
         let now = (self.now)();
         self.look(now);
         self.count_quotas().await;
+        self.keep_daemons().await;
         self.schedule(now).await;
         self.start_pods(now).await;
-        if self.picture.wants_another_look() {
+        if self.picture.wants_another_look() || self.daemons_changed {
             return Ok(Some(self.timing.retry));
         }
         let next = self.starting.values().min().map(|due| {
@@ -157,7 +173,12 @@ impl ClusterStandIn {
     /// Waits until one of the watches has something to say.
     pub async fn news(&mut self) {
         std::future::poll_fn(|context| {
-            let polls = [self.pods.poll_news(context), self.nodes.poll_news(context), self.quotas.poll_news(context)];
+            let polls = [
+                self.pods.poll_news(context),
+                self.nodes.poll_news(context),
+                self.quotas.poll_news(context),
+                self.daemon_sets.poll_news(context),
+            ];
             if polls.iter().any(Poll::is_ready) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -168,6 +189,7 @@ impl ClusterStandIn {
         let nodes_changed = !self.nodes.take_changed().is_empty();
         self.to_count.extend(self.quotas.take_changed().into_iter().map(|(namespace, _)| namespace));
         let changed = self.pods.take_changed();
+        self.note_daemons(nodes_changed, &changed);
         if nodes_changed {
             self.picture.take_nodes(self.nodes.all());
         }

@@ -1,5 +1,6 @@
 //! Nodes as KubeVirt needs them, with the DaemonSet pods that every node has.
 
+use super::daemons::pod_for;
 use crate::sim::kubevirt::{self, create::running_pod_status, time};
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -118,12 +119,22 @@ pub(super) fn ready(ready: bool, now: Timestamp) -> Value {
     })
 }
 
+/// Which taints the pods of a DaemonSet put up with, besides those that the controller adds.
+enum Tolerates {
+    /// All of them, as network plugins do.
+    Everything,
+    /// The one that old clusters kept for critical parts, as virt-handler does.
+    CriticalAddonsOnly,
+}
+
 /// Something that runs on every node.
 struct Everywhere {
     namespace: &'static str,
     name: &'static str,
     /// The label of its pods.
     label: (&'static str, &'static str),
+    /// What its template says.
+    tolerations: Tolerates,
     /// Requests.
     cpu: &'static str,
     memory: &'static str,
@@ -134,6 +145,7 @@ const EVERYWHERE: [Everywhere; 4] = [
         namespace: kubevirt::NAMESPACE,
         name: "virt-handler",
         label: (names::APP, names::HANDLER),
+        tolerations: Tolerates::CriticalAddonsOnly,
         cpu: "10m",
         memory: "325Mi",
     },
@@ -141,62 +153,52 @@ const EVERYWHERE: [Everywhere; 4] = [
         namespace: "kube-system",
         name: "kube-proxy",
         label: ("k8s-app", "kube-proxy"),
+        tolerations: Tolerates::Everything,
         cpu: "100m",
         memory: "64Mi",
     },
-    Everywhere { namespace: "kube-system", name: "cilium", label: ("k8s-app", "cilium"), cpu: "100m", memory: "128Mi" },
+    Everywhere {
+        namespace: "kube-system",
+        name: "cilium",
+        label: ("k8s-app", "cilium"),
+        tolerations: Tolerates::Everything,
+        cpu: "100m",
+        memory: "128Mi",
+    },
     Everywhere {
         namespace: "monitoring",
         name: "node-exporter",
         label: ("app.kubernetes.io/name", "node-exporter"),
+        tolerations: Tolerates::Everything,
         cpu: "100m",
         memory: "48Mi",
     },
 ];
 
-/// Makes a node and the pods that every node has, all running. Their DaemonSets are made with the first node.
+/// Makes a node and the pods that every node has, all running. Their DaemonSets are made with the first node. The node
+/// comes last: the DaemonSet controller finds nothing to do.
 ///
 /// # Errors
 /// When the API server refuses any of it.
 pub async fn create_node(user: &Client, spec: &NodeSpec, now: Timestamp) -> kube::Result<Node> {
-    let nodes: Api<Node> = Api::all(user.clone());
-    let wanted = spec.node(now);
-    let status = Patch::Merge(json!({"status": wanted["status"]}));
-    nodes.create(&PostParams::default(), &parsed(wanted)?).await?;
-    let node = nodes.patch_status(&spec.name, &PatchParams::default(), &status).await?;
-    for Everywhere { namespace, name, label, cpu, memory } in EVERYWHERE {
-        let set = daemon_set(user, namespace, name, label).await?;
-        let pod = json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {
-                "namespace": namespace,
-                "name": format!("{name}-{}", spec.name),
-                "labels": {label.0: label.1},
-                "ownerReferences": [{
-                    "apiVersion": "apps/v1", "kind": "DaemonSet", "name": name, "uid": set.uid(),
-                    "controller": true, "blockOwnerDeletion": true,
-                }],
-            },
-            "spec": {
-                "nodeName": spec.name,
-                "tolerations": [{"operator": "Exists"}],
-                "containers": [{
-                    "name": name,
-                    "image": name,
-                    "resources": {"requests": {"cpu": cpu, "memory": memory}},
-                }],
-            },
-        });
-        let pods: Api<Pod> = Api::namespaced(user.clone(), namespace);
+    for everywhere in &EVERYWHERE {
+        let set = daemon_set(user, everywhere).await?;
+        let mut pod = pod_for(&set, &spec.name);
+        pod["spec"]["nodeName"] = json!(spec.name);
+        let pods: Api<Pod> = Api::namespaced(user.clone(), everywhere.namespace);
         let pod = pods.create(&PostParams::default(), &parsed(pod)?).await?;
         let status = Patch::Merge(json!({"status": running_pod_status(now)}));
         pods.patch_status(&pod.name_any(), &PatchParams::default(), &status).await?;
     }
-    Ok(node)
+    let nodes: Api<Node> = Api::all(user.clone());
+    let wanted = spec.node(now);
+    let status = Patch::Merge(json!({"status": wanted["status"]}));
+    nodes.create(&PostParams::default(), &parsed(wanted)?).await?;
+    nodes.patch_status(&spec.name, &PatchParams::default(), &status).await
 }
 
-async fn daemon_set(user: &Client, namespace: &str, name: &str, label: (&str, &str)) -> kube::Result<DaemonSet> {
+async fn daemon_set(user: &Client, everywhere: &Everywhere) -> kube::Result<DaemonSet> {
+    let Everywhere { namespace, name, label, tolerations, cpu, memory } = everywhere;
     let sets: Api<DaemonSet> = Api::namespaced(user.clone(), namespace);
     if let Some(set) = sets.get_opt(name).await? {
         return Ok(set);
@@ -207,6 +209,11 @@ async fn daemon_set(user: &Client, namespace: &str, name: &str, label: (&str, &s
         namespaces.create(&PostParams::default(), &parsed(wanted)?).await?;
     }
     let labels = json!({label.0: label.1});
+    let requests = json!({"requests": {"cpu": cpu, "memory": memory}});
+    let tolerations: Vec<Value> = match tolerations {
+        Tolerates::Everything => vec![json!({"operator": "Exists"})],
+        Tolerates::CriticalAddonsOnly => vec![json!({"key": "CriticalAddonsOnly", "operator": "Exists"})],
+    };
     let wanted = json!({
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
@@ -215,7 +222,10 @@ async fn daemon_set(user: &Client, namespace: &str, name: &str, label: (&str, &s
             "selector": {"matchLabels": labels},
             "template": {
                 "metadata": {"labels": labels},
-                "spec": {"containers": [{"name": name, "image": name}]},
+                "spec": {
+                    "tolerations": tolerations,
+                    "containers": [{"name": name, "image": name, "resources": requests}],
+                },
             },
         },
     });

@@ -140,9 +140,16 @@ fn rule_9_what_is_pending_gets_its_node() {
     refused_for(Rule::Pending, Case::good_night, &[("only d4 would do", waiting_for_d4)]);
     allowed(
         Case::good_night,
-        &[("any node would do", |case| {
-            case.add_pod("pending", None, PodOwner::Other).phase = PodPhase::Pending;
-        })],
+        &[
+            ("any node would do", |case| {
+                case.add_pod("pending", None, PodOwner::Other).phase = PodPhase::Pending;
+            }),
+            ("a DaemonSet's pod is for d4", |case| {
+                waiting_for_d4(case);
+                let pod = case.snapshot.pods.values_mut().find(|pod| pod.node.is_none());
+                pod.expect("it was added").owner = PodOwner::DaemonSet("node-exporter".into());
+            }),
+        ],
     );
     fn waking() -> Case {
         let mut case = Case::good();

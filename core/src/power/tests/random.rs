@@ -25,6 +25,8 @@ enum Event {
     WishNone,
     PodComes,
     PodGoes,
+    DaemonPodLost,
+    DaemonSet,
     Cordon(bool),
 }
 
@@ -48,6 +50,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::WishNone),
         1 => Just(Event::PodComes),
         2 => Just(Event::PodGoes),
+        1 => Just(Event::DaemonPodLost),
+        2 => Just(Event::DaemonSet),
         1 => prop::bool::weighted(0.3).prop_map(Event::Cordon),
     ]
 }
@@ -76,6 +80,8 @@ fn happen(stand: &mut Stand, past: &[Stand], event: Event) {
         // Pods are bound to nodes that look ready, by schedulers that saw no taint yet.
         Event::PodComes => stand.work = stand.work || stand.facts().ready,
         Event::PodGoes => stand.work = false,
+        Event::DaemonPodLost => stand.pod_gone = true,
+        Event::DaemonSet => stand.daemon_set_acts(),
         Event::Cordon(cordoned) => stand.blocker = cordoned.then(|| "somebody cordoned it".to_owned()),
     }
 }
@@ -99,6 +105,7 @@ fn calm(stand: &mut Stand, seconds: u32) {
         stand.waker_acts();
         stand.waker_looks();
         stand.drive();
+        stand.daemon_set_acts();
         stand.pass(1);
     }
 }

@@ -1,6 +1,6 @@
 //! A made-up node with its agent, its waker and its NodePower. Deliberately simple: one node, whole seconds.
 
-use crate::model::{PowerState, SleepMethod, Span, Timestamp, Uid};
+use crate::model::{PowerState, SleepMethod, Span, TaintEffect, Timestamp, Uid};
 use crate::power::{
     AgentWord, Desired, Facts, Marks, NodeCondition, Order, Pace, PowerRecord, Purpose, WakerOutcome, WakerWord, Wish,
     Write, advance,
@@ -37,6 +37,8 @@ pub(super) struct Stand {
     pub(super) agent: AgentAt,
     pub(super) agent_runs: bool,
     pub(super) work: bool,
+    /// The pod of a DaemonSet that the node needs to be usable is gone.
+    pub(super) pod_gone: bool,
     pub(super) blocker: Option<String>,
     pub(super) wish: Wish,
     /// How its class has it sleep.
@@ -63,6 +65,7 @@ impl Stand {
             agent: AgentAt::Looking,
             agent_runs: true,
             work: false,
+            pod_gone: false,
             blocker: None,
             wish: Wish::None,
             method: SleepMethod::S3,
@@ -84,7 +87,8 @@ impl Stand {
     pub(super) fn facts(&self) -> Facts {
         Facts {
             ready: self.ready(),
-            usable: self.ready(),
+            usable: self.ready() && !self.pod_gone,
+            lacks_pod: self.ready() && self.pod_gone,
             boot_id: Some(self.boot.to_string()),
             marks: Some(self.marks),
             condition: self.condition,
@@ -183,6 +187,12 @@ impl Stand {
         self.broken.push("writes without end".into());
     }
 
+    /// The DaemonSet controller and a kubelet: a new pod comes to a node that runs and has no taint that keeps it away.
+    pub(super) fn daemon_set_acts(&mut self) {
+        let kept_away = self.marks.taint().is_some_and(|taint| taint.effect == TaintEffect::NoSchedule);
+        self.pod_gone &= kept_away || !self.up || !self.ready();
+    }
+
     /// The agent does the next thing it does. It may be slow between any two.
     pub(super) fn agent_acts(&mut self, sleeps: bool) {
         if !self.up || !self.agent_runs {
@@ -279,6 +289,7 @@ impl Stand {
 
     /// As it is to be in the end: awake, with nothing of ours on it.
     pub(super) fn is_clean(&self) -> bool {
-        self.up && self.record.phase == PowerState::Awake && self.marks == Marks::None && self.condition.is_none()
+        let (awake, unmarked) = (self.record.phase == PowerState::Awake, self.marks == Marks::None);
+        self.up && awake && unmarked && self.condition.is_none() && !self.pod_gone
     }
 }

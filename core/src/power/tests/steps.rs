@@ -63,6 +63,44 @@ fn marks_come_before_the_order_and_stay_until_the_node_is_usable() {
 }
 
 #[test]
+fn a_daemon_sets_pod_that_was_lost_in_the_sleep_may_come_before_the_node_is_usable() {
+    for cold in [false, true] {
+        let mut stand = asleep();
+        stand.pod_gone = true;
+        stand.comes_back(cold);
+        stand.pass(1);
+        stand.drive();
+        assert_eq!(stand.marks, Marks::Asleep, "its kubelet is not ready: nothing can come");
+        stand.pass(2);
+        stand.drive();
+        assert_eq!((stand.record.phase, stand.marks), (PowerState::Waking, Marks::Waking));
+        assert_eq!(stand.condition.map(|it| it.0), Some(NodeCondition::Waking), "it still looks asleep to others");
+        stand.daemon_set_acts();
+        stand.drive();
+        assert!(stand.is_clean(), "{stand:?}");
+        assert_eq!(stand.given.len(), 1);
+    }
+}
+
+#[test]
+fn a_quarantined_node_gets_the_pods_that_it_lacks() {
+    let mut stand = asleep();
+    stand.pod_gone = true;
+    stand.wish_awake();
+    stand.drive();
+    stand.pass(600);
+    stand.drive();
+    assert_eq!((stand.record.phase, stand.marks), (PowerState::Quarantined, Marks::Quarantined));
+    stand.comes_back(true);
+    stand.pass(3);
+    stand.drive();
+    assert_eq!(stand.record.phase, PowerState::Quarantined, "it is ready, and not usable");
+    stand.daemon_set_acts();
+    stand.drive();
+    assert!(stand.is_clean(), "{stand:?}");
+}
+
+#[test]
 fn a_pod_before_the_order_calls_it_off_at_once() {
     let mut stand = Stand::new();
     stand.drive();
