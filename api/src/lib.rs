@@ -5,6 +5,7 @@ pub mod consolidation_policy;
 mod definitions;
 pub mod duration;
 pub mod kubevirt;
+pub mod machine_health_check;
 pub mod names;
 pub mod node_health_check;
 pub mod node_power;

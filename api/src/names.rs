@@ -196,7 +196,7 @@ pub mod condition {
     pub const LOAD_KNOWN: &str = "LoadKnown";
     /// Another policy, or another class, claims the same.
     pub const CONFLICT: &str = "Conflict";
-    /// A NodeHealthCheck counts sleeping nodes as broken ones.
+    /// A NodeHealthCheck counts sleeping nodes as broken ones, or a MachineHealthCheck would replace their machines.
     pub const SLEEPERS_COUNTED: &str = "SleepersCounted";
     /// A ConsolidationPlan waits for, or has, its approval.
     pub const APPROVED: &str = "Approved";
@@ -222,6 +222,8 @@ pub mod reason {
     pub const SELECTS_NOTHING: &str = "SelectsNothing";
     /// A NodeHealthCheck's selector does not leave sleeping nodes out.
     pub const NODE_HEALTH_CHECK: &str = "NodeHealthCheck";
+    /// A MachineHealthCheck selects machines whose nodes could sleep.
+    pub const MACHINE_HEALTH_CHECK: &str = "MachineHealthCheck";
     /// No policy uses the class.
     pub const UNUSED: &str = "Unused";
     /// There is no KubeVirt.

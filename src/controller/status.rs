@@ -209,11 +209,14 @@ fn conflict(found: &PolicyReport) -> Condition {
 }
 
 fn sleepers_counted(found: &PolicyReport) -> Condition {
-    if found.counted_by.is_empty() {
-        return said(condition::SLEEPERS_COUNTED, false, reason::NO_CONFLICT, String::new());
-    }
-    let counted: Vec<String> = found.counted_by.iter().map(ToString::to_string).collect();
-    said(condition::SLEEPERS_COUNTED, true, reason::NODE_HEALTH_CHECK, counted.join("; "))
+    let why = match (found.counted_by.is_empty(), found.replaced_by.is_empty()) {
+        (true, true) => return said(condition::SLEEPERS_COUNTED, false, reason::NO_CONFLICT, String::new()),
+        (false, _) => reason::NODE_HEALTH_CHECK,
+        (true, false) => reason::MACHINE_HEALTH_CHECK,
+    };
+    let counted = found.counted_by.iter().map(ToString::to_string);
+    let all: Vec<String> = counted.chain(found.replaced_by.iter().map(ToString::to_string)).collect();
+    said(condition::SLEEPERS_COUNTED, true, why, all.join("; "))
 }
 
 fn load_known(found: &PolicyReport, load: &LoadView) -> Condition {

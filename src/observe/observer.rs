@@ -16,6 +16,10 @@ use kube::{Client, Resource};
 use miyako_api::{
     ConsolidationPlan, ConsolidationPolicy, NodePower, NodePowerClass,
     kubevirt::{KubeVirt, MigrationPolicy, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration},
+    machine_health_check::{
+        ClusterApiMachine, ClusterApiMachineHealthCheck, OldClusterApiMachine, OldClusterApiMachineHealthCheck,
+        OpenShiftMachine, OpenShiftMachineHealthCheck,
+    },
     names::{kubevirt, ours},
     node_health_check::NodeHealthCheck,
 };
@@ -76,6 +80,12 @@ impl Observer {
         observer.watch::<ConsolidationPolicy>(&all, seed);
         observer.watch::<ConsolidationPlan>(&all, seed);
         observer.watch::<ConfigMap>(&switches, seed);
+        observer.watch::<OpenShiftMachineHealthCheck>(&all, seed);
+        observer.watch::<OpenShiftMachine>(&all, seed);
+        observer.watch::<ClusterApiMachineHealthCheck>(&all, seed);
+        observer.watch::<ClusterApiMachine>(&all, seed);
+        observer.watch::<OldClusterApiMachineHealthCheck>(&all, seed);
+        observer.watch::<OldClusterApiMachine>(&all, seed);
         observer
     }
 

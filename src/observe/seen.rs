@@ -2,8 +2,8 @@
 
 use super::{
     convert::{
-        Converted, Problem, class, health_check, kubevirt, migration, migration_policy, namespace, node, node_power,
-        objects, plan, pod, policy, storage, switches, vm, vmi,
+        Converted, Problem, class, health_check, kubevirt, machine, migration, migration_policy, namespace, node,
+        node_power, objects, plan, pod, policy, storage, switches, vm, vmi,
     },
     pool::Pool,
 };
@@ -19,6 +19,10 @@ use kube::Resource;
 use miyako_api::{
     ConsolidationPlan, ConsolidationPolicy, NodePower, NodePowerClass,
     kubevirt::{KubeVirt, MigrationPolicy, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration},
+    machine_health_check::{
+        ClusterApiMachine, ClusterApiMachineHealthCheck, OldClusterApiMachine, OldClusterApiMachineHealthCheck,
+        OpenShiftMachine, OpenShiftMachineHealthCheck,
+    },
     node_health_check::NodeHealthCheck,
 };
 use miyako_core::model::{self, Labels, Name, NodeClass, PlanRecord, Quota, Switches, Uid};
@@ -50,11 +54,17 @@ pub enum Kind {
     ConsolidationPolicy,
     ConsolidationPlan,
     ConfigMap,
+    OpenShiftMachineHealthCheck,
+    OpenShiftMachine,
+    ClusterApiMachineHealthCheck,
+    ClusterApiMachine,
+    OldClusterApiMachineHealthCheck,
+    OldClusterApiMachine,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 26] = [
         Self::Namespace,
         Self::Node,
         Self::NodePower,
@@ -75,19 +85,40 @@ impl Kind {
         Self::ConsolidationPolicy,
         Self::ConsolidationPlan,
         Self::ConfigMap,
+        Self::OpenShiftMachineHealthCheck,
+        Self::OpenShiftMachine,
+        Self::ClusterApiMachineHealthCheck,
+        Self::ClusterApiMachine,
+        Self::OldClusterApiMachineHealthCheck,
+        Self::OldClusterApiMachine,
     ];
 
     /// Its CRD comes with KubeVirt or with somebody else whom a cluster may do without: then there are simply none.
     #[must_use]
     pub fn may_be_unknown(self) -> bool {
+        self.is_seldom_installed()
+            || matches!(
+                self,
+                Self::MigrationPolicy
+                    | Self::KubeVirt
+                    | Self::VirtualMachine
+                    | Self::VirtualMachineInstance
+                    | Self::VirtualMachineInstanceMigration
+            )
+    }
+
+    /// Its CRD comes with what repairs nodes, and most clusters do without.
+    #[must_use]
+    pub fn is_seldom_installed(self) -> bool {
         matches!(
             self,
-            Self::MigrationPolicy
-                | Self::NodeHealthCheck
-                | Self::KubeVirt
-                | Self::VirtualMachine
-                | Self::VirtualMachineInstance
-                | Self::VirtualMachineInstanceMigration
+            Self::NodeHealthCheck
+                | Self::OpenShiftMachineHealthCheck
+                | Self::OpenShiftMachine
+                | Self::ClusterApiMachineHealthCheck
+                | Self::ClusterApiMachine
+                | Self::OldClusterApiMachineHealthCheck
+                | Self::OldClusterApiMachine
         )
     }
 }
@@ -150,6 +181,8 @@ pub(crate) enum Object {
     Quota(Option<Quota>),
     MigrationPolicy(Option<migration_policy::UserMigrationPolicy>),
     HealthCheck(model::HealthCheck),
+    MachineCheck(Kind, Option<machine::MachineCheck>),
+    Machine(Kind, Option<machine::Machine>),
     KubeVirt(model::KubeVirt),
     Handler { rolling_out: Option<bool> },
     VirtualMachine(vm::ObservedVirtualMachine),
@@ -296,4 +329,18 @@ watched! {
     ConsolidationPlan, |it| plan::convert(it).map(|plan| Object::Plan(Box::new(plan)));
     ConfigMap, |it| switches::convert(it).map(Object::Switches),
         unreadable: |_name, error| Object::Switches(switches::unreadable(error));
+    OpenShiftMachineHealthCheck, |it| machine::check(&it.metadata, &it.spec.selector, None, &it.spec.unhealthy_conditions)
+        .map(|check| Object::MachineCheck(Kind::OpenShiftMachineHealthCheck, check));
+    OpenShiftMachine, |it| Converted::fine(Object::Machine(
+        Kind::OpenShiftMachine, machine::machine(&it.metadata, None, it.status.as_ref())));
+    ClusterApiMachineHealthCheck, |it| machine::check(
+        &it.metadata, &it.spec.selector, Some(&it.spec.cluster_name), &it.spec.checks.unhealthy_node_conditions)
+        .map(|check| Object::MachineCheck(Kind::ClusterApiMachineHealthCheck, check));
+    ClusterApiMachine, |it| Converted::fine(Object::Machine(
+        Kind::ClusterApiMachine, machine::machine(&it.metadata, Some(&it.spec.cluster_name), it.status.as_ref())));
+    OldClusterApiMachineHealthCheck, |it| machine::check(
+        &it.metadata, &it.spec.selector, Some(&it.spec.cluster_name), &it.spec.unhealthy_conditions)
+        .map(|check| Object::MachineCheck(Kind::OldClusterApiMachineHealthCheck, check));
+    OldClusterApiMachine, |it| Converted::fine(Object::Machine(
+        Kind::OldClusterApiMachine, machine::machine(&it.metadata, Some(&it.spec.cluster_name), it.status.as_ref())));
 }

@@ -6,6 +6,7 @@ use super::{begin, condition, run, unfinished};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use miyako::sim::simulation::{CLASS_LABEL, Simulation, USER};
+use miyako_api::machine_health_check::OpenShiftMachineHealthCheck;
 use miyako_api::names::{condition, ours};
 use miyako_api::node_health_check::NodeHealthCheck;
 use miyako_api::node_power::PowerPhase;
@@ -168,25 +169,28 @@ async fn network_ready(world: &Simulation, node: &str, status: &str) {
     nodes.patch_status(node, &PatchParams::default(), &patch).await.expect("a network plugin may");
 }
 
-/// The CRD of NodeHealthChecks, as far as it matters here.
-fn health_check_crd() -> Value {
+/// A CRD of somebody else's, as far as it matters here.
+fn foreign_crd(group: &str, scope: &str, version: &str, kind: &str) -> Value {
+    let (plural, singular) = (format!("{}s", kind.to_lowercase()), kind.to_lowercase());
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": "nodehealthchecks.remediation.medik8s.io"},
+        "metadata": {"name": format!("{plural}.{group}")},
         "spec": {
-            "group": "remediation.medik8s.io",
-            "scope": "Cluster",
-            "names": {
-                "kind": "NodeHealthCheck", "listKind": "NodeHealthCheckList",
-                "plural": "nodehealthchecks", "singular": "nodehealthcheck",
-            },
+            "group": group,
+            "scope": scope,
+            "names": {"kind": kind, "listKind": format!("{kind}List"), "plural": plural, "singular": singular},
             "versions": [{
-                "name": "v1alpha1", "served": true, "storage": true,
+                "name": version, "served": true, "storage": true,
                 "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
             }],
         },
     })
+}
+
+/// The CRD of NodeHealthChecks.
+fn health_check_crd() -> Value {
+    foreign_crd("remediation.medik8s.io", "Cluster", "v1alpha1", "NodeHealthCheck")
 }
 
 #[tokio::test(start_paused = true)]
@@ -224,6 +228,47 @@ async fn a_health_check_that_counts_sleepers_caps_them_until_its_selector_leaves
     checks.patch("workers", &PatchParams::default(), &corrected).await.expect("people may correct it");
     run(&mut world, 600).await;
     assert_eq!(world.machines.as_ref().expect("there are machines").asleep().len(), 4);
+    assert_eq!(condition(&world, condition::SLEEPERS_COUNTED).await, None);
+    assert_unbroken(&world);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_a_machine_health_check_would_replace_stay_awake_until_it_is_paused() {
+    const GROUP: &str = "machine.openshift.io";
+    let mut world = two_asleep().await;
+    for kind in ["MachineHealthCheck", "Machine"] {
+        world.world.server.add_crd(&foreign_crd(GROUP, "Namespaced", "v1beta1", kind)).expect("the CRD is taken");
+    }
+    let object = |kind: &str, name: &str, rest: Value| {
+        let mut object = json!({
+            "apiVersion": format!("{GROUP}/v1beta1"), "kind": kind,
+            "metadata": {"name": name, "namespace": "default", "labels": {"role": "worker"}},
+        });
+        object.as_object_mut().expect("an object").extend(rest.as_object().cloned().unwrap_or_default());
+        world.world.server.create(USER, object).expect("it is taken");
+    };
+    object("Machine", "machine-0", json!({"spec": {}, "status": {"nodeRef": {"kind": "Node", "name": "dedicated-0"}}}));
+    object(
+        "MachineHealthCheck",
+        "workers",
+        json!({"spec": {
+            "selector": {"matchLabels": {"role": "worker"}},
+            "unhealthyConditions": [{"type": "Ready", "status": "Unknown", "timeout": "1800s"}],
+        }}),
+    );
+    // Such a thing is looked for every five minutes.
+    run(&mut world, 400).await;
+    assert_eq!(phases(&world).await, [PowerPhase::Awake, PowerPhase::Suspended]);
+    let (why, message) = condition(&world, condition::SLEEPERS_COUNTED).await.expect("people are told");
+    assert_eq!(why, "MachineHealthCheck");
+    for part in ["default/workers", "1 nodes", "cluster.x-k8s.io/paused"] {
+        assert!(message.contains(part), "{message:?} does not say {part:?}");
+    }
+    let checks: Api<OpenShiftMachineHealthCheck> = Api::default_namespaced(world.world.server.client(USER));
+    let paused = Patch::Merge(json!({"metadata": {"annotations": {"cluster.x-k8s.io/paused": ""}}}));
+    checks.patch("workers", &PatchParams::default(), &paused).await.expect("people may pause it");
+    run(&mut world, 400).await;
+    assert_eq!(phases(&world).await, [PowerPhase::Suspended; 2]);
     assert_eq!(condition(&world, condition::SLEEPERS_COUNTED).await, None);
     assert_unbroken(&world);
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     fit::{NodeNumbers, Resident, Whereabouts},
-    model::{ClassIndex, Name, Node, NodeClass, Policies, PowerState, Snapshot, SuspendReason, TaintEffect},
+    model::{ClassIndex, Name, Node, NodeClass, NodeName, Policies, PowerState, Snapshot, SuspendReason, TaintEffect},
     plan::SuspendStep,
 };
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,12 @@ pub enum Blocker {
     StorageDataPlane {
         /// What kind of pods.
         workload: String,
+    },
+    /// A MachineHealthCheck would replace its machine while it sleeps.
+    #[error("MachineHealthCheck {check} would replace its machine while it sleeps")]
+    MachineHealthCheck {
+        /// Namespace and name.
+        check: Name,
     },
     /// Nobody has tried whether it wakes.
     #[error("it was never woken for a test")]
@@ -113,6 +119,7 @@ impl Blocker {
             Self::KeepAwake { .. } => "miyako.dev/keep-awake".into(),
             Self::NoClass { .. } => "no clear class".into(),
             Self::StorageDataPlane { workload } => format!("{workload} pods").into(),
+            Self::MachineHealthCheck { check } => format!("MachineHealthCheck {check}").into(),
             Self::NoWakeTest => "no wake test".into(),
             Self::NotAwake { power } => format!("{power:?}").into(),
             Self::NotReady => "not ready".into(),
@@ -139,6 +146,11 @@ impl Blocker {
             Self::StorageDataPlane { .. } => {
                 "keep storage on nodes that never sleep and leave them out of the class".into()
             }
+            Self::MachineHealthCheck { check } => format!(
+                "leave machines whose nodes may sleep out of the spec.selector of MachineHealthCheck {check}, or pause it \
+                 (annotation cluster.x-k8s.io/paused); of Cluster API also by the machine's annotation \
+                 cluster.x-k8s.io/skip-remediation"
+            ),
             Self::NoWakeTest => {
                 "its policy tests it when it is empty (class's wakeTest); `miyako wake-test NODE` asks for it now"
                     .into()
@@ -182,6 +194,7 @@ pub struct SuspendBlockers<'a> {
     classes: ClassIndex<'a>,
     numbers: NodeNumbers<'a>,
     nodes: Vec<OnNode<'a>>,
+    machine_checks: &'a BTreeMap<NodeName, Name>,
 }
 
 impl<'a> SuspendBlockers<'a> {
@@ -211,7 +224,8 @@ impl<'a> SuspendBlockers<'a> {
                 nodes[number].migrations += 1;
             }
         }
-        Self { classes: ClassIndex::new(policies), numbers: numbers.clone(), nodes }
+        let machine_checks = &snapshot.machine_checks;
+        Self { classes: ClassIndex::new(policies), numbers: numbers.clone(), nodes, machine_checks }
     }
 
     /// Indexes a snapshot that nothing else has indexed.
@@ -226,6 +240,8 @@ impl<'a> SuspendBlockers<'a> {
         let mut blockers = Vec::new();
         of_node(node, &mut blockers);
         let class = self.class_of(node, &mut blockers);
+        let check = self.machine_checks.get(&node.name).cloned();
+        blockers.extend(check.map(|check| Blocker::MachineHealthCheck { check }));
         if let Some(on) = self.numbers.get(&node.name).map(|number| &self.nodes[number]) {
             on.add_to(class, &mut blockers);
         }

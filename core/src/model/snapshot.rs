@@ -61,6 +61,8 @@ pub struct Snapshot {
     pub power_history: PowerHistory,
     /// What repairs nodes that do not answer, by name.
     pub health_checks: BTreeMap<Name, HealthCheck>,
+    /// By node, the MachineHealthCheck (namespace/name) that would replace its machine if it did not answer.
+    pub machine_checks: BTreeMap<NodeName, Name>,
     /// What was measured.
     pub load: LoadTable,
     /// People's switches.

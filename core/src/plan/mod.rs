@@ -31,7 +31,7 @@ pub use awake::AwakeBecause;
 pub use carry::{Deed, MODE_IGNORED, Next, Pass, StepState, carry};
 pub use identity::{migration_name, plan_name};
 pub use report::{
-    CountedBy, Gate, NoPlace, NodeReport, NodeVerdict, PolicyReport, ProposalVerdict, RankedBlocker, Report,
+    CountedBy, Gate, NoPlace, NodeReport, NodeVerdict, PolicyReport, ProposalVerdict, RankedBlocker, ReplacedBy, Report,
     StayReason, VmReport, VmReports, VmVerdict,
 };
 pub use step::{MigrateStep, MoveReason, Plan, Step, SuspendStep, WakeReason, WakeStep};
@@ -52,6 +52,7 @@ pub fn decide(snapshot: &Snapshot, policies: &Policies, now: Timestamp, seed: u6
     reserve::wake(&mut draft);
     sleep::judge(&mut draft);
     sleep::note_health_checks(&mut draft);
+    sleep::note_machine_checks(&mut draft);
     rest::suspend(&mut draft);
     draft.close()
 }

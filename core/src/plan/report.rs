@@ -511,6 +511,8 @@ pub struct PolicyReport {
     pub blockers: Vec<RankedBlocker>,
     /// NodeHealthChecks that count its sleeping nodes as broken ones.
     pub counted_by: Vec<CountedBy>,
+    /// MachineHealthChecks that would replace the machines of its sleeping nodes.
+    pub replaced_by: Vec<ReplacedBy>,
 }
 
 /// A NodeHealthCheck that counts sleeping nodes as broken ones.
@@ -522,6 +524,26 @@ pub struct CountedBy {
     pub nodes: u32,
     /// How many of them may sleep while it would still repair one that really fails.
     pub most_asleep: u32,
+}
+
+/// A MachineHealthCheck that would replace the machines of sleeping nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReplacedBy {
+    /// Its namespace and name.
+    pub name: Name,
+    /// How many of the policy's nodes.
+    pub nodes: u32,
+}
+
+impl fmt::Display for ReplacedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, nodes } = self;
+        write!(
+            f,
+            "MachineHealthCheck {name} would replace the machines of {nodes} nodes while they sleep, so these stay awake; \
+             leave them out of its spec.selector, or pause it (annotation cluster.x-k8s.io/paused)"
+        )
+    }
 }
 
 impl fmt::Display for CountedBy {

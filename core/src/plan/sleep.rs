@@ -1,7 +1,7 @@
 //! Which nodes could sleep, and what keeps the others awake: reported in every mode, also where nothing sleeps yet.
 
 use super::draft::Draft;
-use super::{CountedBy, RankedBlocker};
+use super::{CountedBy, RankedBlocker, ReplacedBy};
 use crate::check::{Blocker, SuspendBlockers};
 use crate::model::{PolicyName, PowerState};
 use std::{
@@ -55,6 +55,21 @@ pub(super) fn note_health_checks(draft: &mut Draft<'_>) {
                 let most_asleep = check.most_asleep(nodes);
                 report.counted_by.push(CountedBy { name: name.clone(), nodes, most_asleep });
             }
+        }
+    }
+}
+
+/// Notes for every policy which MachineHealthChecks keep its nodes awake, because they would replace their machines.
+pub(super) fn note_machine_checks(draft: &mut Draft<'_>) {
+    for place in &draft.places {
+        let sleepy = place.class.is_some_and(|class| class.sleep.can_be_woken);
+        let Some(check) = draft.snapshot.machine_checks.get(&place.node.name).filter(|_| sleepy) else { continue };
+        let Some(report) = place.policy.and_then(|policy| draft.report.policies.get_mut(&policy.name)) else {
+            continue;
+        };
+        match report.replaced_by.iter_mut().find(|known| known.name == *check) {
+            Some(known) => known.nodes += 1,
+            None => report.replaced_by.push(ReplacedBy { name: check.clone(), nodes: 1 }),
         }
     }
 }

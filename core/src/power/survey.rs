@@ -154,6 +154,9 @@ fn wish(
     if let Some(reason) = &node.keep_awake {
         return awake(Urgency::Other, format!("kept awake: {reason}"));
     }
+    if let Some(check) = snapshot.machine_checks.get(&node.name) {
+        return awake(Urgency::Other, format!("MachineHealthCheck {check} would replace its machine"));
+    }
     if ruler.is_none() {
         return awake(Urgency::Other, "no policy that acts rules it".into());
     }

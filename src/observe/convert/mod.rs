@@ -6,6 +6,7 @@
 pub mod class;
 pub mod health_check;
 pub mod kubevirt;
+pub mod machine;
 pub mod migration;
 pub mod migration_policy;
 pub mod namespace;

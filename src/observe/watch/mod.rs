@@ -107,7 +107,7 @@ impl<K: Watched> Watch<K> {
                     if self.news.send(Update::Unknown).await.is_err() {
                         return;
                     }
-                    let seldom = K::KIND == Kind::NodeHealthCheck;
+                    let seldom = K::KIND.is_seldom_installed();
                     time::sleep(if seldom { SELDOM_INSTALLED } else { UNKNOWN_AGAIN }).await;
                 }
                 Err(Failure::Other(error)) => {

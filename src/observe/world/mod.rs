@@ -7,6 +7,7 @@ mod effects;
 mod expectation;
 mod freshness;
 mod history;
+mod machines;
 mod migrations;
 mod policies;
 mod power;
@@ -24,6 +25,7 @@ use super::{
 use expectation::Expectations;
 use freshness::Freshness;
 use history::History;
+use machines::MachineChecks;
 use migrations::Migrations;
 use miyako_core::model::{
     ClassName, KubeVirt, KubeVirtProblem, LoadTable, MigrationName, Name, NodeName, PlanName, PodKey, Policies,
@@ -52,6 +54,7 @@ pub(super) struct World {
     history: History,
     attach_limits: BTreeMap<NodeName, BTreeMap<String, u64>>,
     power_steps: PowerSteps,
+    machine_checks: MachineChecks,
     quotas: BTreeMap<Name, BTreeMap<Name, Quota>>,
     /// Ready virt-handler pods by node, and their nodes.
     handlers: BTreeMap<NodeName, BTreeSet<PodKey>>,
@@ -94,6 +97,7 @@ impl World {
             history: History::default(),
             attach_limits: BTreeMap::new(),
             power_steps: PowerSteps::default(),
+            machine_checks: MachineChecks::default(),
             quotas: BTreeMap::new(),
             handlers: BTreeMap::new(),
             handler_nodes: BTreeMap::new(),
@@ -228,6 +232,7 @@ impl World {
         self.snapshot.evacuations_waiting = self.evacuations_waiting();
         self.history.refresh(&mut self.snapshot.history, now);
         self.power_steps.refresh(&mut self.snapshot.power_history);
+        self.machine_checks.refresh(&mut self.snapshot.machine_checks);
         self.outsides.refresh(&mut self.policies, &self.snapshot, &self.vms.backing_up, now);
     }
 
@@ -292,6 +297,12 @@ impl World {
                 names.into_iter().map(|name| cluster(name.as_str())).collect()
             }
             Kind::ConfigMap => Vec::new(),
+            Kind::OpenShiftMachineHealthCheck
+            | Kind::OpenShiftMachine
+            | Kind::ClusterApiMachineHealthCheck
+            | Kind::ClusterApiMachine
+            | Kind::OldClusterApiMachineHealthCheck
+            | Kind::OldClusterApiMachine => self.machine_checks.known(kind),
         };
         known.extend(self.problems.keys().filter(|(of, _)| *of == kind).map(|(_, key)| key.clone()));
         known
@@ -361,6 +372,8 @@ impl World {
             Object::HealthCheck(check) => {
                 self.snapshot.health_checks.insert(key.name.clone(), check);
             }
+            Object::MachineCheck(kind, check) => self.machine_checks.put_check(kind, key, check),
+            Object::Machine(kind, machine) => self.machine_checks.put_machine(kind, key, machine),
             Object::KubeVirt(kubevirt) => {
                 self.kubevirts.insert(key.clone(), kubevirt);
                 self.judge_kubevirt();
@@ -489,6 +502,12 @@ impl World {
                 self.power_steps.remove(&plan);
             }
             Kind::ConfigMap => self.snapshot.switches = Switches::default(),
+            Kind::OpenShiftMachineHealthCheck
+            | Kind::OpenShiftMachine
+            | Kind::ClusterApiMachineHealthCheck
+            | Kind::ClusterApiMachine
+            | Kind::OldClusterApiMachineHealthCheck
+            | Kind::OldClusterApiMachine => self.machine_checks.remove(kind, key),
         }
     }
 }
