@@ -1,5 +1,6 @@
 //! What every ruled node draws and has drawn, pass by pass. Every replica counts, so that whoever leads next goes on
-//! without a gap; what NodePowers record is where one that has just started begins.
+//! without a gap; what NodePowers record is where one that has just started begins. Only a replica that saw a sleep from
+//! its beginning settles it by the agent's proof: another one can't tell what of it was counted already.
 //!
 //! Figures ride along with whatever is written to a NodePower anyway. Beside that each is written once an hour, spread
 //! over the hour, and only under policies that act and have saved something: a policy that never sleeps costs nothing.
@@ -7,11 +8,12 @@
 use super::Operator;
 use crate::act::{ActError, Class, EnergyNote};
 use crate::observe::load::{Metered, WattsQuestion};
-use miyako_core::energy::{Account, Draw, Look, Recorded, draw};
+use miyako_core::energy::{Account, Draw, LONGEST_GAP, Look, Recorded, Unsettled, draw};
 use miyako_core::model::{
     ClassName, Meter, NodeName, Policies, PolicyMode, PolicyName, PowerState, Snapshot, Span, Timestamp, Uid, Watts,
 };
 use miyako_core::plan::Report;
+use miyako_core::power::PowerRecord;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Figures that nothing else takes along are written this seldom.
@@ -34,6 +36,10 @@ pub(super) struct NodeEnergy {
     pub(super) account: Account,
     /// What this pass added.
     pub(super) added: Account,
+    /// Its place in the power sequence.
+    state: PowerState,
+    /// What is not settled yet of the sleep that it is in, goes to or comes from, if all of that was seen.
+    unsettled: Option<Unsettled>,
     /// The NodePower that the account belongs to.
     power: Option<Uid>,
     /// What it records.
@@ -97,13 +103,39 @@ impl Ledger {
                 None => now - Span::from_secs(EVERY.as_secs() * index as u64 / report.nodes.len() as u64),
             };
             let mut added = Account::default();
-            added.take_in(&draw, span);
+            let mut unsettled = begun(same, seen.power).filter(|_| span <= LONGEST_GAP);
+            match (&mut unsettled, seen.power) {
+                (Some(unsettled), PowerState::Suspending | PowerState::Waking) => unsettled.take_in(&draw, span),
+                (Some(unsettled), PowerState::Suspended) => {
+                    unsettled.slept(span);
+                    added.take_in(&draw, span);
+                }
+                _ => added.take_in(&draw, span),
+            }
+            if !sleeps(seen.power)
+                && let Some(unsettled) = unsettled.take()
+            {
+                added += unsettled.settle(known.power, record.and_then(proven), draw.source);
+            }
             let account =
                 same.map(|before| before.account).unwrap_or_default().continuing(recorded.unwrap_or_default()) + added;
             let rests = node.can_sleep() && asleep < draw.now;
             let if_empty_slept = if rests { asleep } else { draw.now };
             let (class, policy) = (class.clone(), policy.clone());
-            let energy = NodeEnergy { class, policy, draw, if_empty_slept, account, added, power, recorded, written };
+            let state = seen.power;
+            let energy = NodeEnergy {
+                class,
+                policy,
+                draw,
+                if_empty_slept,
+                account,
+                added,
+                state,
+                unsettled,
+                power,
+                recorded,
+                written,
+            };
             self.nodes.insert(name.clone(), energy);
         }
         let stays = |name: &NodeName, before: &NodeEnergy| {
@@ -144,6 +176,24 @@ impl Ledger {
         due.sort();
         due.into_iter().take(AT_ONCE).map(|(_, name)| name.clone()).collect()
     }
+}
+
+/// It is asleep, or on its way there or back.
+fn sleeps(power: PowerState) -> bool {
+    matches!(power, PowerState::Suspending | PowerState::Suspended | PowerState::Waking)
+}
+
+/// What is unsettled of a node's sleep: it begins as the node leaves its place among those that are awake.
+fn begun(before: Option<&NodeEnergy>, power: PowerState) -> Option<Unsettled> {
+    let before = before?;
+    let begins = power == PowerState::Suspending && !sleeps(before.state);
+    if begins { Some(Unsettled::default()) } else { before.unsettled }
+}
+
+/// How long the machine slept by its last order, by its own clocks.
+fn proven(record: &PowerRecord) -> Option<Span> {
+    let (generation, slept) = record.agent.slept?;
+    (Some(generation) == record.suspend_generation).then_some(slept)
 }
 
 /// What the node's meter says, if it has one and the figure is fresh.
@@ -206,7 +256,6 @@ mod tests {
     use crate::observe::convert::{class, policy};
     use miyako_core::model::Node;
     use miyako_core::plan::decide;
-    use miyako_core::power::PowerRecord;
     use serde_json::{from_value, json};
 
     /// Two nodes of the Energy paper's figures under a policy that acts; the second one sleeps.
@@ -251,6 +300,42 @@ mod tests {
         assert_eq!(whole(&ledger), (600, 460));
         let of_class = ledger.sum(|node| node.class.as_str() == "d" && node.policy.as_str() == "p");
         assert_eq!(of_class, ledger.sum(|_| true));
+    }
+
+    #[test]
+    fn a_sleep_counts_from_when_the_machine_slept_and_not_from_when_its_lease_lapsed() {
+        let node = NodeName::new("n2");
+        let slept = |proof: Option<(i64, u64)>, seen_from_its_beginning: bool| {
+            let (mut world, mut ledger) = (world(), Ledger::default());
+            let mut second = 0;
+            let mut stay = |world: &mut (Snapshot, Policies), power: PowerState, seconds: u64| {
+                world.0.nodes.get_mut(&node).unwrap().power = power;
+                for _ in 0..seconds {
+                    pass(&mut ledger, world, second);
+                    second += 1;
+                }
+            };
+            if seen_from_its_beginning {
+                stay(&mut world, PowerState::Awake, 10);
+            }
+            stay(&mut world, PowerState::Suspending, 53);
+            stay(&mut world, PowerState::Suspended, 100);
+            stay(&mut world, PowerState::Waking, 10);
+            let record = world.0.powers.get_mut(&node).unwrap();
+            record.suspend_generation = Some(7);
+            record.agent.slept = proof.map(|(generation, seconds)| (generation, Span::from_secs(seconds)));
+            stay(&mut world, PowerState::Awake, 10);
+            whole(&ledger).1
+        };
+        let check = |proof, seen, seconds: i64, why: &str| {
+            let saved = slept(proof, seen);
+            assert!((saved - seconds * 46).abs() <= 1, "{saved} J: {why}");
+        };
+        check(Some((7, 155)), true, 155, "three seconds down, five up, and asleep in between");
+        check(Some((7, 3600)), true, 163, "never more than there was time");
+        check(Some((5, 155)), true, 100, "the proof is of an older sleep");
+        check(None, true, 100, "there is no proof");
+        check(Some((7, 155)), false, 100, "who came late can't tell what was counted");
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! Saved is what a node would have drawn had it never slept, less what it drew. Awake both are the same. Asleep it would
 //! have idled: its VMs run elsewhere, and what they draw there counts there. Going to sleep and waking, it draws what
 //! an idle node does and does no work: nothing is saved, and nothing is lost against idling.
+//!
+//! A node is seen to sleep late, once its lease has lapsed, and to be back only once it is usable. The time in between is
+//! [unsettled](Unsettled) until the machine's own clocks tell how much of it was sleep.
 
 use crate::model::{Cores, Joules, PowerFigures, PowerState, Seconds, Span, Watts};
 use serde::{Deserialize, Serialize};
@@ -89,6 +92,53 @@ impl Account {
         let time = Seconds::new(span.as_secs_f64()).unwrap_or(Seconds::ZERO);
         self.used += draw.now * time;
         self.never_sleeping += draw.never_sleeping * time;
+    }
+}
+
+/// The time around one sleep of which nobody knows yet whether the node slept: from the order until the lease has
+/// lapsed, and from the wish to wake until the node is usable.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Unsettled {
+    /// What was drawn in that time, if the node was awake all along.
+    awake: Account,
+    /// That time.
+    span: Span,
+    /// The time that was already counted as sleep.
+    asleep: Span,
+}
+
+impl Unsettled {
+    /// Takes in a draw of which nobody knows. A span beyond [`LONGEST_GAP`] is left out.
+    pub fn take_in(&mut self, draw: &Draw, span: Span) {
+        if span <= LONGEST_GAP {
+            self.awake.take_in(draw, span);
+            self.span = self.span.saturating_add(span);
+        }
+    }
+
+    /// So much more of this sleep was counted as sleep.
+    pub fn slept(&mut self, span: Span) {
+        self.asleep = self.asleep.saturating_add(span);
+    }
+
+    /// What was drawn after all, by a node that proves to have slept for so long in all. What is beyond the unsettled
+    /// time is left out, and without a proof the node was awake: no saving is ever made up.
+    #[must_use]
+    pub fn settle(self, figures: PowerFigures, proven: Option<Span>, source: Source) -> Account {
+        let slept = proven.unwrap_or_default().saturating_sub(self.asleep).min(self.span);
+        if slept.is_zero() {
+            return self.awake;
+        }
+        let (slept, all) = (slept.as_secs_f64(), self.span.as_secs_f64());
+        let awake = 1.0 - (slept / all).clamp(0.0, 1.0);
+        let joules = |value: f64| Joules::new(value.max(0.0)).unwrap_or(Joules::ZERO);
+        let of_sleep = |watts: u32| f64::from(watts) * slept;
+        let used = match source {
+            Source::Measured => self.awake.used,
+            Source::Modelled => joules(self.awake.used.value() * awake + of_sleep(figures.asleep)),
+        };
+        let never_sleeping = joules(self.awake.never_sleeping.value() * awake + of_sleep(figures.idle));
+        Account { used, never_sleeping }
     }
 }
 
@@ -195,7 +245,47 @@ mod tests {
         assert!((account.used.value() - 7.0 * 3600.0).abs() < 1e-6, "a gap nobody saw is not made up");
     }
 
+    #[test]
+    fn the_time_around_a_sleep_is_settled_by_the_machines_own_clocks() {
+        let mut around = Unsettled::default();
+        for _ in 0..50 {
+            around.take_in(&draw(FIGURES, &look(PowerState::Suspending, None)), Span::from_secs(1));
+        }
+        around.slept(Span::from_secs(600));
+        for _ in 0..10 {
+            around.take_in(&draw(FIGURES, &look(PowerState::Waking, None)), Span::from_secs(1));
+        }
+        let saved = |proven: Option<u64>| {
+            let settled = around.settle(FIGURES, proven.map(Span::from_secs), Source::Modelled);
+            assert!((settled.never_sleeping.value() - 60.0 * 53.0).abs() < 1e-6);
+            settled.saved()
+        };
+        assert!((saved(Some(655)) - 55.0 * 46.0).abs() < 1e-6, "48 s before and 7 s after it was seen to sleep");
+        assert!((saved(Some(10_000)) - 60.0 * 46.0).abs() < 1e-6, "never more than the time itself");
+        for nothing in [None, Some(0), Some(600)] {
+            assert!(saved(nothing).abs() < 1e-9);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_settlement_saves_more_than_the_proven_sleep(
+            around in 0_u64..500, asleep in 0_u64..5000, proven in 0_u64..6000, load in prop::option::of(0.0_f64..8.0),
+            watts in prop::option::of(0.0_f64..200.0),
+        ) {
+            let measured = watts.and_then(|watts| Watts::new(watts).ok());
+            let draw = draw(FIGURES, &Look { measured, ..look(PowerState::Waking, load) });
+            let mut unsettled = Unsettled::default();
+            for _ in 0..around {
+                unsettled.take_in(&draw, Span::from_secs(1));
+            }
+            unsettled.slept(Span::from_secs(asleep));
+            let settled = unsettled.settle(FIGURES, Some(Span::from_secs(proven)), draw.source);
+            let most = proven.saturating_sub(asleep).min(around) as f64;
+            let per_second = 53.0 - measured.map_or(7.0, |watts| watts.value().min(7.0));
+            prop_assert!(settled.saved() <= most * per_second + 1e-6, "{}", settled.saved());
+        }
+
         #[test]
         fn an_account_goes_on_from_its_record_and_never_back(
             own in 0.0_f64..1e12, saved in 0.0_f64..1e12, used in 0_u64..1_000_000_000_000, more in -1_000_000_i64..1_000_000,

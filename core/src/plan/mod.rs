@@ -31,8 +31,8 @@ pub use awake::AwakeBecause;
 pub use carry::{Deed, MODE_IGNORED, Next, Pass, StepState, carry};
 pub use identity::{migration_name, plan_name};
 pub use report::{
-    CountedBy, Gate, NoPlace, NodeReport, NodeVerdict, PolicyReport, ProposalVerdict, RankedBlocker, ReplacedBy, Report,
-    StayReason, VmReport, VmReports, VmVerdict,
+    CountedBy, Gate, NoPlace, NodeReport, NodeVerdict, PolicyReport, ProposalVerdict, RankedBlocker, ReplacedBy,
+    Report, StayReason, VmReport, VmReports, VmVerdict,
 };
 pub use step::{MigrateStep, MoveReason, Plan, Step, SuspendStep, WakeReason, WakeStep};
 

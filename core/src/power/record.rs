@@ -43,6 +43,9 @@ pub struct AgentWord {
     pub resumed: Option<Timestamp>,
     /// The order to sleep whose sleep the machine's own clock ended, if that was how it woke last.
     pub woken_by_clock: Option<i64>,
+    /// How long it slept by the order of this generation, if that was its last sleep: by the machine's own clocks, so
+    /// this is proven. Of a machine that was off nobody knows.
+    pub slept: Option<(i64, Span)>,
     /// Why it refused the order it acknowledged, if it did.
     pub refusal: Option<String>,
     /// What keeps its machine from sleeping whatever runs on it.

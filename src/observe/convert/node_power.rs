@@ -94,6 +94,10 @@ fn agent(status: &AgentStatus) -> AgentWord {
         acknowledged: status.acknowledged_generation,
         boot_id: status.boot_id.clone(),
         woken_by_clock: by_clock.and_then(|sleep| sleep.generation),
+        slept: status.last_sleep.as_ref().and_then(|sleep| {
+            let seconds = sleep.seconds.and_then(|seconds| u64::try_from(seconds).ok())?;
+            Some((sleep.generation?, Span::from_secs(seconds)))
+        }),
         resumed: status.resumed_at.as_ref().map(objects::timestamp),
         refusal: status.refusal.clone().filter(|refusal| !refusal.is_empty()),
         obstacles: status.obstacles.clone(),

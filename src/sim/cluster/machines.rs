@@ -143,8 +143,10 @@ struct Machine {
     /// The newest order whose shutdown a waker has seen the end of.
     seen_off: Option<i64>,
     boots: u32,
-    /// What its agent has not told yet.
-    resumed: Option<Timestamp>,
+    /// What its agent has not told yet: when it resumed, and how long it slept by which order.
+    resumed: Option<(Timestamp, i64)>,
+    /// The order that it sleeps by.
+    by_order: Option<i64>,
 }
 
 impl Machine {
@@ -164,6 +166,7 @@ impl Machine {
             seen_off: None,
             boots: 1,
             resumed: None,
+            by_order: None,
         }
     }
 }
@@ -340,7 +343,7 @@ impl Machines {
             (machine.asleep_since, machine.comes) = (None, None);
             if !machine.hangs {
                 machine.ready = now.checked_add(jiff::SignedDuration::from_secs(KUBELET_SECONDS)).ok();
-                machine.resumed = (off || !boots).then_some(now);
+                machine.resumed = (off || !boots).then_some((now, seconds(since, now)));
                 return Ok(());
             }
         }
@@ -386,7 +389,7 @@ impl Machines {
                 return fall_asleep(&self.kubelet, node, now).await;
             }
             (machine.asleep_since, machine.lapsed, machine.in_vain) = (Some(now), false, false);
-            machine.off = off;
+            (machine.off, machine.by_order) = (off, Some(generation));
             self.sleeps += 1;
             let work = self.server.view(|view| vms_on(&view, node));
             if !work.is_empty() {
@@ -394,9 +397,16 @@ impl Machines {
             }
             return Ok(());
         }
-        if let Some(resumed) = machine.resumed.take() {
+        if let Some((resumed, slept)) = machine.resumed.take() {
+            // The proof is of S3: of a machine that was off nobody knows how long.
+            let off = text(power, "/spec/method") == "PowerOff";
+            let sleep = json!({
+                "generation": machine.by_order, "method": text(power, "/spec/method"), "wokenBy": "Unknown",
+                "seconds": (!off).then_some(slept),
+            });
             let resumed = resumed.to_string();
-            return self.say(node, json!({"attempt": null, "resumedAt": resumed, "refusal": null})).await;
+            let told = json!({"attempt": null, "resumedAt": resumed, "refusal": null, "lastSleep": sleep});
+            return self.say(node, told).await;
         }
         let generation = power.pointer("/spec/generation").and_then(Value::as_i64).unwrap_or_default();
         let acknowledged = power.pointer("/status/agent/acknowledgedGeneration").and_then(Value::as_i64);
