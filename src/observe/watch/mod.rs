@@ -9,7 +9,7 @@ mod lenient;
 
 use super::{
     pool::Pool,
-    seen::{Kind, ObjectKey, Seen, Update, Version, Watched},
+    seen::{ObjectKey, Seen, Update, Version, Watched},
 };
 use back_off::BackOff;
 use futures::StreamExt;
