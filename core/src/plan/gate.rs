@@ -1,7 +1,104 @@
 //! What keeps a whole policy from starting moves.
 
-use super::Gate;
-use crate::model::{Policy, PolicyMode, Snapshot};
+use crate::model::{KubeVirtProblem, Policy, PolicyMode, Snapshot, Timestamp};
+use serde::Serialize;
+use std::fmt;
+
+/// What keeps a whole policy from starting moves.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type")]
+pub enum Gate {
+    /// `mode: Off`.
+    Off,
+    /// The policy can't be served.
+    Invalid {
+        /// Why, and what to write instead.
+        message: String,
+    },
+    /// `miyako pause`.
+    Paused {
+        /// Who and why.
+        by: String,
+    },
+    /// `miyako hold`, or the policy's `holdWhen`.
+    Held {
+        /// Who or what, and why.
+        by: String,
+    },
+    /// Outside its schedules.
+    OutsideSchedule {
+        /// When one opens.
+        opens: Option<Timestamp>,
+    },
+    /// The picture of the cluster is not complete.
+    Incomplete {
+        /// What is missing.
+        message: String,
+    },
+    /// KubeVirt can't be used.
+    KubeVirt {
+        /// Why.
+        problem: KubeVirtProblem,
+    },
+    /// virt-handler is being rolled out or KubeVirt upgraded.
+    RollingOut,
+    /// KubeVirt's own evacuations wait for a migration slot and go first.
+    EvacuationsWaiting {
+        /// How many.
+        vms: u32,
+    },
+    /// A descheduler would spread what we pack.
+    Rival {
+        /// Which.
+        message: String,
+    },
+    /// The moves of this hour are used up.
+    HourSpent {
+        /// The budget.
+        budget: u32,
+    },
+}
+
+impl Gate {
+    /// The reason's name in conditions and metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Off => "Off",
+            Self::Invalid { .. } => "Invalid",
+            Self::Paused { .. } => "Paused",
+            Self::Held { .. } => "Held",
+            Self::OutsideSchedule { .. } => "OutsideSchedule",
+            Self::Incomplete { .. } => "Incomplete",
+            Self::KubeVirt { .. } => "KubeVirtUnusable",
+            Self::RollingOut => "RollingOut",
+            Self::EvacuationsWaiting { .. } => "EvacuationsWaiting",
+            Self::Rival { .. } => "RivalDescheduler",
+            Self::HourSpent { .. } => "HourSpent",
+        }
+    }
+}
+
+impl fmt::Display for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => write!(f, "the policy's mode is Off; set spec.mode to Recommend or Automatic"),
+            Self::Invalid { message } => write!(f, "{message}"),
+            Self::Paused { by } => write!(f, "paused ({by}); `miyako resume` goes on"),
+            Self::Held { by } => write!(f, "held ({by})"),
+            Self::OutsideSchedule { opens: Some(opens) } => {
+                write!(f, "outside its schedules; the next opens at {opens}")
+            }
+            Self::OutsideSchedule { opens: None } => write!(f, "outside its schedules, and none opens again"),
+            Self::Incomplete { message } => write!(f, "the picture of the cluster is not complete: {message}"),
+            Self::KubeVirt { problem } => write!(f, "{problem}"),
+            Self::RollingOut => write!(f, "KubeVirt or virt-handler is being rolled out"),
+            Self::EvacuationsWaiting { vms } => write!(f, "{vms} evacuations wait for a migration slot and go first"),
+            Self::Rival { message } => write!(f, "{message}"),
+            Self::HourSpent { budget } => write!(f, "the budget of {budget} moves an hour is used up"),
+        }
+    }
+}
 
 /// The first thing that keeps a policy from starting moves now, the most lasting first, if so many were begun within
 /// the last hour.

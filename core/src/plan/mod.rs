@@ -24,16 +24,19 @@ mod reserve;
 mod rest;
 mod shelf;
 mod sleep;
+mod stays;
 mod step;
 mod troubled;
 
 pub use awake::AwakeBecause;
 pub use carry::{Deed, MODE_IGNORED, Next, Pass, StepState, carry};
+pub use gate::Gate;
 pub use identity::{migration_name, plan_name};
 pub use report::{
-    CountedBy, Gate, NoPlace, NodeReport, NodeVerdict, PolicyReport, ProposalVerdict, RankedBlocker, ReplacedBy,
-    Report, StayReason, VmReport, VmReports, VmVerdict,
+    CountedBy, NodeReport, NodeVerdict, PolicyReport, ProposalVerdict, RankedBlocker, ReplacedBy, Report, VmReport,
+    VmReports, VmVerdict,
 };
+pub use stays::{NoPlace, StayReason};
 pub use step::{MigrateStep, MoveReason, Plan, Step, SuspendStep, WakeReason, WakeStep};
 
 use crate::model::{Policies, Snapshot, Timestamp};

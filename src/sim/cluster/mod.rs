@@ -5,6 +5,7 @@
 //! answers in the end-to-end tests.
 
 mod daemons;
+mod fate;
 mod kubelet;
 mod machines;
 mod nodes;
@@ -15,7 +16,8 @@ mod scheduler;
 #[cfg(test)]
 mod tests;
 
-pub use machines::{AgentFate, BmcTalk, Fate, Machines, WakeFate};
+pub use fate::{AgentFate, BmcTalk, Fate, WakeFate};
+pub use machines::Machines;
 pub use nodes::{NodeSpec, create_node};
 pub use power::{fall_asleep, wake_up};
 pub use quota::QuotaAdmission;
