@@ -115,7 +115,7 @@ impl Ledger {
             if !sleeps(seen.power)
                 && let Some(unsettled) = unsettled.take()
             {
-                added += unsettled.settle(known.power, record.and_then(proven), draw.source);
+                added += unsettled.settle(known.power, record.and_then(proven));
             }
             let account =
                 same.map(|before| before.account).unwrap_or_default().continuing(recorded.unwrap_or_default()) + added;

@@ -105,6 +105,8 @@ pub struct Unsettled {
     span: Span,
     /// The time that was already counted as sleep.
     asleep: Span,
+    /// A meter told the last of it, so it saw the sleep too.
+    metered: bool,
 }
 
 impl Unsettled {
@@ -112,6 +114,7 @@ impl Unsettled {
     pub fn take_in(&mut self, draw: &Draw, span: Span) {
         if span <= LONGEST_GAP {
             self.awake.take_in(draw, span);
+            self.metered = draw.source == Source::Measured;
             self.span = self.span.saturating_add(span);
         }
     }
@@ -124,7 +127,7 @@ impl Unsettled {
     /// What was drawn after all, by a node that proves to have slept for so long in all. What is beyond the unsettled
     /// time is left out, and without a proof the node was awake: no saving is ever made up.
     #[must_use]
-    pub fn settle(self, figures: PowerFigures, proven: Option<Span>, source: Source) -> Account {
+    pub fn settle(self, figures: PowerFigures, proven: Option<Span>) -> Account {
         let slept = proven.unwrap_or_default().saturating_sub(self.asleep).min(self.span);
         if slept.is_zero() {
             return self.awake;
@@ -133,10 +136,8 @@ impl Unsettled {
         let awake = 1.0 - (slept / all).clamp(0.0, 1.0);
         let joules = |value: f64| Joules::new(value.max(0.0)).unwrap_or(Joules::ZERO);
         let of_sleep = |watts: u32| f64::from(watts) * slept;
-        let used = match source {
-            Source::Measured => self.awake.used,
-            Source::Modelled => joules(self.awake.used.value() * awake + of_sleep(figures.asleep)),
-        };
+        let modelled = joules(self.awake.used.value() * awake + of_sleep(figures.asleep));
+        let used = if self.metered { self.awake.used } else { modelled };
         let never_sleeping = joules(self.awake.never_sleeping.value() * awake + of_sleep(figures.idle));
         Account { used, never_sleeping }
     }
@@ -256,7 +257,7 @@ mod tests {
             around.take_in(&draw(FIGURES, &look(PowerState::Waking, None)), Span::from_secs(1));
         }
         let saved = |proven: Option<u64>| {
-            let settled = around.settle(FIGURES, proven.map(Span::from_secs), Source::Modelled);
+            let settled = around.settle(FIGURES, proven.map(Span::from_secs));
             assert!((settled.never_sleeping.value() - 60.0 * 53.0).abs() < 1e-6);
             settled.saved()
         };
@@ -280,7 +281,7 @@ mod tests {
                 unsettled.take_in(&draw, Span::from_secs(1));
             }
             unsettled.slept(Span::from_secs(asleep));
-            let settled = unsettled.settle(FIGURES, Some(Span::from_secs(proven)), draw.source);
+            let settled = unsettled.settle(FIGURES, Some(Span::from_secs(proven)));
             let most = proven.saturating_sub(asleep).min(around) as f64;
             let per_second = 53.0 - measured.map_or(7.0, |watts| watts.value().min(7.0));
             prop_assert!(settled.saved() <= most * per_second + 1e-6, "{}", settled.saved());
