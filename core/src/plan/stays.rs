@@ -1,7 +1,8 @@
 //! Why a VM is left where it is.
 
+use super::Gate;
 use crate::fit::Misfit;
-use crate::model::{Cores, MigrationMode, NodeName, Percent, Timestamp, VmActivity, VmKey, WindowAverage};
+use crate::model::{MigrationMode, NodeName, Percent, Timestamp, VmActivity, VmKey, WindowAverage};
 use serde::Serialize;
 use std::fmt;
 
