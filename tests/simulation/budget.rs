@@ -32,8 +32,10 @@ async fn a_calm_operator_renews_its_lease_and_little_else() {
     let (renewals, others) = calm_requests(one_busy_vm(1)).await;
     println!("{renewals} renewals in ten minutes, and {others:?}");
     assert!(RENEWALS.contains(&renewals), "{renewals} renewals");
-    // Watches are opened anew every five minutes or so.
-    let written = others.iter().filter(|(kind, _)| !kind.starts_with("Watch"));
+    // Watches are opened anew every five minutes or so, and so often it is asked for what is not installed.
+    let unknown = others.iter().filter(|(kind, _)| kind.starts_with("Get /apis/"));
+    assert!(unknown.map(|(_, count)| *count).all(|count| count <= 3), "{others:?}");
+    let written = others.iter().filter(|(kind, _)| !kind.starts_with("Watch") && !kind.starts_with("Get /apis/"));
     assert!(written.clone().map(|(_, count)| count).sum::<u64>() <= 5, "{others:?}");
 }
 
