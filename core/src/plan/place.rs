@@ -5,11 +5,14 @@ use super::draft::{Draft, Place};
 use super::shelf::{Shelf, Wish};
 use super::{NoPlace, StayReason};
 use crate::fit::{Candidate, Misfit, Moment};
-use crate::model::{Cores, NodeName, Policy, Role, Vm};
+use crate::model::{Cores, Node, NodeName, Policy, Role, Span, Vm};
 use std::cell::OnceCell;
 
 /// So many nodes are named when there is no room: enough to see why, not a list of the cluster.
 const NAMED: usize = 5;
+
+/// The agent of a node that has just come back speaks again within this time.
+const SPEAKS_AGAIN: Span = Span::from_secs(10);
 
 /// A place for a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,12 +79,22 @@ fn find<'a>(
         return Err(StayReason::NoRoom { nodes: refusals(shelf) });
     }
     shelf.arrange(policy, role, &draft.places, &draft.changed);
+    let is_just_back = |node: &Node| {
+        let since = draft.snapshot.powers.get(&node.name).filter(|record| record.noted).and_then(|record| record.since);
+        since.is_some_and(|since| draft.now.since(since) < SPEAKS_AGAIN)
+    };
+    let mut just_back = None;
     for number in shelf.in_order(policy, draft.seed, vm, &draft.places) {
+        let node = &draft.places[number].node;
         match takes(number) {
+            Ok(()) if node.is_usable() => return Ok(Found::Awake(node.name.clone())),
             Ok(()) => {
-                let node = &draft.places[number].node;
-                let name = node.name.clone();
-                return Ok(if node.is_usable() { Found::Awake(name) } else { Found::Asleep(name) });
+                let waits = |node| Err(StayReason::WaitsForWake { node });
+                return just_back.map_or(Ok(Found::Asleep(node.name.clone())), waits);
+            }
+            // No other is woken while one that is back has said nothing yet: it may be the one that was woken for this.
+            Err(NoPlace::LoadUnknown) if just_back.is_none() && is_just_back(node) => {
+                just_back = Some(node.name.clone());
             }
             // A quota is the same on every node.
             Err(NoPlace::Misfit { misfit: Misfit::Quota { .. } | Misfit::QuotaNeeds { .. } }) => break,

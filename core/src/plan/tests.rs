@@ -257,6 +257,25 @@ fn a_sleeping_node_is_woken_only_when_no_awake_one_has_room() {
 }
 
 #[test]
+fn nobody_else_is_woken_while_a_node_that_is_back_has_said_nothing_yet() {
+    let mut world = World::new();
+    world.vm("busy", "shared-0", 1.9);
+    world.node_mut("dedicated-0").power = PowerState::Suspended;
+    world.snapshot.load.nodes.remove(&"dedicated-1".into());
+    let woke = |ago| crate::power::PowerRecord {
+        noted: true,
+        since: Some(NOW - Span::from_secs(ago)),
+        ..crate::power::PowerRecord::default()
+    };
+    world.snapshot.powers.insert("dedicated-1".into(), woke(1));
+    assert_eq!(world.stays("busy"), "WaitsForWake");
+    assert_eq!(world.decide().0.steps, []);
+    // An agent that is silent for longer may be silent for ever.
+    world.snapshot.powers.insert("dedicated-1".into(), woke(10));
+    assert!(matches!(&world.decide().0.steps[..], [Step::Wake(wake)] if wake.node == "dedicated-0".into()));
+}
+
+#[test]
 fn an_idle_vm_returns_by_pre_copy_after_it_settled() {
     let mut world = World::new();
     world.vm("idle", "dedicated-0", 0.1);
