@@ -37,6 +37,9 @@ pub(super) struct Guest {
     qmp: Qmp,
     write: OwnedWriteHalf,
     lines: BufReader<OwnedReadHalf>,
+    /// What the command that was begun has printed, and of the line that it is printing.
+    output: String,
+    line: Vec<u8>,
     early: Option<Answer>,
     folder: TempDir,
     _process: Child,
@@ -58,7 +61,8 @@ impl Guest {
         let (qmp, shell) = timeout(PATIENCE, connect).await.context("QEMU does not listen")?;
         let (read, write) = shell?.into_split();
         let lines = BufReader::new(read);
-        let mut guest = Self { qmp: qmp?, write, lines, early: None, folder, _process: process };
+        let (output, line) = (String::new(), Vec::new());
+        let mut guest = Self { qmp: qmp?, write, lines, output, line, early: None, folder, _process: process };
         guest.answer().await.context("it does not boot")?;
         Ok(guest)
     }
@@ -80,7 +84,7 @@ impl Guest {
         if let Some(answer) = self.early.take() {
             return Ok(answer);
         }
-        match timeout(PATIENCE, next_answer(&mut self.lines)).await {
+        match timeout(PATIENCE, self.next_answer()).await {
             Ok(answer) => answer.with_context(|| self.last_words()),
             Err(_) => bail!("no answer from the guest; its console: {}", self.last_words()),
         }
@@ -126,9 +130,9 @@ impl Guest {
             if self.sleeps().await? {
                 return Ok(true);
             }
-            // A line that has begun is waited for: nothing of it is lost.
-            if timeout(Duration::from_millis(50), self.lines.fill_buf()).await.is_ok() {
-                self.early = Some(self.answer().await?);
+            // What it says before it sleeps is kept for its answer.
+            if let Ok(answer) = timeout(Duration::from_millis(50), self.next_answer()).await {
+                self.early = Some(answer.with_context(|| self.last_words())?);
                 return Ok(false);
             }
         }
@@ -146,26 +150,27 @@ impl Guest {
         Ok(())
     }
 
+    /// Nothing is lost when this is given up and asked again.
+    async fn next_answer(&mut self) -> anyhow::Result<Answer> {
+        loop {
+            if self.lines.read_until(b'\n', &mut self.line).await? == 0 {
+                bail!("the guest is gone");
+            }
+            let line = std::mem::take(&mut self.line);
+            let line = String::from_utf8_lossy(&line);
+            if let Some(status) = line.trim().strip_prefix("=ended ") {
+                let output = std::mem::take(&mut self.output);
+                return Ok(Answer { succeeded: status == "0", output });
+            }
+            self.output.push_str(&line);
+        }
+    }
+
     fn last_words(&self) -> String {
         let console = std::fs::read(self.folder.path().join("console")).unwrap_or_default();
         let text = String::from_utf8_lossy(&console).into_owned();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
-    }
-}
-
-async fn next_answer(lines: &mut BufReader<OwnedReadHalf>) -> anyhow::Result<Answer> {
-    let mut output = String::new();
-    loop {
-        let mut line = Vec::new();
-        if lines.read_until(b'\n', &mut line).await? == 0 {
-            bail!("the guest is gone");
-        }
-        let line = String::from_utf8_lossy(&line);
-        if let Some(status) = line.trim().strip_prefix("=ended ") {
-            return Ok(Answer { succeeded: status == "0", output });
-        }
-        output.push_str(&line);
     }
 }
 
