@@ -66,7 +66,11 @@ mod tests {
                 schema.max_length.is_some() || schema.enum_.is_some() || schema.format.as_deref() == Some("date-time")
             }
             Some("array") => schema.max_items.is_some() && schema.x_kubernetes_list_type.is_some(),
-            Some("object") => schema.properties.is_some() != schema.max_properties.is_some() || path == ".metadata",
+            // Whatever is written into an object without fields is pruned.
+            Some("object") if schema.properties.is_none() && schema.additional_properties.is_none() => {
+                schema.x_kubernetes_preserve_unknown_fields.is_none()
+            }
+            Some("object") => schema.properties.is_some() != schema.max_properties.is_some(),
             Some("integer") => matches!(schema.format.as_deref(), Some("int64")),
             Some("boolean") => true,
             _ => schema.x_kubernetes_int_or_string == Some(true) && schema.max_length.is_some(),
