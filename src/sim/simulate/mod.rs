@@ -152,8 +152,8 @@ fn comparison(runs: &[Run]) -> String {
          migrations that take long eat up what the sleep between them saves. The paper gives no energy for this \
          scenario; for its complex one (section IV-C) it saves 11.8 % by post-copy and 5.2 % by pre-copy against nodes that never sleep.\n\n\
          Two things cost sleep that the paper did not pay: a node must have been empty for ten seconds, as long as a sleep takes to pay for itself, and \
-         then two more seconds under a taint, before it is ordered to sleep. What the operator itself accounts is more than what the machines draw \
-         ({:.0} J by post-copy): it believes a node asleep only when its lease has lapsed, 50 s later.\n",
+         then two more seconds under a taint, before it is ordered to sleep. What the operator itself accounts, {:.0} J by \
+         post-copy, settles sleep by the machines' own clocks, and knows nothing of the 20 W of migrations.\n",
         lasts(post),
         lasts(pre),
         asleep(pre),
