@@ -4,7 +4,7 @@
 # make lab     the QEMU lab's scenarios, in every mode, and its faults: over an hour; results in docs/results
 # make bench   what a decision costs, how fast the operator reacts at 1 000 nodes, what that costs,
 #              and, as root, what an agent beside 50 busy VMs costs; what each part of a real sleep takes; 1 000 sleeps,
-#              and 10 000 seeds of restless minutes; half a restless hour on the real control plane
+#              and 10 000 seeds of restless minutes; on the real control plane a death among sleepers and half a restless hour
 #              (MIYAKO_RESTLESS_MINUTES, MIYAKO_RESTLESS_SEED)
 # make picture the demo's page anew for the README (docs/images)
 # make crds    regenerate the CustomResourceDefinitions and their reference
@@ -59,7 +59,7 @@ bench:
 	$(CARGO) bench --locked --package miyako-agent --bench sleep
 	$(CARGO) bench --locked --package miyako-e2e --bench reaction
 	$(CARGO) test --locked --release --package miyako --test simulation power:: -- --ignored --nocapture
-	$(CARGO) test --locked --package miyako-e2e --test control_plane -- --ignored restless::
+	$(CARGO) test --locked --package miyako-e2e --test control_plane -- --ignored
 
 picture: packages
 	$(CARGO) test --locked --test page -- --ignored --exact the_readmes_picture

@@ -77,9 +77,9 @@ fn main() -> ExitCode {
             failures::leader_is_killed,
             failures::leader_freezes,
             failures::api_server_restarts,
-            failures::evacuation_goes_first;
-            long: sleep::empty_nodes_sleep_until_somebody_needs_them,
-            sleep::a_node_that_dies_among_sleepers_loses_its_pods,
+            failures::evacuation_goes_first,
+            sleep::empty_nodes_sleep_until_somebody_needs_them;
+            long: sleep::a_node_that_dies_among_sleepers_loses_its_pods,
             restless::half_an_hour,
         ],
     )
