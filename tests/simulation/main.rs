@@ -7,6 +7,7 @@ mod faults;
 mod hardships;
 mod leaders;
 mod meeting_others;
+mod moved_again;
 mod power;
 mod switches;
 mod unheeded;

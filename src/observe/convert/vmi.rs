@@ -151,7 +151,8 @@ fn not_migratable(vmi: &VirtualMachineInstance, status: &VirtualMachineInstanceS
     })
 }
 
-/// The weightiest thing that must end before the VM may move.
+/// The weightiest thing that must end before the VM may move. An old launcher that has not exited is counted from the
+/// pods themselves: `status.activePods` lists finished ones too, which stay for as long as their migration is kept.
 fn activity(metadata: &ObjectMeta, phase: &str, status: &VirtualMachineInstanceStatus) -> Option<VmActivity> {
     let holds = |kind: &str| status.condition(kind).is_some_and(|condition| condition.is_true());
     let stopping = metadata.deletion_timestamp.is_some() || matches!(phase, "Succeeded" | "Failed");
@@ -169,7 +170,6 @@ fn activity(metadata: &ObjectMeta, phase: &str, status: &VirtualMachineInstanceS
     let changing_volumes = holds("VolumesChange") || !status.migrated_volumes.is_empty();
     // Snapshots and backups freeze the guest's file systems.
     let frozen = status.fs_freeze_status.as_deref() == Some("frozen");
-    let several_launchers = status.active_pods.len() > 1;
     [
         (stopping, VmActivity::Stopping),
         (migrating, VmActivity::Migrating),
@@ -178,7 +178,6 @@ fn activity(metadata: &ObjectMeta, phase: &str, status: &VirtualMachineInstanceS
         (changing_volumes, VmActivity::ChangingVolumes),
         (frozen || backing_up(status), VmActivity::BackingUp),
         (holds("Paused"), VmActivity::Paused),
-        (several_launchers, VmActivity::OldLauncherLeaving),
     ]
     .into_iter()
     .find_map(|(is, activity)| is.then_some(activity))

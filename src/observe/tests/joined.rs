@@ -180,7 +180,8 @@ fn what_goes_on_in_a_vm_keeps_it_where_it_is() {
         ("/status/changedBlockTracking", backup(true), None),
         ("/status/fsFreezeStatus", json!("frozen"), Some(VmActivity::BackingUp)),
         ("/status/conditions", condition("Paused"), Some(VmActivity::Paused)),
-        ("/status/activePods", json!({"a": "node-a", "b": "node-b"}), Some(VmActivity::OldLauncherLeaving)),
+        // KubeVirt lists finished launchers here too, for days.
+        ("/status/activePods", json!({"a": "node-a", "b": "node-b"}), None),
         ("/metadata/deletionTimestamp", json!("2026-01-05T00:00:00Z"), Some(VmActivity::Stopping)),
         ("/status/phase", json!("Succeeded"), Some(VmActivity::Stopping)),
     ];
@@ -254,6 +255,22 @@ fn a_vm_on_a_node_that_is_gone_is_nowhere() {
     assert_eq!(vm(&mut world).node, None);
     apply(&mut world, &object("Node", "node-a"));
     assert_eq!(vm(&mut world).node, Some(NodeName::new("node-a")));
+}
+
+#[test]
+fn a_vm_waits_for_its_unfinished_launchers_and_not_for_finished_ones() {
+    let mut world = at_rest();
+    let other = |phase: &str| changed(object("Pod", "virt-launcher-db-2"), &[("/status/phase", json!(phase))]);
+    for (phase, expected) in [
+        ("Running", Some(VmActivity::OldLauncherLeaving)),
+        ("Succeeded", None),
+        ("Pending", Some(VmActivity::OldLauncherLeaving)),
+        ("Failed", None),
+        ("Unknown", Some(VmActivity::OldLauncherLeaving)),
+    ] {
+        apply(&mut world, &other(phase));
+        assert_eq!(vm(&mut world).activity, expected, "{phase}");
+    }
 }
 
 #[test]

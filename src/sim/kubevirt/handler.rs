@@ -259,9 +259,10 @@ impl<H: Hands> KubeVirtStandIn<H> {
             (false, true) => [state.target_pod.as_deref(), None],
             (false, false) => [state.source_pod.as_deref(), None],
         };
+        // A target that was never taken into service is no success.
+        let phase = if lost || state.failed { "Failed" } else { "Succeeded" };
         for pod in leaving.into_iter().flatten() {
-            self.exit_launcher(&vmi.namespace().unwrap_or_default(), pod, if lost { "Failed" } else { "Succeeded" })
-                .await?;
+            self.exit_launcher(&vmi.namespace().unwrap_or_default(), pod, phase).await?;
         }
         self.patch_vmi_as_handler(vmi, json!({"metadata": {"labels": {MIGRATION_TARGET_NODE: null}}})).await
     }

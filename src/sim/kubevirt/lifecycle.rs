@@ -57,8 +57,10 @@ impl<H: Hands> KubeVirtStandIn<H> {
             ("Pending", Some(pod)) if phases::is_ready(&pod) => return self.run_vm(vmi, &pod, now).await,
             _ => {}
         }
+        // KubeVirt lists what exists, finished launchers and failed targets too (`setActivePods`).
         let active: BTreeMap<String, String> = self
-            .active_launchers(&uid)
+            .launchers
+            .tagged(&created_by(&uid))
             .map(|pod| {
                 let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
                 (pod.uid().unwrap_or_default(), node.unwrap_or_default())
