@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client};
+use miyako_api::kubevirt::fields::{Kind, kinds};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -129,12 +130,14 @@ impl Scene {
         .await
     }
 
-    /// Installs KubeVirt's own CRDs and waits until they are served. Asking twice changes nothing.
+    /// Installs KubeVirt's own CRDs where they are at hand, else CRDs made from what is known of them, and waits until
+    /// they are served. Asking twice changes nothing.
     ///
     /// # Errors
-    /// When they are not beside the clone, or refused.
+    /// When they can't be read, or are refused.
     pub async fn install_kubevirt_crds(&self) -> anyhow::Result<Vec<Value>> {
-        let crds = objects::documents_in(&shared("kubevirt-crds"))?;
+        let own = shared("kubevirt-crds");
+        let crds = if own.is_dir() { objects::documents_in(&own)? } else { kinds().iter().map(Kind::crd).collect() };
         self.install_crds(&crds).await?;
         Ok(crds)
     }

@@ -4,6 +4,7 @@
 //! ignored, and a status field of unexpected shape reads as absent, so that one odd object can't make a whole list
 //! unreadable. Specs are held to their shape by KubeVirt's CRDs and by virt-api, so they are read as they are.
 
+pub mod fields;
 mod installation;
 mod migration;
 mod migration_policy;

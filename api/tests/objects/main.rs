@@ -1,0 +1,4 @@
+//! Kubernetes objects as Rust values: KubeVirt's and ours.
+
+mod kubevirt;
+mod resources;
