@@ -1,6 +1,8 @@
 # make demo    the operator at its main job in a simulated cluster, with its page
 # make test    everything CI runs: checks, unit and property tests, simulations, the real control plane
+# make quick   what to run after each change: formats, lints and unit tests, without root, in a minute or two once built
 # make check   formats, lints, licences, generated files
+# make alone   the tests that use KubeVirt's own CRDs and recordings where these are at hand, as if nothing lay beside the clone
 # make lab     the QEMU lab's scenarios, in every mode, and its faults: over an hour; results in docs/results
 # make bench   what a decision costs, how fast the operator reacts at 1 000 nodes, what that costs,
 #              and, as root, what an agent beside 50 busy VMs costs; what each part of a real sleep takes; 1 000 sleeps,
@@ -17,7 +19,7 @@ DENY_VERSION := 0.20.2
 
 LAB_SCENARIOS ?= fig6 fig6-alpha fig6-alpha-1 random-hour energy-lab
 
-.PHONY: demo test check lab bench picture crds tools guest packages
+.PHONY: demo test quick check alone lab bench picture crds tools guest packages
 .DEFAULT_GOAL := test
 
 demo:
@@ -34,8 +36,30 @@ test: packages
 	$(call timed,emulated BMCs,e2e/tools/bmcs/install)
 	$(call timed,checks,$(MAKE) --no-print-directory check)
 	$(call timed,build,$(CARGO) build --locked --workspace --all-targets)
-	$(call timed,unit property and simulation tests,$(CARGO) test --locked --workspace --exclude miyako-e2e)
-	$(call timed,end-to-end tests on a real control plane,$(CARGO) test --locked --package miyako-e2e)
+	$(call timed,unit tests,$(CARGO) test --locked --workspace --lib --bins)
+	$(call timed,properties and objects,$(CARGO) test --locked --workspace $(call only,planner objects))
+	$(call timed,simulations,$(CARGO) test --locked --workspace $(call only,simulation outside))
+	$(call timed,agents sleeping guests and BMCs,$(CARGO) test --locked --workspace $(call only,accuracy suspend wake))
+	$(call timed,machines of the lab,$(CARGO) test --locked --workspace $(call only,nodes migration))
+	$(call timed,programs and the wire,$(CARGO) test --locked --workspace $(call only,programs))
+	$(call timed,real control plane,$(CARGO) test --locked --workspace $(call only,control_plane))
+	$(call timed,QEMU lab,$(CARGO) test --locked --workspace $(call only,lab))
+
+# Test binaries by name. They are always chosen from the whole workspace: with a package alone, Cargo would build its
+# dependencies again with other features.
+only = $(foreach name,$(1),--test $(name))
+
+# The same lints as `make check`, but of what people and the operator run, not of every test.
+quick:
+	$(call timed,formats,$(CARGO) fmt --all --check)
+	$(call timed,lints,$(CARGO) clippy --locked --workspace --lib --bins -- --deny warnings)
+	$(call timed,unit tests,$(CARGO) test --locked --workspace --lib)
+
+alone: export MIYAKO_SHARED := /nonexistent
+alone:
+	$(CARGO) test --locked --workspace --lib sim::kubevirt
+	$(CARGO) test --locked --workspace $(call only,objects)
+	$(CARGO) test --locked --workspace $(call only,control_plane) crds::
 
 check: $(DENY)
 	$(CARGO) fmt --all --check
@@ -51,7 +75,7 @@ lab: packages
 		$(CARGO) run --locked --package miyako-e2e --bin lab -- run e2e/lab/scenarios/$$scenario.yaml; \
 	done
 	$(CARGO) run --locked --package miyako-e2e --bin lab -- run e2e/lab/scenarios/hundred-moves.yaml --mode auto
-	$(CARGO) test --locked --package miyako-e2e --test lab -- --include-ignored
+	$(CARGO) test --locked --workspace --test lab -- --include-ignored
 
 bench:
 	$(CARGO) bench --locked --package miyako-core
@@ -59,10 +83,10 @@ bench:
 	$(CARGO) bench --locked --package miyako-agent --bench sleep
 	$(CARGO) bench --locked --package miyako-e2e --bench reaction
 	$(CARGO) test --locked --release --package miyako --test simulation power:: -- --ignored --nocapture
-	$(CARGO) test --locked --package miyako-e2e --test control_plane -- --ignored
+	$(CARGO) test --locked --workspace --test control_plane -- --ignored
 
 picture: packages
-	$(CARGO) test --locked --test page -- --ignored --exact the_readmes_picture
+	$(CARGO) test --locked --test outside -- --ignored --exact page::the_readmes_picture
 
 crds:
 	$(CARGO) run --locked --bin miyako -- crds --output-dir crds

@@ -1,7 +1,7 @@
 //! `miyako lint` on files: the objects of `e2e/fixtures/crs`, which the control-plane stand also shows to a real API
 //! server, and the folders of `tests/lint`, each a set of files and what lint says about them.
 //!
-//! After a change that is meant, `UPDATE_GOLDEN=1 cargo test -p miyako --test lint` writes the expected texts anew.
+//! After a change that is meant, `UPDATE_GOLDEN=1 cargo test -p miyako --test outside lint::` writes the expected texts anew.
 
 use anyhow::{Context, Result};
 use miyako::lint::{self, LintArgs, Output, Verdict, apiserver::ApiServer, input::Input};

@@ -1,0 +1,5 @@
+//! The planner and its checker on made-up clusters.
+
+mod convergence;
+mod mutants;
+mod safety;

@@ -1,0 +1,6 @@
+//! What people and other programs see of the operator: its commands, its page, its alerts.
+
+mod alerts;
+mod command;
+mod lint;
+mod page;
