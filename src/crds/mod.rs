@@ -13,9 +13,10 @@ use std::{
 /// Flags of `miyako crds`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct CrdsArgs {
-    /// Write one file per CustomResourceDefinition into this directory instead of printing them all.
-    #[arg(long, value_name = "DIR", conflicts_with = "format")]
-    pub output_dir: Option<PathBuf>,
+    /// Write one file per CustomResourceDefinition into this directory instead of printing them all. May be given
+    /// several times.
+    #[arg(long = "output-dir", value_name = "DIR", conflicts_with = "format")]
+    pub output_dirs: Vec<PathBuf>,
     /// What to print: definitions for the API server, or their reference for people.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -75,13 +76,13 @@ pub fn run(args: &CrdsArgs, out: &mut dyn Write) -> Result<(), CrdsError> {
         return out.write_all(reference::markdown(&miyako_api::crds()).as_bytes()).map_err(CrdsError::Print);
     }
     let files = files()?;
-    match &args.output_dir {
-        Some(directory) => {
-            fs::create_dir_all(directory).map_err(|source| CrdsError::File { path: directory.clone(), source })?;
-            files.iter().try_for_each(|file| write(directory, file))
-        }
-        None => files.iter().try_for_each(|file| write!(out, "---\n{}", file.text)).map_err(CrdsError::Print),
+    if args.output_dirs.is_empty() {
+        return files.iter().try_for_each(|file| write!(out, "---\n{}", file.text)).map_err(CrdsError::Print);
     }
+    args.output_dirs.iter().try_for_each(|directory| {
+        fs::create_dir_all(directory).map_err(|source| CrdsError::File { path: directory.clone(), source })?;
+        files.iter().try_for_each(|file| write(directory, file))
+    })
 }
 
 fn write(directory: &Path, file: &CrdFile) -> Result<(), CrdsError> {
@@ -158,25 +159,30 @@ mod tests {
     use super::*;
     use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 
-    fn committed() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("crds")
-    }
+    /// Where the definitions are committed: for people, and in the chart. Archives of a chart leave links out (Flux makes
+    /// such), so the chart has files of its own.
+    const COMMITTED: [&str; 2] = ["crds", "charts/miyako-crds/generated"];
 
-    /// The types are the one source of the schemas. After a change of theirs: `miyako crds --output-dir crds`.
+    /// The types are the one source of the schemas. After a change of theirs: `make crds`.
     #[test]
     fn committed_files_are_what_the_types_say() -> anyhow::Result<()> {
         let mut expected: Vec<_> = files()?.into_iter().map(|file| (file.name, file.text)).collect();
         expected.sort();
-        let mut found = Vec::new();
-        for entry in fs::read_dir(committed())? {
-            let entry = entry?;
-            found.push((entry.file_name().to_string_lossy().into_owned(), fs::read_to_string(entry.path())?));
-        }
-        found.sort();
-        let names = |files: &[(String, String)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-        assert_eq!(names(&found), names(&expected));
-        for ((name, found), (_, expected)) in found.iter().zip(&expected) {
-            assert!(found == expected, "crds/{name} differs: run `miyako crds --output-dir crds`");
+        for directory in COMMITTED {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+            assert!(!fs::symlink_metadata(&path)?.is_symlink(), "{directory} is a link, which archives leave out");
+            let mut found = Vec::new();
+            for entry in fs::read_dir(path)? {
+                let entry = entry?;
+                assert!(entry.file_type()?.is_file(), "{} is no file of its own", entry.path().display());
+                found.push((entry.file_name().to_string_lossy().into_owned(), fs::read_to_string(entry.path())?));
+            }
+            found.sort();
+            let names = |files: &[(String, String)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+            assert_eq!(names(&found), names(&expected), "in {directory}");
+            for ((name, found), (_, expected)) in found.iter().zip(&expected) {
+                assert!(found == expected, "{directory}/{name} differs: run `make crds`");
+            }
         }
         Ok(())
     }
@@ -187,7 +193,7 @@ mod tests {
         run(&CrdsArgs::default(), &mut printed)?;
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("crds");
-        run(&CrdsArgs { output_dir: Some(path.clone()), ..CrdsArgs::default() }, &mut io::sink())?;
+        run(&CrdsArgs { output_dirs: vec![path.clone()], ..CrdsArgs::default() }, &mut io::sink())?;
         let mut written = String::new();
         for file in files()? {
             written += &format!("---\n{}", fs::read_to_string(path.join(file.name))?);
@@ -198,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_cannot_be_made_is_named() {
-        let args = CrdsArgs { output_dir: Some(PathBuf::from("/dev/null/crds")), ..CrdsArgs::default() };
+        let args = CrdsArgs { output_dirs: vec![PathBuf::from("/dev/null/crds")], ..CrdsArgs::default() };
         let error = run(&args, &mut io::sink()).expect_err("no directory below a file");
         assert_eq!(error.to_string(), "cannot write /dev/null/crds");
     }
