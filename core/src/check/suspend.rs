@@ -6,7 +6,10 @@ use super::{
 };
 use crate::{
     fit::{NodeNumbers, Resident, Whereabouts},
-    model::{ClassIndex, Name, Node, NodeClass, NodeName, Policies, PowerState, Snapshot, SuspendReason, TaintEffect},
+    model::{
+        ClassIndex, ClassName, Name, Node, NodeClass, NodeName, Policies, PowerState, Snapshot, SuspendReason,
+        TaintEffect,
+    },
     plan::SuspendStep,
 };
 use serde::{Deserialize, Serialize};
@@ -46,6 +49,12 @@ pub enum Blocker {
     MachineHealthCheck {
         /// Namespace and name.
         check: Name,
+    },
+    /// Its class names no way to wake it: what went to sleep would stay there, and no test can show anything else.
+    #[error("its class {class} names no way to wake it")]
+    NoWakeDriver {
+        /// The class.
+        class: ClassName,
     },
     /// Nobody has tried whether it wakes.
     #[error("it was never woken for a test")]
@@ -120,6 +129,7 @@ impl Blocker {
             Self::NoClass { .. } => "no clear class".into(),
             Self::StorageDataPlane { workload } => format!("{workload} pods").into(),
             Self::MachineHealthCheck { check } => format!("MachineHealthCheck {check}").into(),
+            Self::NoWakeDriver { class } => format!("no wake driver in class {class}").into(),
             Self::NoWakeTest => "no wake test".into(),
             Self::NotAwake { power } => format!("{power:?}").into(),
             Self::NotReady => "not ready".into(),
@@ -151,6 +161,10 @@ impl Blocker {
                  (annotation cluster.x-k8s.io/paused); of Cluster API also by the machine's annotation \
                  cluster.x-k8s.io/skip-remediation"
             ),
+            Self::NoWakeDriver { class } => format!(
+                "write into NodePowerClass {class} how its nodes are woken (spec.wake, docs/wake.md), and let a waker run \
+                 (waker.enabled=true in the chart's values)"
+            ),
             Self::NoWakeTest => {
                 "its policy tests it when it is empty (class's wakeTest); `miyako wake-test NODE` asks for it now"
                     .into()
@@ -161,7 +175,9 @@ impl Blocker {
             Self::Cordoned => "uncordon the node (kubectl uncordon)".into(),
             Self::Tainted { key, .. } => format!("remove the taint {key} or leave the node out of the class"),
             Self::DaemonSet { daemon_set } => {
-                format!("if it serves its own node alone, add {daemon_set} to the class's sleepingDaemonSets")
+                format!(
+                    "if it serves its own node alone, add {daemon_set} to the class's spec.suspend.ignoreDaemonSets"
+                )
             }
             Self::Pods { namespace, .. } => {
                 format!("keep pods of {namespace} off these nodes by a node selector or a taint")
@@ -240,6 +256,12 @@ impl<'a> SuspendBlockers<'a> {
         let mut blockers = Vec::new();
         of_node(node, &mut blockers);
         let class = self.class_of(node, &mut blockers);
+        let unwakeable = class.filter(|class| class.invalid.is_none() && !class.sleep.can_be_woken);
+        if let Some(class) = unwakeable {
+            // A test is no cure, and there is no NodePower that could be asked for one.
+            blockers.retain(|blocker| *blocker != Blocker::NoWakeTest);
+            blockers.push(Blocker::NoWakeDriver { class: class.name.clone() });
+        }
         let check = self.machine_checks.get(&node.name).cloned();
         blockers.extend(check.map(|check| Blocker::MachineHealthCheck { check }));
         if let Some(on) = self.numbers.get(&node.name).map(|number| &self.nodes[number]) {

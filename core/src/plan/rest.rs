@@ -200,9 +200,6 @@ fn may_sleep(
         Some(gate) => return Err(AwakeBecause::Gated { gate: gate.clone() }),
     }
     let Some(class) = place.class else { return Err(AwakeBecause::NoWakeDriver) };
-    if !class.sleep.can_be_woken {
-        return Err(AwakeBecause::NoWakeDriver);
-    }
     let Some(pays) = break_even(class.power, class.sleep.pace) else { return Err(AwakeBecause::SavesNothing) };
     let record = draft.snapshot.powers.get(name);
     if let Some(detail) = record.and_then(|record| record.agent.obstacles.first()) {

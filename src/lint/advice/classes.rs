@@ -15,6 +15,7 @@ pub(super) fn advise(world: &World<'_>) -> Vec<Finding> {
         let mut advice = Advice::on(class.object);
         unused(class, world, &mut advice);
         nodes(class, world, &mut advice);
+        no_wake(class, &mut advice);
         wake(class, world, &mut advice);
         sleepers(class, &mut advice);
         switched_off(class, &mut advice);
@@ -79,6 +80,18 @@ fn nodes(class: &GivenClass<'_>, world: &World<'_>, advice: &mut Advice<'_>) {
     }
 }
 
+/// A class without a way to wake its nodes: the operator never suspends one, and `maxNodesAsleep: 0` says that it is meant.
+fn no_wake(class: &GivenClass<'_>, advice: &mut Advice<'_>) {
+    let spec = &class.written.spec;
+    if spec.wake.is_empty() && spec.suspend.max_nodes_asleep != Some(0) {
+        advice.warn(
+            "spec.wake",
+            "no way to wake the nodes of this class, so none of them is ever suspended",
+            "write spec.wake (docs/wake.md) and install the chart with waker.enabled and agent.power.enabled, or write spec.suspend.maxNodesAsleep: 0 if its nodes are to stay awake",
+        );
+    }
+}
+
 /// Wake addresses made of labels that a node does not have.
 fn wake(class: &GivenClass<'_>, world: &World<'_>, advice: &mut Advice<'_>) {
     for (index, driver) in class.written.spec.wake.iter().enumerate() {
@@ -123,7 +136,8 @@ fn switched_off(class: &GivenClass<'_>, advice: &mut Advice<'_>) {
 }
 
 fn sleepers(class: &GivenClass<'_>, advice: &mut Advice<'_>) {
-    if class.written.spec.suspend.max_nodes_asleep == Some(0) {
+    // Without a way to wake them it only says what is so already.
+    if class.written.spec.suspend.max_nodes_asleep == Some(0) && !class.written.spec.wake.is_empty() {
         advice.warn(
             "spec.suspend.maxNodesAsleep",
             "0: no node of this class ever sleeps",

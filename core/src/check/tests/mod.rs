@@ -43,7 +43,7 @@ fn class(name: &str, role: Role) -> NodeClass {
         sleeping_daemon_sets: BTreeSet::new(),
         power: PowerFigures::default(),
         meter: Default::default(),
-        sleep: ClassSleep::default(),
+        sleep: ClassSleep { can_be_woken: true, ..ClassSleep::default() },
         invalid: None,
     }
 }

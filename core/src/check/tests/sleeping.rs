@@ -27,6 +27,15 @@ fn rule_3_a_node_that_somebody_needs_stays_awake() {
             }),
             ("control plane", |case| case.node("d4").control_plane = true),
             ("kept awake", |case| case.node("d4").keep_awake = Some("licence server".into())),
+            ("no way to wake it", |case| case.class("dedicated").sleep.can_be_woken = false),
+            ("no way to wake it, for a test either", |case| {
+                case.class("dedicated").sleep.can_be_woken = false;
+                case.node("d4").wake_tested = None;
+                for step in &mut case.plan.steps {
+                    let Step::Suspend(step) = step else { continue };
+                    step.reason = SuspendReason::WakeTest;
+                }
+            }),
             ("no wake test", |case| case.node("d4").wake_tested = None),
             ("an old wake test", |case| case.class("dedicated").sleep.wake_tests.every = Span::from_secs(0)),
             ("cordoned", |case| case.node("d4").unschedulable = true),
@@ -79,6 +88,23 @@ fn blockers_are_ranked_and_say_what_to_do() {
     let kinds: Vec<_> = blockers.iter().map(Blocker::kind).collect();
     assert_eq!(kinds, ["control-plane nodes", "instance-manager pods", "VMs"]);
     assert!(blockers.iter().all(|blocker| !blocker.advice().is_empty()));
+}
+
+/// Where nothing can wake a node, a wake test is no advice: there is no NodePower that could be asked for one.
+#[test]
+fn a_class_without_a_wake_driver_is_the_blocker_and_not_the_missing_test() {
+    let mut case = Case::good_night();
+    case.class("dedicated").sleep.can_be_woken = false;
+    case.node("d4").wake_tested = None;
+    let blockers = SuspendBlockers::of_snapshot(&case.snapshot, &case.policies);
+    let blockers = blockers.of(&case.snapshot.nodes[&NodeName::new("d4")]);
+    assert_eq!(blockers, [Blocker::NoWakeDriver { class: ClassName::new("dedicated") }]);
+    assert_eq!(blockers[0].kind(), "no wake driver in class dedicated");
+    let advice = blockers[0].advice();
+    for cure in ["spec.wake", "NodePowerClass dedicated", "waker.enabled"] {
+        assert!(advice.contains(cure), "{advice}");
+    }
+    assert!(!advice.contains("wake-test"), "{advice}");
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn an_empty_node_sleeps_one_at_a_time() {
 #[test]
 fn whatever_speaks_against_it_is_named() {
     type Change = fn(&mut World);
-    let cases: [(Change, &str); 11] = [
+    let cases: [(Change, &str); 10] = [
         (|world| record(world, "dedicated-0").empty_since = None, "became empty just now"),
         (|world| record(world, "dedicated-0").empty_since = Some(NOW - Span::from_secs(10)), "if it stays empty"),
         (
@@ -78,14 +78,6 @@ fn whatever_speaks_against_it_is_named() {
         (
             |world| {
                 for class in world.policies.classes.values_mut() {
-                    class.sleep.can_be_woken = false;
-                }
-            },
-            "no way to wake it",
-        ),
-        (
-            |world| {
-                for class in world.policies.classes.values_mut() {
                     class.power.asleep = class.power.idle;
                 }
             },
@@ -102,6 +94,22 @@ fn whatever_speaks_against_it_is_named() {
         let because = because(&world, "dedicated-0");
         assert!(because.contains(expected), "{because:?} does not say {expected:?}");
     }
+}
+
+#[test]
+fn without_a_way_to_wake_it_a_node_has_a_blocker_of_its_own() {
+    let mut world = empty();
+    for class in world.policies.classes.values_mut() {
+        class.sleep.can_be_woken = false;
+    }
+    // Never tested, and it must not be.
+    world.node_mut("dedicated-0").wake_tested = None;
+    assert_eq!(suspends(&world), [""; 0]);
+    let (_, report) = world.decide();
+    let ranked = report.policies.values().flat_map(|policy| &policy.blockers).collect::<Vec<_>>();
+    let first = ranked.iter().find(|blocker| blocker.examples.contains(&NodeName::new("dedicated-0"))).unwrap();
+    assert_eq!(first.reason, "no wake driver in class dedicated", "{ranked:?}");
+    assert!(ranked.iter().all(|blocker| !blocker.advice.contains("wake-test")), "{ranked:?}");
 }
 
 /// The nodes that are tested now.
