@@ -6,23 +6,23 @@
 //! migrations alone: KubeVirt carries them through, and one in post-copy must never be cancelled (`DESIGN.md` §4,
 //! rule 7).
 
+pub mod hook;
 mod nodes;
 pub mod wake_first;
 
+use crate::pages;
 use kube::{
     Api, Client, Resource,
-    api::{DeleteParams, ListParams, ObjectMeta, PartialObjectMeta, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, Preconditions},
 };
 use miyako_api::{
+    answer::{is_absent, is_unknown_kind},
     kubevirt::{MigrationPolicy, VirtualMachineInstance},
     names::{manager, ours},
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::fmt;
-
-/// Objects that one request lists: a cluster may hold tens of thousands of VMs.
-const PAGE: u32 = 500;
 
 /// What was taken back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -114,18 +114,9 @@ where
     K: Resource<DynamicType = ()> + Clone + fmt::Debug + DeserializeOwned,
 {
     let api: Api<K> = Api::all(client.clone());
-    let mut params = ListParams::default().labels(labels).limit(PAGE);
-    let mut found = Vec::new();
-    loop {
-        let page = match api.list_metadata(&params).await {
-            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(found),
-            answer => answer.map_err(|source| CleanUpError::List { plural: K::plural(&()).into_owned(), source })?,
-        };
-        found.extend(page.items.into_iter().map(|PartialObjectMeta { metadata, .. }| metadata));
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return Ok(found),
-        }
+    match pages::metadata(&api, &ListParams::default().labels(labels)).await {
+        Err(error) if is_unknown_kind(&error) => Ok(Vec::new()),
+        found => found.map_err(|source| CleanUpError::List { plural: K::plural(&()).into_owned(), source }),
     }
 }
 
@@ -142,7 +133,8 @@ impl Left {
     fn judge(&mut self, object: &ObjectMeta, answer: Result<(), kube::Error>) -> usize {
         match answer {
             Ok(()) => 1,
-            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => 0,
+            Err(error) if is_absent(&error) => 0,
+            Err(kube::Error::Api(status)) if status.is_conflict() => 0,
             Err(error) => {
                 if self.first.is_some() {
                     self.more += 1;

@@ -13,6 +13,7 @@ pub mod crds;
 pub mod explain;
 pub mod lint;
 pub mod observe;
+pub mod pages;
 pub mod sim;
 pub mod time;
 pub mod web;

@@ -65,6 +65,9 @@ struct CleanUpArgs {
     /// Before an uninstall instead: hold every node awake and wait until all are. Nobody wakes a sleeper afterwards.
     #[arg(long)]
     wake_first: bool,
+    /// Run as a hook of the chart: do nothing unless Miyako is being uninstalled by whoever knows hooks.
+    #[arg(long, hide = true)]
+    hook: bool,
     /// Where.
     #[command(flatten)]
     cluster: ClusterArgs,
@@ -102,14 +105,20 @@ fn main() -> anyhow::Result<ExitCode> {
             log("info");
             runtime()?.block_on(async {
                 let client = args.cluster.client().await?;
+                if args.hook {
+                    miyako::clean_up::hook::before(&client, &args.cluster.namespace).await?;
+                }
                 Ok::<_, anyhow::Error>(miyako::clean_up::wake_first::run(&client, &args.cluster.namespace).await?)
             })?;
             println!("Every node is awake, and stays so.");
         }
-        Command::CleanUp(_) => {
+        Command::CleanUp(args) => {
             log("info");
             let cleaned = runtime()?.block_on(async {
-                let client = kube::Client::try_default().await.context("cannot reach the API server")?;
+                let client = args.cluster.client().await?;
+                if args.hook {
+                    miyako::clean_up::hook::after(&client, &args.cluster.namespace).await?;
+                }
                 Ok::<_, anyhow::Error>(miyako::clean_up::run(&client).await?)
             })?;
             println!("{cleaned}");

@@ -1,5 +1,6 @@
 //! The API: our own resources, the few types of KubeVirt that we touch, and the names both sides agree on.
 
+pub mod answer;
 pub mod consolidation_plan;
 pub mod consolidation_policy;
 mod definitions;

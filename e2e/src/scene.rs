@@ -320,7 +320,7 @@ fn name_of(object: &DynamicObject) -> &str {
 
 fn ignore_missing<T>(answer: Result<T, kube::Error>) -> Result<(), kube::Error> {
     match answer {
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) if miyako_api::answer::is_absent(&error) => Ok(()),
         other => other.map(drop),
     }
 }

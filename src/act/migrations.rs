@@ -3,6 +3,7 @@
 use super::error::Attempt as _;
 use super::{ActError, Actor};
 use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
+use miyako_api::answer::{Absent, absent};
 use miyako_api::kubevirt::{
     MigrationPolicy, MigrationPolicySpec, Selectors, VirtualMachineInstance, VirtualMachineInstanceMigration,
     VirtualMachineInstanceMigrationSpec,
@@ -133,7 +134,7 @@ impl Actor {
             ..DeleteParams::default()
         };
         match api.delete(name.name.as_str(), &params).await {
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
+            Err(error) if absent(&error) == Some(Absent::Object) => Ok(None),
             deleted => {
                 let left = deleted.attempt(|| format!("delete VirtualMachineInstanceMigration {name}"))?;
                 Ok(left.left())

@@ -9,6 +9,7 @@
 mod error;
 mod events;
 mod fenced;
+mod look;
 mod migrations;
 mod plans;
 mod power;

@@ -6,6 +6,7 @@ use super::{ActError, Actor};
 use crate::time::to_api;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
 use miyako_api::ConsolidationPlan;
+use miyako_api::answer::{Absent, absent};
 use miyako_api::consolidation_plan::{
     ConsolidationPlanSpec, ConsolidationPlanStatus, FailoverProof, MigrationMode as ApiMode, PlanPhase as ApiPhase,
     PlanStep, StepKind, StepPhase, StepStatus, VmReference,
@@ -312,7 +313,7 @@ impl Actor {
             ..DeleteParams::default()
         };
         match api.delete(name.as_str(), &params).await {
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) if absent(&error) == Some(Absent::Object) => Ok(()),
             deleted => {
                 deleted.attempt(|| format!("delete ConsolidationPlan {name}"))?;
                 Ok(())

@@ -5,11 +5,12 @@
 //! the same.
 
 use super::error::Attempt as _;
-use super::{ActError, Actor};
+use super::{ActError, Actor, look};
 use crate::observe::convert::{self, objects};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use crate::pages;
+use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
-use miyako_api::kubevirt::{VirtualMachineInstance, VirtualMachineInstanceMigration};
+use miyako_api::kubevirt::VirtualMachineInstance;
 use miyako_api::names::{kubernetes, kubevirt, manager, ours};
 use miyako_api::node_power::{DesiredPower, NodePower, NodePowerSpec};
 use miyako_api::node_power_class::SuspendMethod;
@@ -376,12 +377,10 @@ impl Actor {
         let began = self.clock.now();
         let client = self.client.clone();
         let found = Api::<Node>::all(client.clone()).get(node.as_str()).await.attempt(what)?;
-        let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
-        let pods = Api::<Pod>::all(client.clone()).list(&on_node).await.attempt(what)?;
-        let here = ListParams::default().labels(&format!("{}={node}", kubevirt::NODE_NAME));
+        let look::OnNode { pods, unreadable } = look::pods_on(&client, node).await.attempt(what)?;
+        let here = ListParams::default().labels(&format!("{}={node}", kubevirt::NODE_NAME)).limit(pages::PAGE);
         let vmis = Api::<VirtualMachineInstance>::all(client.clone()).list_metadata(&here).await.attempt(what)?;
-        let migrations: Api<VirtualMachineInstanceMigration> = Api::all(client);
-        let migrations = migrations.list(&ListParams::default()).await.attempt(what)?;
+        let migrations = look::unfinished_migrations(&client).await.attempt(what)?;
         let mut seen = convert::node::convert(&found).value.node;
         (seen.power, seen.wake_tested) = (PowerState::Emptying, record.wake_tested);
         if wake_test {
@@ -392,18 +391,12 @@ impl Actor {
         }
         let mut snapshot = Snapshot::default();
         snapshot.nodes.insert(seen.name.clone(), seen.clone());
-        for pod in &pods.items {
-            let pod = convert::pod::convert(pod).value.pod;
-            snapshot.pods.insert(pod.key.clone(), pod);
-        }
-        for migration in &migrations.items {
-            let migration = convert::migration::convert(migration).value;
-            snapshot.migrations.insert(migration.name.clone(), migration);
-        }
+        snapshot.pods = pods.into_iter().map(|pod| (pod.key.clone(), pod)).collect();
+        snapshot.migrations = migrations;
         let blockers = SuspendBlockers::of_snapshot(&snapshot, policies).of(&seen);
         // What was read first may have changed since: then it is looked at anew another time.
         let slow = (self.clock.now().since(began) > FRESH).then(|| "the last look at it took too long".to_owned());
-        Ok(blockers.first().map(ToString::to_string).or(slow))
+        Ok(blockers.first().map(ToString::to_string).or(unreadable).or(slow))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Before an uninstall: everything is held awake, and whoever uninstalls waits until every node is. Operator and wakers
 //! still work then; afterwards nobody would wake a sleeper.
 
+use super::hook::HookError;
 use crate::command::power::{PowerError, not_awake};
 use crate::command::switches::{Switch, SwitchError, turn_on};
 use kube::Client;
@@ -17,6 +18,9 @@ pub enum WakeFirstError {
     /// Nothing could be held awake.
     #[error(transparent)]
     Switch(#[from] SwitchError),
+    /// The Job of the chart's hook runs, and nobody uninstalls anything.
+    #[error(transparent)]
+    Hook(#[from] HookError),
     /// Nodes could not be found out.
     #[error(transparent)]
     Power(#[from] PowerError),
@@ -27,7 +31,14 @@ pub enum WakeFirstError {
 /// # Errors
 /// See [`WakeFirstError`].
 pub async fn run(client: &Client, namespace: &str) -> Result<u32, WakeFirstError> {
-    turn_on(client, namespace, Switch::Hold, "miyako", "Miyako is being uninstalled, and wakes all nodes").await?;
+    let why = "Miyako is being uninstalled, and wakes all nodes";
+    match turn_on(client, namespace, Switch::Hold, "miyako", why).await {
+        // An installation that was never complete: there is nobody to be held, and nodes that sleep are waited for.
+        Err(SwitchError::Missing { .. }) => {
+            tracing::warn!(namespace, "there is no ConfigMap miyako-switches: no operator is told to wake nodes");
+        }
+        switched => drop(switched?),
+    }
     let mut look = 0;
     loop {
         look += 1;

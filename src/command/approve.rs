@@ -2,6 +2,7 @@
 
 use super::cluster::{self, ClusterArgs, ClusterError};
 use super::output::{self, Output};
+use crate::pages;
 use clap::Args;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
@@ -105,7 +106,7 @@ impl fmt::Display for Approvals {
 /// # Errors
 /// See [`ApproveError`].
 pub async fn run(args: &ApproveArgs, out: &mut dyn io::Write) -> Result<(), ApproveError> {
-    let client = args.cluster.client().await?;
+    let client = args.cluster.client_for_ours().await?;
     let user = cluster::caller(&client).await?;
     let plans = match args.plans.is_empty() {
         false => named(&client, &args.plans).await?,
@@ -134,11 +135,11 @@ async fn named(client: &Client, names: &[String]) -> Result<Vec<ConsolidationPla
 pub async fn waiting(client: &Client, policy: Option<&str>) -> Result<Vec<ConsolidationPlan>, ApproveError> {
     let api: Api<ConsolidationPlan> = Api::all(client.clone());
     let read = |source| ApproveError::Read { what: "the ConsolidationPlans".to_owned(), source: Box::new(source) };
-    let plans = api.list(&ListParams::default()).await.map_err(read)?.items;
     let waits = |plan: &ConsolidationPlan| {
         refusal(plan).is_none() && !plan.spec.approved && policy.is_none_or(|policy| plan.spec.policy == policy)
     };
-    Ok(plans.into_iter().filter(waits).collect())
+    let keep = |waiting: &mut Vec<ConsolidationPlan>, plan| waiting.extend(Some(plan).filter(waits));
+    pages::fold(&api, &ListParams::default(), Vec::new, keep).await.map_err(read)
 }
 
 /// Approves plans in a user's name. One that can't be does not stop the others.

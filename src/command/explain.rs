@@ -4,7 +4,8 @@ use super::cluster::{ClusterArgs, ClusterError};
 use super::output::{self, Output};
 use crate::clock::{Clock, SystemClock};
 use crate::explain::{self, Explanation, OperatorSays, Past, Seen, Subject};
-use crate::observe::{Observer, Settings};
+use crate::observe::{self, Kind, Observer, Settings};
+use crate::pages;
 use clap::Args;
 use k8s_openapi::api::core::v1::Event;
 use kube::api::{Api, ListParams};
@@ -15,6 +16,9 @@ use miyako_core::plan::decide;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Between looks at what has been read.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Flags of `miyako explain`.
 #[derive(Debug, Clone, Args)]
@@ -60,10 +64,14 @@ pub enum ExplainError {
         /// What it can mean, as it is to be written.
         meanings: Vec<String>,
     },
+    /// The caller has too few rights.
+    #[error("you may not list {kinds}: the ClusterRole miyako-explain allows it (docs/install.md, \"Who may use it\")")]
+    Forbidden {
+        /// Which kinds.
+        kinds: String,
+    },
     /// The cluster could not be read in time.
-    #[error(
-        "cannot read the cluster: {missing}. The rights to list these are needed, and more --timeout in a large cluster"
-    )]
+    #[error("cannot read the cluster: {missing}. A large cluster needs more --timeout")]
     Unread {
         /// What is missing, and why.
         missing: String,
@@ -92,7 +100,7 @@ enum Asked {
 /// See [`ExplainError`].
 pub async fn run(args: &ExplainArgs, out: &mut dyn io::Write) -> Result<(), ExplainError> {
     let asked = parse(&args.what)?;
-    let client = args.cluster.client().await?;
+    let client = args.cluster.client_for_ours().await?;
     let url = args.operator_url.as_deref();
     let patience = Duration::from_secs(args.timeout);
     let told = tell(&client, &args.cluster.namespace, Arc::new(SystemClock), &asked, url, patience).await?;
@@ -146,7 +154,11 @@ async fn tell(
 ) -> Result<Explanation, ExplainError> {
     let settings = Settings { namespace: namespace.to_owned(), seed: 0 };
     let mut observer = Observer::start(client.clone(), clock.clone(), &settings);
-    if tokio::time::timeout(patience, observer.wait_until_synced()).await.is_err() {
+    let hopeless = tokio::time::timeout(patience, read(&mut observer)).await;
+    if let Ok(Err(kinds)) = hopeless {
+        return Err(ExplainError::Forbidden { kinds: observe::some(&kinds) });
+    }
+    if hopeless.is_err() {
         let missing = observer.snapshot().0.incomplete.clone().unwrap_or_else(|| "it takes too long".to_owned());
         return Err(ExplainError::Unread { missing });
     }
@@ -160,6 +172,22 @@ async fn tell(
     };
     let past = past(client, &subject, operator_url).await?;
     explain::explain(&subject, &seen, &past).ok_or_else(|| ExplainError::Nothing(subject.to_string()))
+}
+
+/// Reads the cluster once.
+///
+/// # Errors
+/// The kinds that the caller may not list, once everything else is read.
+async fn read(observer: &mut Observer) -> Result<(), Vec<Kind>> {
+    loop {
+        observer.drain();
+        let hopeless = observer.hopeless();
+        match observer.synced() {
+            true => return Ok(()),
+            false if !hopeless.is_empty() => return Err(hopeless),
+            false => tokio::time::sleep(LOOK_AGAIN).await,
+        }
+    }
 }
 
 fn find(name: &str, seen: &Seen<'_>) -> Result<Subject, ExplainError> {
@@ -178,7 +206,8 @@ fn find(name: &str, seen: &Seen<'_>) -> Result<Subject, ExplainError> {
 async fn past(client: &Client, subject: &Subject, operator_url: Option<&str>) -> Result<Past, ExplainError> {
     let unread = |error| ExplainError::Past(Box::new(error));
     let all = ListParams::default();
-    let plans = Api::<ConsolidationPlan>::all(client.clone()).list(&all).await.map_err(unread)?.items;
+    let keep = |plans: &mut Vec<ConsolidationPlan>, plan| plans.push(plan);
+    let plans = pages::fold(&Api::all(client.clone()), &all, Vec::new, keep).await.map_err(unread)?;
     let policies = Api::<ConsolidationPolicy>::all(client.clone()).list(&all).await.map_err(unread)?.items;
     let statuses = policies.into_iter().filter_map(|policy| Some((policy.name_any(), policy.status?))).collect();
     let operator = match operator_url {

@@ -7,9 +7,11 @@
 use super::cluster::{self, ClusterArgs, ClusterError};
 use super::output::{self, Output};
 use crate::clock::{Clock as _, SystemClock};
+use crate::pages;
 use clap::Args;
 use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams};
+use miyako_api::answer::{is_absent, is_unknown_kind};
 use miyako_api::names::{manager, ours};
 use miyako_api::node_power::{NodePower, PowerPhase, WakeOutcome};
 use miyako_core::model::Timestamp;
@@ -139,7 +141,7 @@ impl fmt::Display for AskedAll {
 /// # Errors
 /// See [`PowerError`].
 pub async fn run_wake(args: &WakeArgs, out: &mut dyn io::Write) -> Result<(), PowerError> {
-    let client = args.asking.cluster.client().await?;
+    let client = args.asking.cluster.client_for_ours().await?;
     let nodes = if args.all { not_awake(&client).await? } else { args.nodes.clone() };
     carry_out(&client, Ask::Wake, &nodes, &args.asking, out).await
 }
@@ -149,7 +151,7 @@ pub async fn run_wake(args: &WakeArgs, out: &mut dyn io::Write) -> Result<(), Po
 /// # Errors
 /// See [`PowerError`].
 pub async fn run_node(ask: Ask, args: &NodeArgs, out: &mut dyn io::Write) -> Result<(), PowerError> {
-    let client = args.asking.cluster.client().await?;
+    let client = args.asking.cluster.client_for_ours().await?;
     carry_out(&client, ask, &args.nodes, &args.asking, out).await
 }
 
@@ -188,9 +190,16 @@ async fn carry_out(
 /// See [`PowerError`].
 pub async fn not_awake(client: &Client) -> Result<Vec<String>, PowerError> {
     let api: Api<NodePower> = Api::all(client.clone());
-    let powers = api.list(&ListParams::default()).await.map_err(|source| failed("list", "", source))?;
-    let sleepers = powers.items.into_iter().filter(|power| phase(power) != PowerPhase::Awake);
-    Ok(sleepers.filter_map(|power| power.metadata.name).collect())
+    let keep = |sleepers: &mut Vec<String>, power: NodePower| {
+        if phase(&power) != PowerPhase::Awake {
+            sleepers.extend(power.metadata.name);
+        }
+    };
+    match pages::fold(&api, &ListParams::default(), Vec::new, keep).await {
+        // Without the kind no node was ever suspended.
+        Err(error) if is_unknown_kind(&error) => Ok(Vec::new()),
+        sleepers => sleepers.map_err(|source| failed("list", "", source)),
+    }
 }
 
 fn phase(power: &NodePower) -> PowerPhase {
@@ -268,7 +277,7 @@ fn without_operator(power: &NodePower, request: Option<&str>) -> Option<(bool, S
 fn failed(doing: &'static str, node: &str, source: kube::Error) -> PowerError {
     let node = node.to_owned();
     match source {
-        kube::Error::Api(status) if status.is_not_found() => PowerError::Missing { node },
+        source if is_absent(&source) => PowerError::Missing { node },
         source => PowerError::Api { doing, node, source: Box::new(source) },
     }
 }

@@ -10,6 +10,7 @@ use clap::Args;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
+use miyako_api::answer::is_absent;
 use miyako_api::names::{manager, ours};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -247,7 +248,7 @@ async fn patch(client: &Client, namespace: &str, change: Value) -> Result<Config
 fn failed(doing: &'static str, namespace: &str, source: kube::Error) -> SwitchError {
     let namespace = namespace.to_owned();
     match source {
-        kube::Error::Api(status) if status.is_not_found() => SwitchError::Missing { namespace },
+        source if is_absent(&source) => SwitchError::Missing { namespace },
         source => SwitchError::Api { doing, namespace, source: Box::new(source) },
     }
 }

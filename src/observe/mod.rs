@@ -19,4 +19,6 @@ mod tests;
 
 pub use observer::{Expected, Observer, Settings};
 pub use seen::{Kind, ObjectKey};
+pub(crate) use watch::Lenient;
+pub(crate) use world::some;
 pub use world::{Declared, EXPECTED_WITHIN, TOO_LONG};

@@ -126,6 +126,12 @@ impl Observer {
         self.world.synced()
     }
 
+    /// The kinds that the caller may not list, once nothing else is missing: more patience is no use then.
+    #[must_use]
+    pub fn hopeless(&self) -> Vec<Kind> {
+        self.world.hopeless()
+    }
+
     /// Drains until everything has been listed once.
     pub async fn wait_until_synced(&mut self) {
         self.drain();

@@ -235,6 +235,8 @@ pub(crate) enum Update {
     Alive,
     /// The watch fails.
     Failed(String),
+    /// The caller may not list the kind, in the API server's words.
+    Refused(String),
     /// The API server does not know the kind.
     Unknown,
 }

@@ -153,7 +153,7 @@ async fn tell_pods_ready(client: &Client, node: &str) -> anyhow::Result<()> {
         let pods: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
         match pods.patch_status(&pod.name_any(), &PatchParams::default(), &patch).await {
             // Nobody's kubelet keeps a pod that was deleted meanwhile.
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(error) if miyako_api::answer::is_absent(&error) => {}
             told => drop(told.with_context(|| format!("the pod {} on {node}", pod.name_any()))?),
         }
     }

@@ -7,6 +7,7 @@ mod text;
 use super::cluster::{ClusterArgs, ClusterError};
 use super::output::{self, Output};
 use crate::clock::{Clock as _, SystemClock};
+use crate::pages;
 use clap::Args;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams};
@@ -118,7 +119,7 @@ pub struct KitWay {
 /// # Errors
 /// See [`WakeKitError`].
 pub async fn run(args: &WakeKitArgs, out: &mut dyn io::Write) -> Result<(), WakeKitError> {
-    let client = args.cluster.client().await?;
+    let client = args.cluster.client_for_ours().await?;
     let kit = read(&client).await?;
     Ok(output::print(&kit, args.output, out)?)
 }
@@ -129,11 +130,19 @@ pub async fn run(args: &WakeKitArgs, out: &mut dyn io::Write) -> Result<(), Wake
 /// See [`WakeKitError`].
 pub async fn read(client: &Client) -> Result<WakeKit, WakeKitError> {
     let all = ListParams::default();
+    // Nodes tell of every image that they hold, which is most of what they weigh and nothing that the kit says.
+    let keep = |nodes: &mut Vec<Node>, mut node: Node| {
+        node.metadata.managed_fields = None;
+        if let Some(status) = &mut node.status {
+            status.images = None;
+        }
+        nodes.push(node);
+    };
     let failed = |what| move |source| WakeKitError::List { what, source: Box::new(source) };
-    let nodes = Api::<Node>::all(client.clone()).list(&all).await.map_err(failed("Nodes"))?;
+    let nodes = pages::fold(&Api::all(client.clone()), &all, Vec::new, keep).await.map_err(failed("Nodes"))?;
     let classes = Api::<NodePowerClass>::all(client.clone()).list(&all).await.map_err(failed("NodePowerClasses"))?;
     let powers = Api::<NodePower>::all(client.clone()).list(&all).await.map_err(failed("NodePowers"))?;
-    Ok(make(&nodes.items, &classes.items, &powers.items, SystemClock.now().to_string()))
+    Ok(make(&nodes, &classes.items, &powers.items, SystemClock.now().to_string()))
 }
 
 /// Makes the kit. Nodes that no class selects have none and need none: Miyako does not suspend them.

@@ -8,9 +8,9 @@ use std::borrow::Cow;
 
 /// An object with its metadata, or why the rest of it can't be read.
 #[derive(Debug, Clone)]
-pub(in crate::observe) struct Lenient<K> {
-    pub(in crate::observe) metadata: ObjectMeta,
-    pub(in crate::observe) object: Result<K, String>,
+pub(crate) struct Lenient<K> {
+    pub(crate) metadata: ObjectMeta,
+    pub(crate) object: Result<K, String>,
 }
 
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Lenient<K> {

@@ -17,7 +17,8 @@ use kube::{
     Api, Client,
     api::{ListParams, WatchEvent, WatchParams},
 };
-pub(in crate::observe) use lenient::Lenient;
+pub(crate) use lenient::Lenient;
+use miyako_api::answer;
 use std::time::Duration;
 use tokio::{
     sync::mpsc,
@@ -110,8 +111,8 @@ impl<K: Watched> Watch<K> {
                     let seldom = K::KIND.is_seldom_installed();
                     time::sleep(if seldom { SELDOM_INSTALLED } else { UNKNOWN_AGAIN }).await;
                 }
-                Err(Failure::Other(error)) => {
-                    if self.failed(error).await.is_err() {
+                Err(Failure::Told(update)) => {
+                    if self.told(update).await.is_err() {
                         return;
                     }
                 }
@@ -126,7 +127,9 @@ impl<K: Watched> Watch<K> {
         let mut params = self.list.clone();
         loop {
             let page = time::timeout(PATIENCE, self.api.list(&params)).await;
-            let page = page.map_err(|_| Failure::Other("the list took too long".into()))?.map_err(Failure::of)?;
+            let page = page
+                .map_err(|_| Failure::Told(Update::Failed("the list took too long".into())))?
+                .map_err(Failure::of)?;
             all.extend(page.items.iter().map(see).map(|seen| seen.sharing(&mut pool)));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params.continue_token = Some(token),
@@ -206,7 +209,12 @@ impl<K: Watched> Watch<K> {
     }
 
     async fn failed(&mut self, error: String) -> Result<(), mpsc::error::SendError<Update>> {
-        self.news.send(Update::Failed(error)).await?;
+        self.told(Update::Failed(error)).await
+    }
+
+    /// Tells of a failure, and waits.
+    async fn told(&mut self, update: Update) -> Result<(), mpsc::error::SendError<Update>> {
+        self.news.send(update).await?;
         time::sleep(self.back_off.next()).await;
         Ok(())
     }
@@ -219,7 +227,13 @@ where
 {
     let namespace = Some(key.namespace.as_str()).filter(|namespace| !namespace.is_empty());
     let api = <K::Scope as Anywhere<K>>::api(client, namespace);
-    if let Ok(Ok(found)) = time::timeout(PATIENCE, api.get_opt(key.name.as_str())).await {
+    let found = match time::timeout(PATIENCE, api.get(key.name.as_str())).await {
+        Ok(Ok(found)) => Some(Some(found)),
+        // Of a kind that is not served just now nobody knows whether the object is there.
+        Ok(Err(error)) if answer::absent(&error) == Some(answer::Absent::Object) => Some(None),
+        _ => None,
+    };
+    if let Some(found) = found {
         let found = found.map(|object| Box::new(see(&object)));
         // A closed channel means that the observer is gone.
         let _ = news.send(Update::Read(key, found)).await;
@@ -232,21 +246,22 @@ fn see<K: Watched>(object: &Lenient<K>) -> Seen {
 
 enum Failure {
     Unknown,
-    Other(String),
+    Told(Update),
 }
 
 impl Failure {
     fn of(error: kube::Error) -> Self {
         match &error {
-            kube::Error::Api(status) if status.code == 404 => Self::Unknown,
-            _ => Self::Other(error.to_string()),
+            error if answer::is_absent(error) => Self::Unknown,
+            kube::Error::Api(status) if status.code == 403 => Self::Told(Update::Refused(status.message.clone())),
+            _ => Self::Told(Update::Failed(error.to_string())),
         }
     }
 }
 
 /// The version is too old, or the kind itself is gone: both are found out by listing.
 fn is_expired(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 410 || status.code == 404)
+    answer::is_expired(error) || answer::is_absent(error)
 }
 
 /// An API over all namespaces, or one, whatever the kind's scope.

@@ -12,6 +12,8 @@ struct State {
     listed: bool,
     /// Its CRD is not there.
     unknown: bool,
+    /// The caller may not list it.
+    refused: bool,
     /// Since when nothing but failures came, and the last of them.
     failing: Option<(Timestamp, String)>,
     alive: Option<Timestamp>,
@@ -40,14 +42,26 @@ impl Freshness {
 
     pub(super) fn alive(&mut self, kind: Kind, now: Timestamp) {
         let state = self.state(kind);
-        state.failing = None;
+        (state.failing, state.refused) = (None, false);
         state.alive = Some(now);
     }
 
     pub(super) fn failed(&mut self, kind: Kind, error: String, now: Timestamp) {
         let state = self.state(kind);
+        state.refused = false;
         let since = state.failing.as_ref().map_or(now, |(since, _)| *since);
         state.failing = Some((since.min(now), error));
+    }
+
+    pub(super) fn refused(&mut self, kind: Kind, error: String, now: Timestamp) {
+        self.failed(kind, error, now);
+        self.state(kind).refused = true;
+    }
+
+    /// The kinds that the caller may not list, once nothing else is missing: to wait longer is no use then.
+    pub(super) fn hopeless(&self) -> Vec<Kind> {
+        let missing = || self.0.iter().filter(|(_, state)| !state.listed);
+        if missing().all(|(_, state)| state.refused) { missing().map(|(kind, _)| *kind).collect() } else { Vec::new() }
     }
 
     /// All kinds have been listed once.
@@ -57,23 +71,41 @@ impl Freshness {
 
     /// Why the picture is not complete.
     pub(super) fn incomplete(&self, now: Timestamp) -> Option<String> {
-        let missing = self.0.iter().filter_map(|(kind, state)| match state {
-            State { unknown: true, listed: false, .. } => {
-                Some(format!("{kind}: the API server does not know it; install Miyako's CRDs"))
+        // What is wrong with many kinds is mostly one thing: it is said once.
+        let mut missing: Vec<(String, Vec<Kind>)> = Vec::new();
+        for (kind, state) in &self.0 {
+            let why = match state {
+                State { unknown: true, listed: false, .. } => {
+                    "the API server does not know it; install Miyako's CRDs".to_owned()
+                }
+                State { listed: false, failing: Some((_, error)), .. } => error.clone(),
+                State { listed: false, .. } => "not listed yet".to_owned(),
+                State { failing: Some((since, error)), .. } if now.since(*since) > TOO_LONG => {
+                    format!("the watch has failed for {} s: {error}", now.since(*since).as_secs())
+                }
+                _ => continue,
+            };
+            match missing.iter_mut().find(|(known, _)| *known == why) {
+                Some((_, kinds)) => kinds.push(*kind),
+                None => missing.push((why, vec![*kind])),
             }
-            State { listed: false, failing: Some((_, error)), .. } => Some(format!("{kind}: {error}")),
-            State { listed: false, .. } => Some(format!("{kind}: not listed yet")),
-            State { failing: Some((since, error)), .. } if now.since(*since) > TOO_LONG => {
-                Some(format!("{kind}: the watch has failed for {} s: {error}", now.since(*since).as_secs()))
-            }
-            _ => None,
-        });
-        let missing: Vec<_> = missing.collect();
-        (!missing.is_empty()).then(|| missing.join("; "))
+        }
+        let told: Vec<_> = missing.iter().map(|(why, kinds)| format!("{}: {why}", some(kinds))).collect();
+        (!told.is_empty()).then(|| told.join("; "))
     }
 
     /// When each watch last gave a sign of life.
     pub(super) fn last_signs(&self) -> BTreeMap<Kind, Option<Timestamp>> {
         self.0.iter().map(|(kind, state)| (*kind, state.alive)).collect()
+    }
+}
+
+/// The first few kinds, and how many more there are.
+pub(crate) fn some(kinds: &[Kind]) -> String {
+    const NAMED: usize = 3;
+    let named = kinds.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    match kinds.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more kinds"),
     }
 }

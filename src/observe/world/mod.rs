@@ -16,6 +16,7 @@ mod vms;
 
 pub use expectation::EXPECTED_WITHIN;
 pub use freshness::TOO_LONG;
+pub(crate) use freshness::some;
 
 use super::{
     convert::Problem,
@@ -163,6 +164,7 @@ impl World {
             }
             Update::Alive => self.freshness.alive(kind, now),
             Update::Failed(error) => self.freshness.failed(kind, error, now),
+            Update::Refused(error) => self.freshness.refused(kind, error, now),
             Update::Unknown => {
                 self.replace(kind, Vec::new(), Version(u64::MAX));
                 self.freshness.unknown(kind);
@@ -200,6 +202,11 @@ impl World {
     /// When each watch last gave a sign of life.
     pub(super) fn last_signs(&self) -> BTreeMap<Kind, Option<Timestamp>> {
         self.freshness.last_signs()
+    }
+
+    /// The kinds that the caller may not list, once nothing else is missing.
+    pub(super) fn hopeless(&self) -> Vec<Kind> {
+        self.freshness.hopeless()
     }
 
     /// What is wrong with which objects.

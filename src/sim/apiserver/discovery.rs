@@ -29,7 +29,7 @@ pub(crate) fn answer(registry: &Registry, segments: &[String]) -> Result<Value, 
         }
         ["apis", group] => {
             let groups = groups(registry);
-            let versions = groups.get(group).ok_or_else(ApiError::unknown_path)?;
+            let versions = groups.get(group).ok_or_else(ApiError::page_not_found)?;
             let mut document = group_of(group, versions);
             document["kind"] = "APIGroup".into();
             document["apiVersion"] = "v1".into();
@@ -37,7 +37,7 @@ pub(crate) fn answer(registry: &Registry, segments: &[String]) -> Result<Value, 
         }
         ["api", version] => resources(registry, "", version),
         ["apis", group, version] => resources(registry, group, version),
-        _ => Err(ApiError::unknown_path()),
+        _ => Err(ApiError::page_not_found()),
     }
 }
 
@@ -61,7 +61,7 @@ fn group_of(group: &str, versions: &[&str]) -> Value {
 fn resources(registry: &Registry, group: &str, version: &str) -> Result<Value, ApiError> {
     let served: Vec<&Arc<Resource>> =
         registry.iter().filter(|resource| resource.group == group && resource.version == version).collect();
-    let first = served.first().ok_or_else(ApiError::unknown_path)?;
+    let first = served.first().ok_or_else(|| registry.no_such_path(group))?;
     let mut entries = vec![];
     for resource in &served {
         let verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];

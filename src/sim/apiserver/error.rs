@@ -15,6 +15,8 @@ pub struct ApiError {
     pub message: String,
     /// `details` of the Status: name, group, kind, causes, `retryAfterSeconds`.
     pub details: Option<Value>,
+    /// The answer is no Status: the message alone, as plain text.
+    pub plain: bool,
 }
 
 /// One field that is wrong, as in the `causes` of an `Invalid` answer.
@@ -53,7 +55,7 @@ impl FieldError {
 
 impl ApiError {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, plain: false }
     }
 
     fn about(mut self, resource: &Resource, name: &str) -> Self {
@@ -79,7 +81,13 @@ impl ApiError {
         Self::new(404, "NotFound", format!("{} {name:?} not found", resource.qualified())).about(resource, name)
     }
 
-    /// 404: no such path.
+    /// 404 in plain text: no such page. So the real server answers below groups that nobody serves and below those of
+    /// CRDs, where it has no routes of its own.
+    pub fn page_not_found() -> Self {
+        Self { plain: true, ..Self::new(404, "", "404 page not found") }
+    }
+
+    /// 404: no such path below one of Kubernetes' own groups.
     pub fn unknown_path() -> Self {
         let mut error = Self::new(404, "NotFound", "the server could not find the requested resource");
         error.details = Some(json!({}));

@@ -34,6 +34,8 @@ pub struct LoggedRequest {
 pub(crate) struct RequestLog {
     counts: BTreeMap<RequestKind, u64>,
     numbers: BTreeMap<String, u64>,
+    /// The most objects that one answer to a list held, by actor and resource.
+    longest_lists: BTreeMap<(String, String), usize>,
     journal: Option<Vec<LoggedRequest>>,
 }
 
@@ -55,6 +57,15 @@ impl RequestLog {
         *number
     }
 
+    pub(crate) fn listed(&mut self, actor: &str, resource: &str, length: usize) {
+        let longest = self.longest_lists.entry((actor.to_owned(), resource.to_owned())).or_insert(0);
+        *longest = length.max(*longest);
+    }
+
+    pub(crate) fn longest_list(&self, actor: &str, resource: &str) -> usize {
+        self.longest_lists.get(&(actor.to_owned(), resource.to_owned())).copied().unwrap_or(0)
+    }
+
     pub(crate) fn finish(&mut self, at_millis: i64, request: &RequestInfo, code: u16, changed: bool) {
         if let Some(journal) = &mut self.journal {
             let object = match request.namespace.as_str() {
@@ -71,6 +82,7 @@ impl RequestLog {
 
     pub(crate) fn reset(&mut self) {
         self.counts.clear();
+        self.longest_lists.clear();
     }
 
     pub(crate) fn journal(&self) -> &[LoggedRequest] {

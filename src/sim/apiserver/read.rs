@@ -49,6 +49,8 @@ impl View {
 /// One page of a list.
 pub(crate) struct Page {
     pub(crate) body: Vec<u8>,
+    /// How many objects it holds.
+    pub(crate) length: usize,
 }
 
 impl State {
@@ -111,7 +113,7 @@ impl State {
                 metadata["remainingItemCount"] = left.into();
             }
         }
-        Ok(Page { body: list_body(resource, view, &metadata, &shown) })
+        Ok(Page { body: list_body(resource, view, &metadata, &shown), length: shown.len() })
     }
 
     /// A list may ask for a version: `Exact` only works for the newest, anything else that is not newer is fine.

@@ -1,6 +1,6 @@
 //! Which resources the server serves, and how each behaves.
 
-use super::schema::Schema;
+use super::{error::ApiError, schema::Schema};
 use serde_json::Value;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -163,6 +163,13 @@ impl Registry {
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
         let at = self.by_path.get(&(group.to_owned(), version.to_owned(), plural.to_owned()))?;
         self.resources.get(*at)
+    }
+
+    /// What is said of a path that leads to no resource of this group. Kubernetes' own groups are routed in every version,
+    /// whether there is such a version or not.
+    pub(crate) fn no_such_path(&self, group: &str) -> ApiError {
+        let routed = |resource: &Arc<Resource>| !resource.custom && resource.group == group;
+        if self.resources.iter().any(routed) { ApiError::unknown_path() } else { ApiError::page_not_found() }
     }
 
     /// The resource of a kind, for owner references.

@@ -106,13 +106,14 @@ pub(crate) fn parse_target(registry: &Registry, path: &str) -> Result<Target, Ap
         }
         ["api", version, rest @ ..] => ("", *version, rest),
         ["apis", group, version, rest @ ..] => (*group, *version, rest),
-        _ => return Err(ApiError::unknown_path()),
+        _ => return Err(ApiError::page_not_found()),
     };
-    let find = |plural: &str| registry.find(group, version, plural).cloned().ok_or_else(ApiError::unknown_path);
+    let no_such_path = || registry.no_such_path(group);
+    let find = |plural: &str| registry.find(group, version, plural).cloned().ok_or_else(no_such_path);
     let target = |plural: &str, namespace: &str, name: &str, subresource: &str| {
         let resource = find(plural)?;
         if resource.namespaced == namespace.is_empty() && !(name.is_empty() && resource.namespaced) {
-            return Err(ApiError::unknown_path());
+            return Err(no_such_path());
         }
         Ok(Target::Resource {
             resource,
@@ -131,7 +132,7 @@ pub(crate) fn parse_target(registry: &Registry, path: &str) -> Result<Target, Ap
         [plural] => target(plural, "", "", ""),
         [plural, name] => target(plural, "", name, ""),
         [plural, name, subresource] => target(plural, "", name, subresource),
-        _ => Err(ApiError::unknown_path()),
+        _ => Err(no_such_path()),
     }
 }
 

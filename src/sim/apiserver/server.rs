@@ -238,6 +238,12 @@ impl ApiServer {
         lock(&self.shared.log).reset();
     }
 
+    /// The most objects that this actor ever got in one answer to a list of this resource (`plural.group`).
+    #[must_use]
+    pub fn longest_list(&self, actor: &str, resource: &str) -> usize {
+        lock(&self.shared.log).longest_list(actor, resource)
+    }
+
     /// All requests so far, in order, where [`Options::journal`] asked for it.
     #[must_use]
     pub fn journal(&self) -> Vec<LoggedRequest> {

@@ -28,6 +28,9 @@ use tower::{BoxError, Service};
 
 type ServerBody = UnsyncBoxBody<Bytes, Infallible>;
 
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
 /// One client's connection.
 #[derive(Clone)]
 pub(crate) struct Edge {
@@ -63,7 +66,16 @@ impl Service<Request<Body>> for Edge {
 
 /// An answer before it becomes HTTP.
 enum Answer {
-    Json { code: u16, body: Bytes, changed: bool },
+    Json {
+        code: u16,
+        body: Bytes,
+        changed: bool,
+    },
+    /// A refusal by whoever routes requests, before any API.
+    Text {
+        code: u16,
+        text: String,
+    },
     Watch(Box<Watch>),
 }
 
@@ -75,7 +87,10 @@ impl Answer {
 
 impl From<ApiError> for Answer {
     fn from(error: ApiError) -> Self {
-        Self::json(error.code, &error.status())
+        match error.plain {
+            true => Self::Text { code: error.code, text: error.message },
+            false => Self::json(error.code, &error.status()),
+        }
     }
 }
 
@@ -112,6 +127,7 @@ impl Edge {
             target.and_then(|target| self.execute(parts, &query, target, info.verb, body)).unwrap_or_else(Answer::from);
         let (code, changed) = match &answer {
             Answer::Json { code, changed, .. } => (*code, *changed),
+            Answer::Text { code, .. } => (*code, false),
             Answer::Watch(_) => (200, false),
         };
         let lost = fault == Some(Fault::LoseAnswer);
@@ -178,6 +194,7 @@ impl Edge {
         match verb {
             Verb::List => {
                 let page = lock(&self.shared.state).list(&resource, &namespace, query, view)?;
+                lock(&self.shared.log).listed(&self.actor, &resource.qualified(), page.length);
                 return Ok(Answer::Json { code: 200, body: Bytes::from(page.body), changed: false });
             }
             Verb::Watch => {
@@ -312,12 +329,13 @@ fn parse_body(body: &Bytes) -> Result<Value, ApiError> {
 }
 
 fn respond(answer: Answer) -> Response<ServerBody> {
-    let (code, body) = match answer {
-        Answer::Json { code, body, .. } => (code, Full::new(body).boxed_unsync()),
-        Answer::Watch(watch) => (200, StreamBody::new(watch.into_stream()).boxed_unsync()),
+    let (code, content_type, body) = match answer {
+        Answer::Json { code, body, .. } => (code, JSON, Full::new(body).boxed_unsync()),
+        Answer::Text { code, text } => (code, TEXT, Full::from(format!("{text}\n")).boxed_unsync()),
+        Answer::Watch(watch) => (200, JSON, StreamBody::new(watch.into_stream()).boxed_unsync()),
     };
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
     response
 }

@@ -19,7 +19,9 @@ async fn send(client: &Client, method: &str, path: &str, content_type: &str, bod
     let response = client.send(request.body(body.into()).unwrap()).await.unwrap();
     let code = response.status().as_u16();
     let bytes = response.into_body().collect_bytes().await.unwrap();
-    (code, serde_json::from_slice(&bytes).unwrap())
+    // Where nothing is routed the refusal is plain text.
+    let text = || Value::String(String::from_utf8_lossy(&bytes).trim().to_owned());
+    (code, serde_json::from_slice(&bytes).unwrap_or_else(|_| text()))
 }
 
 const JSON: &str = "application/json";

@@ -214,7 +214,7 @@ impl ClusterStandIn {
         let status = work.status(set);
         for name in work.delete {
             match api.delete(&name, &DeleteParams::default()).await {
-                Err(kube::Error::Api(answer)) if answer.is_not_found() => {}
+                Err(error) if miyako_api::answer::is_absent(&error) => {}
                 answer => drop(answer?),
             }
         }

@@ -386,7 +386,7 @@ impl Machines {
         let api: Api<NodePower> = Api::all(self.agents.clone());
         let params = PatchParams { field_manager: Some(manager.into()), ..PatchParams::default() };
         match api.patch_status(node, &params, &Patch::Merge(json!({ "status": status }))).await {
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) if miyako_api::answer::is_absent(&error) => Ok(()),
             said => said.map(drop),
         }
     }

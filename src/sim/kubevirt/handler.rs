@@ -6,7 +6,6 @@ use super::{
     events::Severity,
     hands::{Hands, Job, Mode, Stage},
     launcher, phases, time,
-    writes::is_not_found,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -15,6 +14,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use miyako_api::{
+    answer::is_absent,
     kubevirt::{MigrationState, VirtualMachineInstance},
     names::kubevirt::{EVICTION_SOURCE, MIGRATION_TARGET_NODE, NODE_NAME},
 };
@@ -287,7 +287,7 @@ impl<H: Hands> KubeVirtStandIn<H> {
                 self.acted = true;
                 Ok(())
             }
-            Err(error) if is_not_found(&error) => Ok(()),
+            Err(error) if is_absent(&error) => Ok(()),
             Err(error) => Err(error),
         }
     }

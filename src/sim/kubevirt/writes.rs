@@ -6,19 +6,16 @@ use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
 };
+use miyako_api::answer::is_absent;
 use miyako_api::kubevirt::{
     MigrationState, PhaseTransition, VirtualMachineInstance, VirtualMachineInstanceMigration as Migration,
 };
 use serde_json::{Value, json};
 
-pub(super) fn is_not_found(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 404)
-}
-
 /// That something is gone already is as good as deleting it.
 pub(super) fn ignore_gone<T>(answer: kube::Result<T>) -> kube::Result<()> {
     match answer {
-        Err(error) if !is_not_found(&error) => Err(error),
+        Err(error) if !is_absent(&error) => Err(error),
         _ => Ok(()),
     }
 }
@@ -56,7 +53,7 @@ impl<H: Hands> KubeVirtStandIn<H> {
                 self.migrations.put(answer);
                 Ok(())
             }
-            Err(error) if is_not_found(&error) => Ok(()),
+            Err(error) if is_absent(&error) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -86,7 +83,7 @@ impl<H: Hands> KubeVirtStandIn<H> {
                 }
                 Ok(())
             }
-            Err(error) if is_not_found(&error) => Ok(()),
+            Err(error) if is_absent(&error) => Ok(()),
             Err(error) => Err(error),
         }
     }

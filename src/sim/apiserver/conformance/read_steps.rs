@@ -16,6 +16,7 @@ pub(super) fn steps(namespace: &str) -> Vec<Step> {
         steps.push(Step::post(made, format!("{widgets}?fieldManager=one"), object));
     }
     steps.extend(lists(&widgets));
+    steps.extend(unknown(namespace));
     steps.extend(watches(&widgets));
     steps
 }
@@ -45,6 +46,27 @@ fn lists(widgets: &str) -> Vec<Step> {
         Step::get("list metadata", by_label("n1")).accept(METADATA_LIST),
         Step::get("get metadata", format!("{widgets}/n1")).accept(METADATA_ONE),
         Step::get("list a match without a version", format!("{widgets}?resourceVersionMatch=Exact")),
+    ]
+}
+
+/// Paths that lead nowhere: some are refused by a Status, others in plain text.
+fn unknown(namespace: &str) -> Vec<Step> {
+    let group = super::GROUP;
+    vec![
+        Step::get("list a kind of no group", "/apis/nobody.miyako.dev/v1/things"),
+        Step::get("list a kind of no group as metadata", "/apis/nobody.miyako.dev/v1/things").accept(METADATA_LIST),
+        Step::get("get of a kind of no group", "/apis/nobody.miyako.dev/v1/namespaces/default/things/one"),
+        Step::get("watch a kind of no group", "/apis/nobody.miyako.dev/v1/things?watch=true&timeoutSeconds=2"),
+        Step::post("make one of no group", "/apis/nobody.miyako.dev/v1/things", json!({"metadata": {"name": "a"}})),
+        Step::get("discover no group", "/apis/nobody.miyako.dev"),
+        Step::get("discover no group's version", "/apis/nobody.miyako.dev/v1"),
+        Step::get("list an unknown kind of a CRD's group", format!("/apis/{group}/v1/things")),
+        Step::get("list a CRD's unknown version", format!("/apis/{group}/v9/widgets")),
+        Step::get("list an unknown kind of the core group", "/api/v1/things"),
+        Step::get("list an unknown kind of a built-in group", format!("/apis/apps/v1/namespaces/{namespace}/things")),
+        Step::get("list an unknown version of the core group", "/api/v9/pods"),
+        Step::get("list an unknown version of a built-in group", "/apis/apps/v9/deployments"),
+        Step::get("no path at all", "/nothing/of/the/sort"),
     ]
 }
 

@@ -198,3 +198,29 @@ async fn events_have_two_faces() {
         (&json!("hello"), &json!("p"), &json!("v1"))
     );
 }
+
+/// Where the real server has no route of its own it answers in plain text, and not with a Status.
+#[tokio::test(start_paused = true)]
+async fn unknown_kinds_are_refused_in_plain_text_unless_their_group_is_built_in() {
+    let server = server();
+    server.add_crd(&widgets()).unwrap();
+    let client = server.client("test");
+    for (path, plain) in [
+        ("/apis/nobody.dev/v1/things", true),
+        ("/apis/nobody.dev/v1/namespaces/default/things/one", true),
+        ("/apis/nobody.dev", true),
+        ("/apis/test.miyako.dev/v1/things", true),
+        ("/apis/test.miyako.dev/v9/widgets", true),
+        ("/api/v9/pods", false),
+        ("/apis/apps/v9/deployments", false),
+        ("/nothing", true),
+        ("/api/v1/things", false),
+        ("/apis/apps/v1/things", false),
+    ] {
+        let request = http::Request::get(path).body(Vec::new().into()).unwrap();
+        let response = client.send(request).await.unwrap();
+        assert_eq!(response.status(), 404, "{path}");
+        let body = response.into_body().collect_bytes().await.unwrap();
+        assert_eq!(&*body == b"404 page not found\n", plain, "{path}: {}", String::from_utf8_lossy(&body));
+    }
+}
