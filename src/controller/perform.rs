@@ -139,7 +139,7 @@ impl Operator {
             self.tell(&event).await?;
         }
         if let Some(plan) = self.actor.note_plan(&plan, &next).await? {
-            tracing::info!(plan = %record.name, phase = ?next.phase, message = next.message, "plan");
+            tracing::info!(plan = %record.name, phase = ?next.phase, detail = next.message, "plan");
             self.count(record, &next);
             written.push(Written::Plan(Box::new(plan)));
         }

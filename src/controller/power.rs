@@ -133,7 +133,7 @@ impl Operator {
             }
             Write::Phase(change) => {
                 let power = self.actor.note_phase(&node, &led.record, &change, energy.as_ref()).await?;
-                tracing::info!(%node, phase = ?change.phase, message = change.message, "power");
+                tracing::info!(%node, phase = ?change.phase, detail = change.message, "power");
                 if let Some(event) = transition(&node, &led.record, &change) {
                     self.tell(&event).await?;
                 }

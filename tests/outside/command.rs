@@ -9,6 +9,7 @@ use miyako::command::explain::{ExplainError, explain};
 use miyako::command::switches::{Switch, resume, turn_on};
 use miyako::command::{approve, switches::SwitchError};
 use miyako::explain::Explanation;
+use miyako::sim::apiserver::{ApiError, Fault, RequestInfo, Verb};
 use miyako::sim::simulation::{Scenario, Simulation};
 use miyako_core::model::VmKey;
 use serde_json::json;
@@ -204,4 +205,93 @@ async fn a_wake_kit_holds_every_way_and_no_secret() {
     for text in [page, json] {
         assert!(text.contains("default/bmc") && !text.contains("hunter2"), "{text}");
     }
+}
+
+/// Without the rights to list everything no patience helps: it is said at once, and in one sentence.
+#[tokio::test(start_paused = true)]
+async fn an_explanation_without_rights_is_refused_at_once() {
+    let world = figure_6("Off").await;
+    world.world.server.set_faults(Some(Box::new(|request: &RequestInfo| {
+        let refused =
+            &*request.actor == "bob" && request.verb == Verb::List && request.resource.ends_with("kubevirt.io");
+        let message = format!("{} is forbidden: User \"bob\" cannot list resource", request.resource);
+        let answer = ApiError { code: 403, reason: "Forbidden", message, details: None, plain: false };
+        refused.then_some(Fault::Refuse(answer))
+    })));
+    let bob = world.world.server.client("bob");
+    let began = tokio::time::Instant::now();
+    let clock = Arc::new(SimClock::starting_at(world.now()));
+    let refused = explain(&bob, NAMESPACE, clock, &[], Duration::from_secs(30)).await;
+    let Err(ExplainError::Forbidden { kinds }) = &refused else { panic!("{refused:?}") };
+    assert_eq!(kinds, "MigrationPolicy, KubeVirt, VirtualMachine and 2 more kinds");
+    let text = refused.unwrap_err().to_string();
+    assert!(text.contains("miyako-explain") && !text.contains('\n'), "{text}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+/// A log line has its text in the field `message`. A field of that name would be there a second time, and readers of JSON
+/// take one of the two.
+#[test]
+fn no_log_line_has_a_field_called_message() {
+    let macros = regex::Regex::new(r"\b(trace|debug|info|warn|error|event|span|(?:\w+_span))!\(").unwrap();
+    let field = regex::Regex::new(r"[(,]\s*(?:message\s*=|[%?]?message\s*,)").unwrap();
+    let mut looked_at = 0;
+    let mut found = Vec::new();
+    for package in ["src", "core/src", "api/src", "node-agent/src", "e2e/src", "e2e/lab/src"] {
+        for file in rust_files(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(package)) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for call in macros.find_iter(&text) {
+                looked_at += 1;
+                let arguments = arguments(&text[call.end() - 1..]);
+                if field.is_match(&without_strings(arguments)) {
+                    found.push(format!("{}: {arguments}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(looked_at > 100, "only {looked_at} calls");
+    assert_eq!(found, [""; 0]);
+    // Both forms are recognised.
+    assert!(field.is_match("(%node, message = change.message, \"power\")"));
+    assert!(field.is_match("(message, \"power\")") && field.is_match("(%node, %message, \"power\")"));
+}
+
+fn rust_files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            found.extend(rust_files(&entry));
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            found.push(entry);
+        }
+    }
+    found
+}
+
+/// From an opening bracket to the one that closes it.
+fn arguments(text: &str) -> &str {
+    let mut depth = 0;
+    let mut quoted = false;
+    let mut escaped = false;
+    for (at, character) in text.char_indices() {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '(' if !quoted => depth += 1,
+            ')' if !quoted => {
+                depth -= 1;
+                if depth == 0 {
+                    return &text[..=at];
+                }
+            }
+            _ => {}
+        }
+    }
+    text
+}
+
+/// The same without what stands in quotes.
+fn without_strings(text: &str) -> String {
+    regex::Regex::new(r#""(?:[^"\\]|\\.)*""#).unwrap().replace_all(text, "\"\"").into_owned()
 }

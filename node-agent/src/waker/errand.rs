@@ -78,9 +78,9 @@ impl Errand {
             Lost = self.keep_claim(&task) => return tracing::info!(node = self.node, "the order is no longer ours"),
         };
         if end.outcome == WakeOutcome::Failed {
-            tracing::error!(node = self.node, message = end.message, "failed");
+            tracing::error!(node = self.node, detail = end.message, "failed");
         } else {
-            tracing::info!(node = self.node, outcome = ?end.outcome, message = end.message, "done");
+            tracing::info!(node = self.node, outcome = ?end.outcome, detail = end.message, "done");
         }
         if let Err(Lost) = self.tell(&task, Some(&end)).await {
             tracing::info!(node = self.node, "somebody else answered the order");
