@@ -9,17 +9,19 @@
 #              and 10 000 seeds of restless minutes; on the real control plane a death among sleepers and half a restless hour
 #              (MIYAKO_RESTLESS_MINUTES, MIYAKO_RESTLESS_SEED)
 # make picture the demo's page anew for the README (docs/images)
-# make crds    regenerate the CustomResourceDefinitions and their reference
+# make crds    regenerate the CustomResourceDefinitions, also those in their chart, and their reference
+# make manifest all of Miyako as target/miyako.yaml, to be applied without Helm
 
 CARGO ?= cargo
 DEMO_FLAGS ?=
+MANIFEST_FLAGS ?=
 TOOLS_CACHE ?= $(or $(MIYAKO_TOOLS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/miyako)
 DENY := $(TOOLS_CACHE)/cargo-tools/bin/cargo-deny
 DENY_VERSION := 0.20.2
 
 LAB_SCENARIOS ?= fig6 fig6-alpha fig6-alpha-1 random-hour energy-lab
 
-.PHONY: demo test quick check alone lab bench picture crds tools guest packages
+.PHONY: demo test quick check alone lab bench picture crds manifest tools guest packages
 .DEFAULT_GOAL := test
 
 demo:
@@ -89,8 +91,14 @@ picture: packages
 	$(CARGO) test --locked --test outside -- --ignored --exact page::the_readmes_picture
 
 crds:
-	$(CARGO) run --locked --bin miyako -- crds --output-dir crds
+	$(CARGO) run --locked --bin miyako -- crds --output-dir crds --output-dir charts/miyako-crds/generated
 	$(CARGO) run --locked --bin miyako -- crds --format markdown > docs/reference.md
+
+# MANIFEST_FLAGS="--namespace NAMESPACE --set image.registry=… --values FILE"
+manifest:
+	@[ -n "$$HELM" ] || command -v helm >/dev/null || e2e/tools/build
+	@mkdir -p target
+	charts/manifest $(MANIFEST_FLAGS) > target/miyako.yaml
 
 tools:
 	e2e/tools/build
