@@ -73,7 +73,15 @@ struct CleanUpArgs {
     cluster: ClusterArgs,
 }
 
-fn main() -> anyhow::Result<ExitCode> {
+/// What went wrong is one line with all its causes: whoever reads it runs a command, and debugs nothing.
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        eprintln!("Error: {}", miyako::error_chain(error.as_ref()));
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
     match cli.command {
         Command::Crds(args) => crds::run(&args, &mut stdout().lock())?,
