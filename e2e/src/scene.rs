@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client};
-use miyako_api::kubevirt::fields::{Kind, kinds};
+use miyako_api::kubevirt::fields::{self, Kind};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -137,7 +137,8 @@ impl Scene {
     /// When they can't be read, or are refused.
     pub async fn install_kubevirt_crds(&self) -> anyhow::Result<Vec<Value>> {
         let own = shared("kubevirt-crds");
-        let crds = if own.is_dir() { objects::documents_in(&own)? } else { kinds().iter().map(Kind::crd).collect() };
+        let crds =
+            if own.is_dir() { objects::documents_in(&own)? } else { fields::kinds().iter().map(Kind::crd).collect() };
         self.install_crds(&crds).await?;
         Ok(crds)
     }

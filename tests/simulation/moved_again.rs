@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Busy and idle in turn, each for a minute, for half an hour.
 fn swings() -> Pattern {
     let turns = (0..1800).step_by(60).enumerate();
-    let step = |turn: usize| if turn % 2 == 0 { 0.95 } else { 0.10 };
+    let step = |turn: usize| if turn.is_multiple_of(2) { 0.95 } else { 0.10 };
     let steps = turns.map(|(turn, second)| (Span::from_secs(second), step(turn))).collect();
     Pattern::Steps { from: BEGINS, steps }
 }
