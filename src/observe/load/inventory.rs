@@ -1,6 +1,6 @@
 //! Which nodes and VMs there are: what is measured of anything else is refused, so memory is bounded by the cluster.
 
-use miyako_core::model::{Cores, NodeName, PowerState, Snapshot, Timestamp, Uid, Vm, VmKey};
+use miyako_core::model::{Cores, MigrationMode, NodeName, PowerState, Snapshot, Timestamp, Uid, Vm, VmKey};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A VM as the API server knows it.
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct VmPlace {
     /// The VMI's uid.
     pub uid: Uid,
-    /// Where it runs. During a migration two nodes run a launcher for it; only this one's figures are the VM's.
+    /// Where its guest runs. During a migration two nodes run a launcher for it; only this one's figures are the VM's.
     pub node: Option<NodeName>,
 }
 
@@ -36,7 +36,7 @@ impl Inventory {
             vms: snapshot
                 .vms
                 .iter()
-                .map(|(key, vm)| (key.clone(), VmPlace { uid: vm.uid.clone(), node: vm.node.clone() }))
+                .map(|(key, vm)| (key.clone(), VmPlace { uid: vm.uid.clone(), node: guest_node(vm).cloned() }))
                 .collect(),
             arrived: arrivals(snapshot).map(|(key, at)| (key.clone(), at)).collect(),
         }
@@ -54,12 +54,17 @@ impl Inventory {
                 .iter()
                 .zip(&snapshot.nodes)
                 .all(|((name, &cores), (known, node))| name == known && cores == node.allocatable.cpu.cores())
-            && self
-                .vms
-                .iter()
-                .zip(&snapshot.vms)
-                .all(|((key, place), (known, vm))| key == known && place.uid == vm.uid && place.node == vm.node)
+            && self.vms.iter().zip(&snapshot.vms).all(|((key, place), (known, vm))| {
+                key == known && place.uid == vm.uid && place.node.as_ref() == guest_node(vm)
+            })
     }
+}
+
+/// Where a VM's guest runs: in post-copy at the target from the switch on, while the VMI names the source until the end.
+fn guest_node(vm: &Vm) -> Option<&NodeName> {
+    let under_way = vm.last_migration.as_ref().filter(|last| !last.completed && !last.failed && last.ended.is_none());
+    let switched = under_way.filter(|last| last.mode == Some(MigrationMode::PostCopy));
+    switched.and_then(|last| last.target.as_ref()).or(vm.node.as_ref())
 }
 
 fn arrivals(snapshot: &Snapshot) -> impl Iterator<Item = (&VmKey, Timestamp)> {

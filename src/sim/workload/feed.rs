@@ -54,11 +54,10 @@ impl Feeder {
         let mut placement: Placement =
             self.nodes.all().map(|node| (NodeName::new(node.name_any()), placed_node(node))).collect();
         for vmi in self.vmis.all() {
-            let status = vmi.status.as_ref();
-            let running = status.and_then(|status| status.phase.as_deref()) == Some("Running");
-            let node = status.and_then(|status| status.node_name.as_deref()).filter(|_| running);
-            if let Some(node) = node.and_then(|node| placement.get_mut(&NodeName::new(node))) {
-                node.vms.push(placed_vm(vmi));
+            for (node, dormant) in launchers(vmi) {
+                if let Some(node) = placement.get_mut(&NodeName::new(node)) {
+                    node.vms.push(PlacedVm { dormant, ..placed_vm(vmi) });
+                }
             }
         }
         Ok(placement)
@@ -105,12 +104,31 @@ fn placed_node(node: &Node) -> PlacedNode {
     }
 }
 
+/// The nodes with a launcher of this VM, and whether the guest in it stands still: until the switch of a post-copy, or
+/// the end of a pre-copy, it runs at the source, and from then on at the target, whatever the VMI's `nodeName` says.
+fn launchers(vmi: &VirtualMachineInstance) -> Vec<(&str, bool)> {
+    let Some(status) = vmi.status.as_ref().filter(|status| status.phase.as_deref() == Some("Running")) else {
+        return Vec::new();
+    };
+    let Some(home) = status.node_name.as_deref() else { return Vec::new() };
+    let moving = status.migration_state.as_ref().filter(|state| {
+        let begun = state.start_timestamp.is_some() && state.source_node.as_deref() == Some(home);
+        begun && state.end_timestamp.is_none() && !state.completed && !state.failed
+    });
+    let Some((state, target)) = moving.and_then(|state| Some((state, state.target_node.as_deref()?))) else {
+        return vec![(home, false)];
+    };
+    let switched = state.mode.as_deref() == Some("PostCopy");
+    vec![(home, switched), (target, !switched)]
+}
+
 fn placed_vm(vmi: &VirtualMachineInstance) -> PlacedVm {
     PlacedVm {
         vm: VmKey::new(vmi.namespace().unwrap_or_default(), vmi.name_any()),
         uid: Uid::new(vmi.uid().unwrap_or_default()),
         vcpus: launcher::vcpus(vmi),
         memory: launcher::guest_memory(vmi),
+        dormant: false,
     }
 }
 

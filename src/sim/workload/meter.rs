@@ -16,6 +16,8 @@ pub struct PlacedVm {
     pub vcpus: u32,
     /// Guest memory.
     pub memory: Bytes,
+    /// Its launcher is one of two, and the guest runs in the other.
+    pub dormant: bool,
 }
 
 /// A node and what is on it.
@@ -81,8 +83,7 @@ impl Meter {
     #[must_use]
     pub fn measure(&self, placement: &Placement, at: Timestamp) -> Measured {
         let nodes = placement.iter().filter(|(_, placed)| placed.awake).map(|(node, placed)| {
-            let wants: Vec<f64> =
-                placed.vms.iter().map(|vm| self.workload.demand(&vm.vm, at) * f64::from(vm.vcpus)).collect();
+            let wants: Vec<f64> = placed.vms.iter().map(|vm| self.wants(vm, at)).collect();
             let system = self.system.min(placed.cores);
             let gets = share_capacity(&wants, placed.cores - system);
             MeasuredNode {
@@ -99,6 +100,10 @@ impl Meter {
             }
         });
         Measured { at, nodes: nodes.collect() }
+    }
+
+    fn wants(&self, vm: &PlacedVm, at: Timestamp) -> f64 {
+        if vm.dormant { 0.0 } else { self.workload.demand(&vm.vm, at) * f64::from(vm.vcpus) }
     }
 }
 
@@ -140,7 +145,7 @@ impl Measured {
         let cores = |value: f64| Cores::new(value).unwrap_or_default();
         for node in &self.nodes {
             table.nodes.entry(node.node.clone()).or_default().push(self.at, second, cores(node.used));
-            for vm in &node.vms {
+            for vm in node.vms.iter().filter(|vm| !vm.placed.dormant) {
                 table.vms.entry(vm.placed.vm.clone()).or_default().push(self.at, second, cores(vm.got));
             }
         }
@@ -163,7 +168,7 @@ mod tests {
     use super::{super::pattern::Pattern, *};
 
     fn placed(name: &str, vcpus: u32) -> PlacedVm {
-        PlacedVm { vm: VmKey::new("ns", name), uid: Uid::new(name), vcpus, memory: Bytes::gib(1) }
+        PlacedVm { vm: VmKey::new("ns", name), uid: Uid::new(name), vcpus, memory: Bytes::gib(1), dormant: false }
     }
 
     fn measured() -> Measured {
