@@ -198,6 +198,8 @@ pub mod condition {
     pub const CONFLICT: &str = "Conflict";
     /// A NodeHealthCheck counts sleeping nodes as broken ones, or a MachineHealthCheck would replace their machines.
     pub const SLEEPERS_COUNTED: &str = "SleepersCounted";
+    /// Shared nodes stay overloaded because no VM on them can be moved.
+    pub const NODES_STUCK: &str = "NodesStuck";
     /// A ConsolidationPlan waits for, or has, its approval.
     pub const APPROVED: &str = "Approved";
     /// A ConsolidationPlan is over.
@@ -224,6 +226,8 @@ pub mod reason {
     pub const NODE_HEALTH_CHECK: &str = "NodeHealthCheck";
     /// A MachineHealthCheck selects machines whose nodes could sleep.
     pub const MACHINE_HEALTH_CHECK: &str = "MachineHealthCheck";
+    /// No shared node stays overloaded for want of a VM that can be moved.
+    pub const NONE_STUCK: &str = "NoneStuck";
     /// No policy uses the class.
     pub const UNUSED: &str = "Unused";
     /// There is no KubeVirt.

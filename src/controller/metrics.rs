@@ -2,14 +2,15 @@
 //! no object but nodes with their classes and policies, so their number is bounded.
 
 use super::energy::Ledger;
+use super::stuck::StuckNode;
 use super::wakes::Took;
 use miyako_core::check::Violation;
 use miyako_core::energy::Source;
-use miyako_core::model::ClassName;
+use miyako_core::model::{ClassName, Timestamp};
 use miyako_core::plan::Report;
 use prometheus::{
-    CounterVec, Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    CounterVec, Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// From a tenth of a millisecond, a small cluster's decision, to ten seconds, where something is badly wrong.
@@ -45,6 +46,10 @@ pub struct Metrics {
     pub plan_age: IntGauge,
     /// 1 while this replica leads.
     pub leading: IntGauge,
+    /// How long each shared node has been overloaded with no VM on it that can be moved, by why most of them can't.
+    pub stuck: IntGaugeVec,
+    /// The share of the CPU it wanted that the worst served VM got.
+    pub worst_served: Gauge,
     /// Nodes that could sleep.
     pub can_sleep: IntGauge,
     /// Nodes that nothing keeps awake by itself, by why they are awake all the same.
@@ -89,6 +94,12 @@ impl Metrics {
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
+        let worst_served = Gauge::new(
+            "miyako_worst_vm_cpu_served_ratio",
+            "The share of the CPU it wanted within about the last hour that the worst served VM got; 1 while nobody tells.",
+        )?;
+        worst_served.set(1.0);
+        registry.register(Box::new(worst_served.clone()))?;
         let watts =
             Opts::new("miyako_node_power_watts", "What a node draws, and whether that is measured or modelled.");
         let node_watts = GaugeVec::new(watts, &[NODE[0], NODE[1], NODE[2], "source"])?;
@@ -135,6 +146,12 @@ impl Metrics {
             )?,
             plan_age: gauge("miyako_oldest_plan_age_seconds", "Age of the oldest plan that is not over.")?,
             leading: gauge("miyako_leading", "1 while this replica leads.")?,
+            stuck: gauges(
+                "miyako_node_stuck_seconds",
+                "How long a shared node has been overloaded with no VM on it that can be moved, by why most of them can't.",
+                &["node", "because"],
+            )?,
+            worst_served,
             awake: gauges(
                 "miyako_nodes_awake",
                 "Nodes that nothing on them keeps awake, by why they are awake all the same.",
@@ -183,6 +200,16 @@ impl Metrics {
             }
         }
         self.can_sleep.set(can_sleep);
+    }
+
+    /// Tells which nodes are stuck, and how the worst served VM fares.
+    pub(super) fn starving(&self, stuck: &[StuckNode], worst: Option<f64>, now: Timestamp) {
+        self.stuck.reset();
+        for StuckNode { node, since, because, .. } in stuck {
+            let seconds = i64::try_from(now.since(*since).as_secs()).unwrap_or(i64::MAX);
+            self.stuck.with_label_values(&[node.as_str(), because]).set(seconds);
+        }
+        self.worst_served.set(worst.unwrap_or(1.0));
     }
 
     /// Notes wakes that are over.

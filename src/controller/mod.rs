@@ -14,6 +14,7 @@ mod refusals;
 mod stalled;
 mod status;
 mod statuses;
+mod stuck;
 mod tell;
 mod wakes;
 

@@ -10,6 +10,7 @@ use super::refusals::Refusals;
 use super::stalled;
 use super::status::LoadView;
 use super::statuses::Said;
+use super::stuck::StuckNodes;
 use super::wakes::Wakes;
 use super::{Leadership, Metrics};
 use crate::act::{Actor, Fence};
@@ -91,6 +92,7 @@ pub struct Operator {
     chronicle: Chronicle,
     pub(super) ledger: Ledger,
     wakes: Wakes,
+    stuck: StuckNodes,
     onlookers: Onlookers,
     led: bool,
 }
@@ -123,6 +125,7 @@ impl Operator {
             chronicle: Chronicle::default(),
             ledger: Ledger::default(),
             wakes: Wakes::default(),
+            stuck: StuckNodes::default(),
             onlookers: Onlookers::default(),
             led: false,
         }
@@ -178,7 +181,9 @@ impl Operator {
                 let said = self.policies_said.get(&policy.name);
                 said.map(|said| said.status().conditions.clone()).unwrap_or_default()
             };
-            Arc::new(Picture::of(snapshot, policies, &thoughts.report, &self.ledger, now, said))
+            let load = self.load.lock();
+            let served = |vm: &_| load.served(vm);
+            Arc::new(Picture::of(snapshot, policies, &thoughts.report, &self.ledger, now, said, served))
         });
         self.return_load(now);
         self.metrics.decision.observe(began.elapsed().as_secs_f64());
@@ -189,6 +194,9 @@ impl Operator {
         if leading {
             self.metrics.woken(&woken);
         }
+        let stuck = self.stuck.look(&thoughts.report, self.observer.snapshot().0, now);
+        let worst = self.load.lock().worst_served().map(|(_, share)| share);
+        self.metrics.starving(&stuck, worst, now);
         self.metrics.refused(&thoughts.violations);
         for violation in &thoughts.violations {
             tracing::error!(%violation, "the safety check refused a step of our own planner; please report this");
@@ -200,7 +208,7 @@ impl Operator {
             let stalled = stalled::find(self.observer.snapshot().0, now);
             self.tell_stalled(&stalled).await;
             self.write_energy(now).await;
-            self.write_statuses(&thoughts.report, &load_view, &stalled, now).await;
+            self.write_statuses(&thoughts.report, &load_view, (&stalled, &stuck), now).await;
             self.forget_old_plans(now).await;
         }
         let incomplete = self.observer.snapshot().0.incomplete.clone();

@@ -90,6 +90,8 @@ pub struct VmPicture {
     pub memory: u64,
     /// Cores in use in the newest fresh sample.
     pub used: Option<f64>,
+    /// The share of the CPU it wanted within about the last hour that it got, if its agent tells what it wants.
+    pub served: Option<f64>,
     /// Where it is being moved to.
     pub moving: Option<NodeName>,
     /// It is never moved: somebody says so, or it can't be.
@@ -160,6 +162,7 @@ impl Picture {
         ledger: &Ledger,
         now: Timestamp,
         conditions: impl Fn(&Policy) -> Vec<Condition>,
+        served: impl Fn(&VmKey) -> Option<f64>,
     ) -> Self {
         let unfinished = snapshot.migrations.values().filter(|migration| migration.is_unfinished());
         let moving: BTreeMap<&VmKey, &NodeName> =
@@ -170,6 +173,7 @@ impl Picture {
             vcpus: vm.vcpus,
             memory: vm.memory.0,
             used: snapshot.load.vms.get(&vm.key).and_then(|load| fresh(load, now)),
+            served: served(&vm.key),
             moving: moving.get(&vm.key).map(|target| (*target).clone()),
             stays: report.vms.get(&vm.key).is_some_and(|vm| never_moves(&vm.verdict)),
         });

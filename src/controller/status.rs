@@ -1,5 +1,6 @@
 //! Report → the status of policies and classes: pure, and compared before anything is written.
 
+use super::stuck::StuckNode;
 use crate::observe::Declared;
 use crate::observe::convert::Problem;
 use crate::observe::load::{LoadStore, Source};
@@ -217,6 +218,21 @@ fn sleepers_counted(found: &PolicyReport) -> Condition {
     let counted = found.counted_by.iter().map(ToString::to_string);
     let all: Vec<String> = counted.chain(found.replaced_by.iter().map(ToString::to_string)).collect();
     said(condition::SLEEPERS_COUNTED, true, why, all.join("; "))
+}
+
+/// Shared nodes that stay overloaded because no VM on them can be moved.
+pub(super) fn nodes_stuck<'a>(stuck: impl Iterator<Item = &'a StuckNode>, generation: Option<i64>) -> Condition {
+    let stuck: Vec<&StuckNode> = stuck.collect();
+    let mut condition = match stuck.first() {
+        None => said(condition::NODES_STUCK, false, reason::NONE_STUCK, String::new()),
+        Some(first) => {
+            let told: Vec<String> = stuck.iter().take(LISTED).map(ToString::to_string).collect();
+            let message = format!("{}; `miyako explain node` tells more", told.join("; "));
+            said(condition::NODES_STUCK, true, first.because, message)
+        }
+    };
+    condition.observed_generation = generation;
+    condition
 }
 
 fn load_known(found: &PolicyReport, load: &LoadView) -> Condition {

@@ -4,6 +4,7 @@
 use super::Operator;
 use super::stalled::Stalled;
 use super::status::{self, LoadView, Trouble};
+use super::stuck::StuckNode;
 use crate::act::{ActError, Actor, Class, merge_conditions, same_but_for_times};
 use crate::observe::Kind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -39,7 +40,7 @@ impl Operator {
         &mut self,
         report: &Report,
         load: &LoadView,
-        stalled: &[Stalled],
+        (stalled, stuck): (&[Stalled], &[StuckNode]),
         now: Timestamp,
     ) {
         let mut policies = Vec::new();
@@ -50,6 +51,7 @@ impl Operator {
             let own = declared[0].get(&Name::from(name.as_str())).cloned().unwrap_or_default();
             let trouble = trouble(name, stalled, self.refusals.of_policy(name.as_str()));
             let mut status = status::of_policy(policy, report, snapshot, load, trouble.as_ref(), &own);
+            status.conditions.push(status::nodes_stuck(stuck.iter().filter(|one| one.policy == *name), own.generation));
             status.energy = Some(status::energy(self.ledger.sum(|node| node.policy == *name)));
             policies.push((name.clone(), status));
         }

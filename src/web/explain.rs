@@ -41,6 +41,9 @@ fn of_vm(key: &VmKey, found: &VmReport, view: &View) -> Explanation {
         facts.push(("Node", vm.node.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)));
         facts.push(("Size", format!("{} vCPU, {:.1} GiB", vm.vcpus, vm.memory as f64 / f64::from(1 << 30))));
         let used = vm.used.map(|used| format!("{used:.2} cores, {:.0} %", 100.0 * used / f64::from(vm.vcpus.max(1))));
+        if let Some(served) = vm.served {
+            facts.push(("Got", format!("{:.1} % of the CPU it wanted within the last hour", 100.0 * served)));
+        }
         facts.push(("Uses", used.unwrap_or_else(|| "unknown".to_owned())));
     }
     facts.push(("Policy", found.policy.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string)));

@@ -37,6 +37,7 @@ fn what_the_rules_ask_for_is_measured() {
         metrics.awake.with_label_values(&[because.name()]).set(1);
         assert!(rules.contains(because.name()), "no rule speaks of {}", because.name());
     }
+    metrics.stuck.with_label_values(&["a", "BudgetSpent"]).set(1);
     let text = metrics.text();
     let words = rules.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     let asked: Vec<_> = words.filter(|word| word.starts_with("miyako_")).collect();

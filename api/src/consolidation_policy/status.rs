@@ -12,7 +12,7 @@ pub struct ConsolidationPolicyStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Degraded, Paused, Held, LoadKnown, Conflict, SleepersCounted.
+    /// Ready, Degraded, Paused, Held, LoadKnown, Conflict, SleepersCounted, NodesStuck.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

@@ -16,6 +16,7 @@ pub mod judge;
 mod meters;
 mod past;
 pub mod prometheus;
+mod served;
 pub mod store;
 
 pub use inventory::{Inventory, VmPlace};

@@ -10,6 +10,7 @@ use super::{
     meters::{Metered, Meters, WattsQuestion},
     past::{self, Past},
     prometheus::PrometheusReport,
+    served::Served,
 };
 use miyako_api::wire::{MAX_REFUSALS_PER_ACK, MAX_VMS_PER_SAMPLE, SAMPLE_INTERVAL, load as wire};
 use miyako_core::model::{LoadHistory, LoadTable, NodeName, Snapshot, Span, Timestamp, VmKey, Watts};
@@ -181,6 +182,7 @@ pub struct LoadStore {
     refused: BTreeMap<&'static str, u64>,
     prometheus: Option<PrometheusReport>,
     meters: Meters,
+    served: Served,
 }
 
 impl LoadStore {
@@ -208,6 +210,7 @@ impl LoadStore {
             if known.vms.get(key).is_some_and(|place_now| place_now.uid != place.uid) {
                 self.reborn.insert(key.clone(), now);
                 self.latest.remove(&Subject::Vm(key.clone()));
+                self.served.retain(|vm| vm != key);
                 self.waiting.retain(|reading| reading.of != Subject::Vm(key.clone()));
                 self.past_waiting.retain(|(of, _)| *of != Subject::Vm(key.clone()));
                 match &mut self.table {
@@ -220,10 +223,23 @@ impl LoadStore {
         self.agents.retain(|name, _| known.nodes.contains_key(name));
         self.latest.retain(|subject, _| exists(&known, subject));
         self.meters.keep(&known);
+        self.served.retain(|vm| known.vms.contains_key(vm));
         self.waiting.retain(|reading| exists(&known, &reading.of));
         if let Some(table) = &mut self.table {
             forget_vanished(&known, table);
         }
+    }
+
+    /// The share of the CPU it wanted that a VM got within about the last hour, if its agent tells what it wants.
+    #[must_use]
+    pub fn served(&self, vm: &VmKey) -> Option<f64> {
+        self.served.of(vm)
+    }
+
+    /// The VM that got the least share of what it wanted, and that share.
+    #[must_use]
+    pub fn worst_served(&self) -> Option<(&VmKey, f64)> {
+        self.served.worst()
     }
 
     /// A new stream of `node`'s agent begins; it takes over from any other of this node.
@@ -406,6 +422,7 @@ impl LoadStore {
             });
             match judged {
                 Ok((key, figures)) => {
+                    self.served.note(&key, at, &figures);
                     let subject = Subject::Vm(key);
                     let past = self.take_past(&subject, &vm.past_cpu_cores, sample, at);
                     self.take(Reading::of_agent(subject, at, arrived, figures));
