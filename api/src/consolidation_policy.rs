@@ -64,7 +64,7 @@ pub struct ConsolidationPolicySpec {
     #[serde(default, skip_serializing_if = "VirtualMachines::is_all")]
     pub virtual_machines: VirtualMachines,
     /// Where unset thresholds, windows and budgets come from: Conservative thinks in minutes (overloaded for 5m, idle
-    /// for 30m, two moves per VM and day), Reactive in seconds (the values of the papers Miyako builds on).
+    /// for 30m, three moves per VM and day), Reactive in seconds (the values of the papers Miyako builds on).
     #[serde(default)]
     pub profile: Profile,
     /// How the destination of a VM is decided.
@@ -274,6 +274,13 @@ pub struct Thresholds {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub admission_percent: Option<u32>,
+    /// How far a shared node and a VM that would return to it are looked back on: minute by minute, what all VMs there
+    /// and the one used together must have stayed below admissionPercent, in 95 of 100 minutes. A VM whose load is not
+    /// known for so long does not return. Up to 1m the averages of the moment alone count (Reactive Cloud). Both
+    /// profiles: 30m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::window")]
+    pub admission_window: Option<Duration>,
     /// How long a node must be overloaded, on average. Reactive: 5s (Reactive Cloud, section 5.2.3), Conservative: 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::window")]
@@ -344,8 +351,8 @@ pub enum PostCopyUse {
 ))]
 #[serde(rename_all = "camelCase")]
 pub struct Budgets {
-    /// Moves of one VM within 24 hours. Conservative: 2, Reactive: 10; at most 11, because KubeVirt's own alert fires
-    /// at 12.
+    /// Moves of one VM within 24 hours, of which the last is kept for a relief: a VM returns only while two are left.
+    /// Conservative: 3, Reactive: 10; at most 11, because KubeVirt's own alert fires at 12.
     #[serde(rename = "movesPerVMPerDay", default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub moves_per_vm_per_day: Option<u32>,

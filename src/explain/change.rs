@@ -40,6 +40,13 @@ pub(crate) fn of_stay(reason: &StayReason) -> String {
         StayReason::NotFirst { .. } => "it is next if its node is still overloaded after that move".into(),
         StayReason::NodeSettling => "time: the node's load is measured anew over the policy's window first".into(),
         StayReason::Active { .. } => "it returns to a shared node when its load stays below the policy's idle threshold and one has room".into(),
+        StayReason::ReliefKept { .. } => {
+            "time: it returns when its moves of the day leave one for the way back to cores of its own; or a higher spec.budgets.movesPerVMPerDay of the policy".into()
+        }
+        StayReason::HistoryShort { have, want } => format!(
+            "time: it is known well enough in {} minutes (spec.thresholds.admissionWindow of the policy)",
+            want.saturating_sub(*have).div_ceil(60)
+        ),
         StayReason::NoRoom { .. } => "it moves as soon as one of the nodes has room: add a node to the policy's classes, or free one".into(),
         StayReason::WaitsForWake { node } => format!("it moves when {node} is awake and usable"),
         StayReason::WaitsForNode { node } => format!("it moves when a migration from or to {node} is over"),

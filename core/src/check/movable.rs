@@ -2,6 +2,7 @@
 
 use super::{Findings, Move, Rule, State};
 use crate::model::Vm;
+use crate::plan::MoveReason;
 
 pub(super) fn judge(state: &State<'_>, planned: &Move<'_>, found: &mut Findings) {
     let Move { step, vm, policy, .. } = planned;
@@ -28,9 +29,12 @@ pub(super) fn judge(state: &State<'_>, planned: &Move<'_>, found: &mut Findings)
         refuse(format!("is left alone after {} failures", history.failures));
     }
     let today = history.map_or(0, |history| history.within_a_day(state.now));
+    let today = u32::try_from(today).unwrap_or(u32::MAX);
     let allowed = policy.budgets.moves_per_vm_per_day;
-    if u32::try_from(today).unwrap_or(u32::MAX) >= allowed {
+    if today >= allowed {
         refuse(format!("was moved {today} times within a day, {allowed} are allowed"));
+    } else if matches!(step.reason, MoveReason::Idle { .. }) && today.saturating_add(1) >= allowed {
+        refuse(format!("was moved {today} times within a day of {allowed}: its return would leave no relief"));
     }
 }
 

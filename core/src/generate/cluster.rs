@@ -63,10 +63,10 @@ pub(super) struct Place {
     pub(super) usable: bool,
 }
 
-/// A history in which one value was measured during the last minute.
+/// A history in which one value was measured during the last half hour and a minute.
 pub(super) fn steady(now: Timestamp, cores: f64) -> LoadHistory {
     let mut history = LoadHistory::default();
-    history.push(now, Span::from_secs(60), Cores::new(cores).unwrap_or(Cores::ZERO));
+    history.push(now, Span::from_secs(31 * 60), Cores::new(cores).unwrap_or(Cores::ZERO));
     history
 }
 

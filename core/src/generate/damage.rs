@@ -175,11 +175,13 @@ fn thresholds(cluster: &mut Cluster, dice: &mut Dice) {
     let (overload, idle, admission) = (odd(), odd(), odd());
     let windows = [Span::ZERO, Span::from_secs(5), Span::MAX];
     let (overload_window, idle_window, settle) = (*dice.pick(&windows), *dice.pick(&windows), *dice.pick(&windows));
+    let admission_window = *dice.pick(&windows);
     with_policies(cluster, |policy| {
         let thresholds = &mut policy.thresholds;
         (thresholds.overload, thresholds.idle, thresholds.admission) = (overload, idle, admission);
         (thresholds.overload_window, thresholds.idle_window) = (overload_window, idle_window);
         thresholds.settle = settle;
+        thresholds.admission_window = admission_window;
     });
 }
 

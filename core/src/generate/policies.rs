@@ -59,7 +59,11 @@ fn policy(pool: &str, dice: &mut Dice) -> Policy {
         mode: *dice.pick(&[PolicyMode::Automatic, PolicyMode::Automatic, PolicyMode::Recommend]),
         classes: ["shared", "dedicated"].map(|role| ClassName::new(format!("{pool}-{role}"))).to_vec(),
         vms: VmSelector::default(),
-        thresholds: Thresholds { admission: percent(dice.between(55.0, 85.0)), ..Thresholds::of(Profile::Reactive) },
+        thresholds: Thresholds {
+            admission: percent(dice.between(55.0, 85.0)),
+            admission_window: *dice.pick(&[Span::from_secs(5), Span::from_secs(30 * 60)]),
+            ..Thresholds::of(Profile::Reactive)
+        },
         order: *dice.pick(&[DestinationOrder::MostDense, DestinationOrder::LeastDense, DestinationOrder::Random]),
         stay_within: if dice.percent(30) { vec!["topology.kubernetes.io/zone".into()] } else { Vec::new() },
         migration: *dice.pick(&[MigrationChoice::Auto, MigrationChoice::PostCopy, MigrationChoice::PreCopy]),

@@ -4,6 +4,8 @@
 //! minute. So a window of 5 s (Reactive Cloud §5.2.3) and one of 30 min cost the same few hundred bytes a VM,
 //! and memory stays flat whatever the policies ask for.
 
+mod minutes;
+
 use super::{Cores, NodeName, Span, Timestamp, Vm, VmKey};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -140,19 +142,22 @@ impl LoadHistory {
                 self.oldest = first;
             }
         }
-        for second in first..=last {
-            self.record(second, value);
-        }
+        self.record(first, last, value);
         self.newest = Some(at);
     }
 
     #[allow(clippy::cast_possible_truncation)] // seven digits of a core are far beyond what is measured
-    fn record(&mut self, second: i64, value: Cores) {
+    fn record(&mut self, first: i64, last: i64, value: Cores) {
         let value = value.value() as f32;
-        self.rings.fine[slot(second, FINE_SECONDS)] = value;
-        let bucket = &mut self.rings.coarse[slot(second.div_euclid(MINUTE), COARSE_MINUTES)];
-        bucket.sum += value;
-        bucket.count += 1;
+        for second in first.max(last - FINE_SECONDS + 1)..=last {
+            self.rings.fine[slot(second, FINE_SECONDS)] = value;
+        }
+        for minute in first.div_euclid(MINUTE)..=last.div_euclid(MINUTE) {
+            let seconds = last.min(minute * MINUTE + MINUTE - 1) - first.max(minute * MINUTE) + 1;
+            let bucket = &mut self.rings.coarse[slot(minute, COARSE_MINUTES)];
+            bucket.sum += value * seconds as f32;
+            bucket.count += u8::try_from(seconds).unwrap_or(0);
+        }
     }
 
     fn forget_second(&mut self, second: i64) {

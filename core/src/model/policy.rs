@@ -1,8 +1,8 @@
 //! Policies and node classes with every default filled in.
 
 use super::{
-    Bytes, ClassName, ClassSleep, Cores, Labels, MilliCpu, Node, Percent, PolicyName, Selector, SleepRules, Span,
-    Timestamp,
+    Bytes, ClassName, ClassSleep, Cores, Labels, LoadHistory, MilliCpu, Node, Percent, PolicyName, Selector,
+    SleepRules, Span, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +37,9 @@ pub struct Thresholds {
     /// A shared node takes a VM only if its load stays below this share: a margin under `overload`, so that the VM
     /// that came is not the one that must leave again (Reactive Cloud §5.2.2, the round trip).
     pub admission: Percent,
+    /// How far a shared node and the VM that it would take are looked back on together, minute by minute, before it
+    /// takes it. Up to a minute there is nothing to add up: then the averages alone count, as in Reactive Cloud.
+    pub admission_window: Span,
     /// The window of the overload average (Reactive Cloud §5.2.3: 5 s).
     pub overload_window: Span,
     /// The window of the idle average (Reactive Cloud §5.2.3: 5 s).
@@ -58,10 +61,19 @@ impl Thresholds {
             overload: percent(90.0),
             idle: percent(50.0),
             admission: percent(75.0),
+            admission_window: Span::from_secs(30 * 60),
             overload_window: Span::from_secs(overload_window),
             idle_window: Span::from_secs(idle_window),
             settle: Span::from_secs(settle),
         }
+    }
+
+    /// Over so many minutes a shared node and the VM that it would take are looked back on; 0: their averages alone
+    /// count.
+    #[must_use]
+    pub fn admission_minutes(&self) -> i64 {
+        let seconds = i64::try_from(self.admission_window.min(LoadHistory::LONGEST_WINDOW).as_secs()).unwrap_or(0);
+        if seconds <= 60 { 0 } else { seconds.div_euclid(60) + i64::from(seconds % 60 != 0) }
     }
 }
 

@@ -3,6 +3,7 @@
 mod opening;
 
 use super::coming::Coming;
+use super::joint_load::{JointLoad, Tenant};
 use super::place::Found;
 use super::report::VmReports;
 use super::shelf::Shelves;
@@ -66,6 +67,8 @@ pub(super) struct Place<'a> {
     pub(super) guest_memory: u64,
     /// Load on its way here, which the average does not show yet.
     pub(super) arriving: Cores,
+    /// On a shared node: what the VMs here and those on their way here used together.
+    pub(super) joint: JointLoad<'a>,
     /// Moves from or to here that are not over.
     pub(super) moving: u32,
     /// Of these, the ones away from here.
@@ -107,6 +110,7 @@ impl<'a> Place<'a> {
     /// Notes a VM that runs here.
     fn host(&mut self, guest: Guest<'a>) {
         self.expect(guest.vm);
+        self.add_tenant(guest.vm, guest.load, true);
         self.hosted += 1;
         self.vms.push(guest);
     }
@@ -116,6 +120,13 @@ impl<'a> Place<'a> {
         self.vcpus += u64::from(vm.vcpus);
         self.guests += 1;
         self.guest_memory = self.guest_memory.saturating_add(vm.target.requests.memory.0);
+    }
+
+    /// Counts what a VM used towards what all of a shared node did.
+    fn add_tenant(&mut self, vm: &Vm, load: Option<&'a LoadHistory>, runs_here: bool) {
+        if self.policy.is_some() && self.role() == Some(Role::Shared) {
+            self.joint.add(Tenant { vcpus: vm.vcpus, load, runs_here });
+        }
     }
 
     fn report(self) -> NodeReport {

@@ -2,8 +2,12 @@
 //! for it, first come, first served (Reactive Cloud §3.3.2; Energy §III-C, consolidation phase).
 
 use super::draft::{Draft, Guest};
+use super::joint_load::{self, Tenant};
 use super::{MoveReason, StayReason, candidate, place};
 use crate::model::{Cores, Percent, Policy, Role, Timestamp, WindowAverage};
+
+/// What a return must leave of a VM's moves of the day: itself, and the relief that follows if its node turns out too full.
+const THERE_AND_AWAY: usize = 2;
 
 /// A VM that waits for a place on a shared node: its admission ticket.
 struct Ticket<'a> {
@@ -85,10 +89,28 @@ fn ticket<'a>(draft: &Draft<'a>, policy: &'a Policy, vm: Guest<'a>, usable: bool
     if !candidate::measured_since_move(vm.vm, window, draft.now) {
         return Err(StayReason::Settling { until: ended.unwrap_or(draft.now) + window });
     }
+    may_return(draft, policy, &vm)?;
     let since = vm.load.and_then(|load| load.below_since(draft.now, window, policy.thresholds.idle.of(vcpus)));
     let earliest = ended.map(|ended| ended + policy.thresholds.settle);
     let since = since.unwrap_or(draft.now).max(earliest.unwrap_or_default());
     Ok(Ticket { since, ended, vm, policy, cores, load })
+}
+
+/// Whether enough is known of an idle VM, and left of its budget, to bring it back.
+fn may_return(draft: &Draft<'_>, policy: &Policy, vm: &Guest<'_>) -> Result<(), StayReason> {
+    let moves = vm.moves.map_or(0, |moves| moves.within_a_day(draft.now));
+    let budget = policy.budgets.moves_per_vm_per_day;
+    if moves + THERE_AND_AWAY > usize::try_from(budget).unwrap_or(usize::MAX) {
+        return Err(StayReason::ReliefKept { moves, budget });
+    }
+    if policy.thresholds.admission_minutes() == 0 {
+        return Ok(());
+    }
+    match draft.vm_load(vm, policy.thresholds.admission_window) {
+        WindowAverage::Full(_) => Ok(()),
+        WindowAverage::Filling { have, want } => Err(StayReason::HistoryShort { have, want }),
+        load => Err(StayReason::LoadUnknown { load }),
+    }
 }
 
 fn admit<'a>(draft: &mut Draft<'a>, ticket: &Ticket<'a>) -> Result<(), StayReason> {
@@ -97,6 +119,8 @@ fn admit<'a>(draft: &mut Draft<'a>, ticket: &Ticket<'a>) -> Result<(), StayReaso
     if !draft.has_slot(policy) {
         return Err(StayReason::WaitsForSlot);
     }
-    let found = place::shared(draft, policy, vm.vm, cores)?;
+    let tenant = Tenant { vcpus: vm.vcpus, load: vm.load, runs_here: false };
+    let minutes = joint_load::minutes_of(&tenant, policy, draft.now);
+    let found = place::shared(draft, policy, vm.vm, cores, minutes)?;
     draft.go(policy, vm, found, MoveReason::Idle { vm_load: load, threshold: policy.thresholds.idle, since })
 }

@@ -14,6 +14,7 @@ mod draft;
 mod gate;
 mod identity;
 mod idle;
+mod joint_load;
 mod overload;
 mod place;
 mod proof;

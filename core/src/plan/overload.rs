@@ -3,14 +3,17 @@
 
 use super::draft::{Draft, Guest};
 use super::{MoveReason, NodeVerdict, StayReason, place};
-use crate::model::{Cores, Percent, Policy, Role, Vm, VmKey, WindowAverage};
+use crate::model::{Cores, Percent, Policy, Role, Span, Timestamp, Vm, VmActivity, VmKey, WindowAverage};
 
 /// A VM below this share of its vCPUs relieves its node of nothing worth a move.
 const LEAST_RELIEF: f64 = 1.0;
 
-/// While the busiest VM is only held up (it settles, backs off, is busy otherwise or was moved often today), one that uses less than
-/// this share of what it uses does not go in its place: it would take a dedicated node and relieve its own of little.
+/// While the busiest VM is only held up for a moment (it settles, backs off or migrates), one that uses less than this
+/// share of what it uses does not go in its place: it would take a dedicated node and relieve its own of little.
 const WORTH_OVERTAKING: f64 = 0.5;
+
+/// What holds a VM up for longer than this makes nobody else wait: its node would be overloaded all that time.
+const A_MOMENT: Span = Span::from_secs(60);
 
 /// Relieves every overloaded shared node of one VM, and notes why all other VMs on shared nodes stay.
 pub(super) fn relieve<'a>(draft: &mut Draft<'a>) {
@@ -62,18 +65,15 @@ fn all_stay(draft: &mut Draft<'_>, vms: &[Guest<'_>], policy: &Policy, reason: &
 fn pop_out<'a>(draft: &mut Draft<'a>, policy: &'a Policy, vms: &[Guest<'a>], load: Percent) -> NodeVerdict {
     let mut candidates: Vec<(Cores, &Guest<'a>)> = Vec::new();
     let mut held_up: Option<(Cores, &VmKey)> = None;
-    let mut for_long = false;
     for vm in vms {
         if draft.note_spoken_for(vm, policy) {
             continue;
         }
         if let Some(reason) = vm.obstacle(policy, draft.now) {
-            let soon =
-                matches!(reason, StayReason::BackingOff { .. } | StayReason::Settling { .. } | StayReason::Busy { .. });
-            let tomorrow = matches!(reason, StayReason::BudgetSpent { .. });
-            let load = draft.vm_load(vm, policy.thresholds.overload_window).full().filter(|_| soon || tomorrow);
+            let window = policy.thresholds.overload_window;
+            let load = draft.vm_load(vm, window).full().filter(|_| is_momentary(&reason, draft.now));
             if let Some(load) = load.filter(|load| held_up.is_none_or(|(most, _)| *load > most)) {
-                (held_up, for_long) = (Some((load, &vm.vm.key)), tomorrow);
+                held_up = Some((load, &vm.vm.key));
             }
             draft.stays(vm, Some(&policy.name), reason);
             continue;
@@ -91,7 +91,7 @@ fn pop_out<'a>(draft: &mut Draft<'a>, policy: &'a Policy, vms: &[Guest<'a>], loa
         let reason = if let Some(first) = &moved {
             StayReason::NotFirst { first: first.clone() }
         } else if let Some((_, first)) = not_worth_it {
-            waits |= !for_long;
+            waits = true;
             StayReason::NotFirst { first: first.clone() }
         } else if waits {
             StayReason::NodeSettling
@@ -104,10 +104,6 @@ fn pop_out<'a>(draft: &mut Draft<'a>, policy: &'a Policy, vms: &[Guest<'a>], loa
                     continue;
                 }
                 Err(reason) => {
-                    if matches!(reason, StayReason::ModeIgnored { .. }) && held_up.is_none_or(|(most, _)| cores > most)
-                    {
-                        (held_up, for_long) = (Some((cores, &vm.vm.key)), true);
-                    }
                     // Nobody overtakes a VM that only waits: the node would lose more VMs than it must.
                     waits = matches!(
                         reason,
@@ -123,6 +119,17 @@ fn pop_out<'a>(draft: &mut Draft<'a>, policy: &'a Policy, vms: &[Guest<'a>], loa
         Some(vm) => NodeVerdict::Relieved { load, vm },
         None if waits => NodeVerdict::Relieving { load },
         None => NodeVerdict::Stuck { load },
+    }
+}
+
+/// Whether what keeps a VM from moving is over in a moment.
+fn is_momentary(obstacle: &StayReason, now: Timestamp) -> bool {
+    match obstacle {
+        StayReason::Settling { until } | StayReason::BackingOff { until, .. } => until.since(now) <= A_MOMENT,
+        StayReason::Busy { activity } => {
+            matches!(activity, VmActivity::Migrating | VmActivity::OldLauncherLeaving | VmActivity::Stopping)
+        }
+        _ => false,
     }
 }
 

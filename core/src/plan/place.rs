@@ -2,10 +2,11 @@
 
 use super::coming::Coming;
 use super::draft::{Draft, Place};
+use super::joint_load;
 use super::shelf::{Shelf, Wish};
 use super::{NoPlace, StayReason};
 use crate::fit::{Candidate, Misfit, Moment};
-use crate::model::{Cores, Node, NodeName, Policy, Role, Span, Vm};
+use crate::model::{Cores, Node, NodeName, Policy, Role, Span, Timestamp, Vm};
 use std::cell::OnceCell;
 
 /// So many nodes are named when there is no room: enough to see why, not a list of the cluster.
@@ -29,11 +30,11 @@ pub(super) enum Found {
 /// # Errors
 /// Why no node does.
 pub(super) fn dedicated<'a>(draft: &mut Draft<'a>, policy: &'a Policy, vm: &'a Vm) -> Result<Found, StayReason> {
-    find(draft, policy, vm, Role::Dedicated, Cores::ZERO)
+    find(draft, policy, vm, Role::Dedicated, Cores::ZERO, Vec::new())
 }
 
-/// A shared node whose load stays below the admission threshold with the VM on it, the fullest such first, so that
-/// few shared nodes are needed; then a sleeping one.
+/// A shared node whose load stays below the admission threshold with the VM on it, and would have all along with what
+/// the VM used `minutes` by minute; the fullest such first, so that few shared nodes are needed; then a sleeping one.
 ///
 /// # Errors
 /// Why no node does.
@@ -42,8 +43,9 @@ pub(super) fn shared<'a>(
     policy: &'a Policy,
     vm: &'a Vm,
     load: Cores,
+    minutes: Vec<f64>,
 ) -> Result<Found, StayReason> {
-    find(draft, policy, vm, Role::Shared, load)
+    find(draft, policy, vm, Role::Shared, load, minutes)
 }
 
 fn find<'a>(
@@ -52,6 +54,7 @@ fn find<'a>(
     vm: &'a Vm,
     role: Role,
     load: Cores,
+    minutes: Vec<f64>,
 ) -> Result<Found, StayReason> {
     let Some(shelf) = draft.shelves.get_mut(&policy.name).map(|shelves| shelves.of_mut(role)) else {
         return Err(StayReason::NoRoom { nodes: Vec::new() });
@@ -61,12 +64,12 @@ fn find<'a>(
         draft.places[home].node.labels.get(key).map(String::as_str)
     };
     let home = policy.stay_within.iter().map(home).collect();
-    let wish = Wish { vm, role, load, home };
+    let wish = Wish { vm, role, load, minutes, home };
     // Where other pods are is found out only when a node is worth asking.
     let scheduler = OnceCell::new();
     let takes = |number: usize| {
         let place = &draft.places[number];
-        worth_asking(policy, &wish, place)?;
+        worth_asking(policy, &wish, place, draft.now)?;
         let no_fit = |misfit| NoPlace::Misfit { misfit };
         let probe = scheduler.get_or_init(|| draft.occupancy.probe(Candidate::target_of(vm)));
         probe.quota().map_err(no_fit)?;
@@ -113,7 +116,7 @@ fn moment(place: &Place<'_>) -> Moment {
 }
 
 /// What is cheap to know and rules out most nodes.
-fn worth_asking(policy: &Policy, wish: &Wish<'_>, place: &Place<'_>) -> Result<(), NoPlace> {
+fn worth_asking(policy: &Policy, wish: &Wish<'_>, place: &Place<'_>, now: Timestamp) -> Result<(), NoPlace> {
     if place.coming == Coming::No || place.node.maintenance.is_some() {
         return Err(NoPlace::NotUsable);
     }
@@ -132,7 +135,7 @@ fn worth_asking(policy: &Policy, wish: &Wish<'_>, place: &Place<'_>) -> Result<(
     }
     match wish.role {
         Role::Dedicated => has_cores(wish, place),
-        Role::Shared => admits(policy, wish, place),
+        Role::Shared => admits(policy, wish, place, now),
     }
 }
 
@@ -144,7 +147,7 @@ fn has_cores(wish: &Wish<'_>, place: &Place<'_>) -> Result<(), NoPlace> {
     if empty < wanted { Err(NoPlace::Cores { empty, wanted }) } else { Ok(()) }
 }
 
-fn admits(policy: &Policy, wish: &Wish<'_>, place: &Place<'_>) -> Result<(), NoPlace> {
+fn admits(policy: &Policy, wish: &Wish<'_>, place: &Place<'_>, now: Timestamp) -> Result<(), NoPlace> {
     if place.moving >= policy.budgets.concurrent_per_shared_node {
         return Err(NoPlace::Busy);
     }
@@ -154,5 +157,8 @@ fn admits(policy: &Policy, wish: &Wish<'_>, place: &Place<'_>) -> Result<(), NoP
     let Some(load) = place.load.full() else { return Err(NoPlace::LoadUnknown) };
     let predicted = (load + place.arriving + wish.load).percent_of(place.capacity());
     let admission = policy.thresholds.admission;
-    if predicted < admission { Ok(()) } else { Err(NoPlace::Load { predicted, admission }) }
+    if predicted >= admission {
+        return Err(NoPlace::Load { predicted, admission });
+    }
+    joint_load::admits(policy, &wish.minutes, place, load, now)
 }

@@ -17,6 +17,8 @@ pub(super) struct Wish<'a> {
     pub(super) role: Role,
     /// The load that it brings along; on dedicated nodes its vCPUs count instead.
     pub(super) load: Cores,
+    /// What it used in each minute of the admission window; empty if that is not asked.
+    pub(super) minutes: Vec<f64>,
     /// The values of the topology keys that it may not leave.
     pub(super) home: Vec<Option<&'a str>>,
 }
@@ -121,6 +123,7 @@ impl<'a> Shelf<'a> {
 impl Wish<'_> {
     fn asks_no_less_than(&self, other: &Wish<'_>) -> bool {
         self.load >= other.load
+            && self.minutes.iter().zip(&other.minutes).all(|(own, others)| own >= others)
             && (self.role == Role::Shared || self.vm.vcpus >= other.vm.vcpus)
             && self.home == other.home
             && asks_no_less(&self.vm.target, &other.vm.target)

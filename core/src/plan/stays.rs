@@ -2,7 +2,7 @@
 
 use super::Gate;
 use crate::fit::Misfit;
-use crate::model::{MigrationMode, NodeName, Percent, Timestamp, VmActivity, VmKey, WindowAverage};
+use crate::model::{MigrationMode, NodeName, Percent, Span, Timestamp, VmActivity, VmKey, WindowAverage};
 use serde::Serialize;
 use std::fmt;
 
@@ -80,6 +80,20 @@ pub enum StayReason {
         /// How much of its vCPUs.
         load: Percent,
     },
+    /// It idles, and the last of its moves of the day is kept for the time when it is busy again.
+    ReliefKept {
+        /// How many there were.
+        moves: usize,
+        /// How many there may be.
+        budget: u32,
+    },
+    /// It idles, and its load is not known for long enough to tell whether a shared node has room for it all along.
+    HistoryShort {
+        /// Seconds measured within the admission window.
+        have: u32,
+        /// Seconds that the window wants.
+        want: u32,
+    },
     /// No node has room for it.
     NoRoom {
         /// What spoke against the nodes considered: the first few, by name.
@@ -130,6 +144,8 @@ impl StayReason {
             Self::NotFirst { .. } => "NotFirst",
             Self::NodeSettling => "NodeSettling",
             Self::Active { .. } => "Active",
+            Self::ReliefKept { .. } => "ReliefKept",
+            Self::HistoryShort { .. } => "HistoryShort",
             Self::NoRoom { .. } => "NoRoom",
             Self::WaitsForWake { .. } => "WaitsForWake",
             Self::WaitsForNode { .. } => "WaitsForNode",
@@ -173,6 +189,16 @@ impl fmt::Display for StayReason {
             Self::NotFirst { first } => write!(f, "its node is overloaded, and {first} is moved first"),
             Self::NodeSettling => write!(f, "its node is overloaded, and what was done about it must show first"),
             Self::Active { load } => write!(f, "it uses {load} of its dedicated cores"),
+            Self::ReliefKept { moves, budget } => write!(
+                f,
+                "it idles and moved {moves} times within a day of {budget} allowed: a return would leave none to bring it back to cores of its own"
+            ),
+            Self::HistoryShort { have, want } => write!(
+                f,
+                "it idles, and its load is known for {} of the {} minutes that tell whether a shared node has room for it",
+                have / 60,
+                want.div_ceil(60)
+            ),
             Self::NoRoom { nodes } if nodes.is_empty() => write!(f, "there is no node that it could go to"),
             Self::NoRoom { nodes } => {
                 write!(f, "no node has room for it")?;
@@ -217,6 +243,15 @@ pub enum NoPlace {
         /// What is admitted.
         admission: Percent,
     },
+    /// It would have been too full in the busier minutes of the admission window.
+    PastLoad {
+        /// What the load of all VMs there and its own came to together: the 95th percentile of the minutes.
+        predicted: Percent,
+        /// What is admitted.
+        admission: Percent,
+        /// How far is looked back.
+        window: Span,
+    },
     /// The class's memory for VMs would not suffice.
     ClassMemory,
     /// As many VMs as its class allows.
@@ -238,6 +273,11 @@ impl fmt::Display for NoPlace {
             Self::Cores { empty, wanted } => write!(f, "{empty} empty cores, {wanted} wanted"),
             Self::LoadUnknown => write!(f, "its load is unknown"),
             Self::Load { predicted, admission } => write!(f, "would be at {predicted}, admits below {admission}"),
+            Self::PastLoad { predicted, admission, window } => write!(
+                f,
+                "would have been at {predicted} in the busiest of the last {} minutes, admits below {admission}",
+                window.as_secs().div_ceil(60)
+            ),
             Self::ClassMemory => write!(f, "its class has no memory left for VMs"),
             Self::MaxVms => write!(f, "hosts as many VMs as its class allows"),
             Self::StayWithin { key } => write!(f, "another {key}"),

@@ -110,6 +110,7 @@ fn objects() -> Vec<Value> {
         "apiVersion": "miyako.dev/v1alpha1", "kind": "ConsolidationPolicy", "metadata": {"name": "pack"},
         "spec": {
             "mode": "Automatic", "profile": "Reactive", "nodeClasses": ["shared", "dedicated"],
+            "thresholds": { "admissionWindow": "5s" },
             "budgets": {"movesPerVmPerDay": 10, "concurrentMigrations": 50},
         },
     });

@@ -298,6 +298,11 @@ impl LabStand {
         if let (Some(all), Some(more)) = (policy["spec"].as_object_mut(), spec.as_object()) {
             all.extend(more.clone());
         }
+        // A run takes minutes: shared nodes take VMs by the averages of the moment, as in the papers.
+        let window = &mut policy["spec"]["thresholds"]["admissionWindow"];
+        if window.is_null() {
+            *window = json!("5s");
+        }
         let wanted = [class("shared", Role::Shared), class("dedicated", Role::Dedicated), policy];
         objects::apply(&self.scene.admin(), &wanted).await?;
         Ok(())

@@ -46,6 +46,7 @@ fn wishes() -> Vec<Value> {
         "apiVersion": "miyako.dev/v1alpha1", "kind": "ConsolidationPolicy", "metadata": { "name": "main" },
         "spec": {
             "mode": "Automatic", "profile": "Reactive", "nodeClasses": ["shared", "dedicated"],
+            "thresholds": { "admissionWindow": "5s" },
             "keepAwake": { "failures": 0 },
             "sleep": { "after": "10s", "leastAwake": "5s", "leastAsleep": "5s" },
         },

@@ -112,6 +112,16 @@ fn thresholds(policy: &GivenPolicy<'_>, advice: &mut Advice<'_>) {
             format!("write a settle of at least {window}"),
         );
     }
+    if thresholds.admission_minutes() == 0 {
+        let window = Duration::from_secs(thresholds.admission_window.as_secs());
+        advice.warn(
+            "spec.thresholds.admissionWindow",
+            format!(
+                "an admissionWindow of {window} brings VMs back by the moment's averages: shared nodes are filled in a quiet moment and overloaded in the next"
+            ),
+            "leave it out, or write 10m or more; 30m by default",
+        );
+    }
     let margin = thresholds.overload.value() - thresholds.admission.value();
     if margin > 0.0 && margin < 5.0 {
         advice.warn(
@@ -159,7 +169,7 @@ fn budgets(policy: &GivenPolicy<'_>, advice: &mut Advice<'_>) {
     if budgets.moves_per_vm_per_day == 1 {
         advice.warn(
             "spec.budgets.movesPerVMPerDay",
-            "one move per VM and day: a VM that had to leave an overloaded node can't return before the next day",
+            "one move per VM and day: a VM never returns to a shared node, because that would leave no move for the time when it is busy again",
             "write 2 or more",
         );
     }

@@ -138,6 +138,7 @@ fn thresholds(wanted: &api::Thresholds, profile: Profile, problems: &mut Problem
         }
     }
     let windows = [
+        ("admissionWindow", &wanted.admission_window, &mut thresholds.admission_window),
         ("overloadWindow", &wanted.overload_window, &mut thresholds.overload_window),
         ("idleWindow", &wanted.idle_window, &mut thresholds.idle_window),
         ("settle", &wanted.settle, &mut thresholds.settle),
@@ -203,7 +204,7 @@ fn sleep(wanted: &api::Sleep, profile: Profile, problems: &mut Problems) -> Slee
 
 fn budgets(wanted: &api::Budgets, profile: Profile, problems: &mut Problems) -> Budgets {
     let per_day = wanted.moves_per_vm_per_day.unwrap_or(match profile {
-        Profile::Conservative => 2,
+        Profile::Conservative => 3,
         Profile::Reactive => 10,
     });
     let alert = miyako_api::names::kubevirt::EXCESSIVE_MIGRATIONS_PER_DAY;
@@ -237,12 +238,13 @@ mod tests {
     fn the_profile_fills_in_what_is_unset() {
         let conservative = resolved(json!({})).value.policy;
         assert_eq!(conservative.thresholds, Thresholds::of(Profile::Conservative));
-        assert_eq!((conservative.budgets.moves_per_vm_per_day, conservative.post_copy), (2, PostCopyUse::OptIn));
+        assert_eq!((conservative.budgets.moves_per_vm_per_day, conservative.post_copy), (3, PostCopyUse::OptIn));
         assert_eq!((conservative.mode, conservative.in_schedule), (PolicyMode::Recommend, true));
         let reactive =
             resolved(json!({"profile": "Reactive", "mode": "Automatic", "thresholds": {"settle": "1m"}})).value.policy;
         assert_eq!(reactive.thresholds.overload_window, Span::from_secs(5));
         assert_eq!(reactive.thresholds.settle, Span::from_secs(60));
+        assert_eq!(reactive.thresholds.admission_window, Span::from_secs(30 * 60));
         assert_eq!((reactive.budgets.moves_per_vm_per_day, reactive.post_copy), (10, PostCopyUse::Allow));
         assert_eq!((conservative.invalid, reactive.invalid), (None, None));
     }
@@ -257,6 +259,7 @@ mod tests {
             (json!({"thresholds": {"overloadPercent": 101}}), "spec.thresholds.overloadPercent"),
             (json!({"thresholds": {"settle": "3 days"}}), "spec.thresholds.settle"),
             (json!({"thresholds": {"idleWindow": "9h"}}), "spec.thresholds.idleWindow"),
+            (json!({"thresholds": {"admissionWindow": "0s"}}), "spec.thresholds.admissionWindow"),
             (json!({"planTTL": "1s"}), "spec.planTTL"),
             (json!({"budgets": {"movesPerVMPerDay": 12}}), "spec.budgets.movesPerVMPerDay"),
             (json!({"migration": {"mode": "PostCopy", "postCopy": "Never"}}), "spec.migration.postCopy"),

@@ -117,7 +117,8 @@ fn scenario(mode: Mode, seed: u64) -> Scenario {
     }
     scenario.policy(|spec| {
         // Section III-C: ten seconds for both, and twenty to settle.
-        spec["thresholds"] = json!({"overloadWindow": "10s", "idleWindow": "10s", "settle": "20s"});
+        spec["thresholds"] =
+            json!({"overloadWindow": "10s", "idleWindow": "10s", "admissionWindow": "10s", "settle": "20s"});
         spec["sleep"] = json!({"after": "10s", "leastAwake": "10s", "leastAsleep": "10s"});
         match mode {
             Mode::None => spec["mode"] = json!("Off"),

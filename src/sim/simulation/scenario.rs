@@ -52,7 +52,8 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// An empty cluster with our two classes and a policy of the `Reactive` profile that acts.
+    /// An empty cluster with our two classes and a policy of the `Reactive` profile that acts. As in the papers, whose
+    /// experiments last for minutes, a shared node takes a VM by the averages of the moment.
     #[must_use]
     pub fn reactive(seed: u64) -> Self {
         let class = |name: &str, role: &str| {
@@ -67,7 +68,10 @@ impl Scenario {
             "apiVersion": "miyako.dev/v1alpha1",
             "kind": "ConsolidationPolicy",
             "metadata": {"name": "pack"},
-            "spec": {"mode": "Automatic", "profile": "Reactive", "nodeClasses": ["shared", "dedicated"]},
+            "spec": {
+                "mode": "Automatic", "profile": "Reactive", "nodeClasses": ["shared", "dedicated"],
+                "thresholds": {"admissionWindow": "5s"},
+            },
         });
         Self {
             seed,

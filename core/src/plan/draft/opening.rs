@@ -64,6 +64,7 @@ impl<'a> Draft<'a> {
                 guests: 0,
                 guest_memory: 0,
                 arriving: Cores::ZERO,
+                joint: Default::default(),
                 moving: 0,
                 leaving: 0,
                 changed: None,
@@ -179,6 +180,7 @@ impl<'a> Draft<'a> {
             place.leaving += u32::from(leaves);
             if let Some(vm) = vm.filter(|vm| vm.node.as_ref() != Some(end)) {
                 place.expect(vm);
+                place.add_tenant(vm, self.snapshot.load.vms.get(&vm.key), false);
                 if let Some(policy) = place.policy.filter(|_| !leaves) {
                     let window = policy.thresholds.idle_window;
                     place.arriving += self.snapshot.load.brought_by(vm, self.now, window);

@@ -287,6 +287,7 @@ fn wishes(namespace: &str, bmcs: &str, authority: &str) -> Vec<Value> {
         "apiVersion": "miyako.dev/v1alpha1", "kind": "ConsolidationPolicy", "metadata": { "name": "main" },
         "spec": {
             "mode": "Automatic", "profile": "Reactive", "nodeClasses": ["shared", "dedicated"],
+            "thresholds": { "admissionWindow": "5s" },
             "sleep": { "after": "10s", "leastAwake": "5s", "leastAsleep": "5s" },
         },
     });
