@@ -84,6 +84,7 @@ bench:
 	$(CARGO) bench --locked --package miyako-agent --bench load
 	$(CARGO) bench --locked --package miyako-agent --bench sleep
 	$(CARGO) bench --locked --package miyako-e2e --bench reaction
+	$(CARGO) bench --locked --package miyako --bench days
 	$(CARGO) test --locked --release --package miyako --test simulation power:: -- --ignored --nocapture
 	$(CARGO) test --locked --workspace --test control_plane -- --ignored
 

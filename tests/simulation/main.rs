@@ -3,6 +3,7 @@
 mod budget;
 mod crashes;
 mod daemon_sets;
+mod days;
 mod faults;
 mod hardships;
 mod leaders;

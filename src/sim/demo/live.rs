@@ -23,9 +23,9 @@ pub(super) fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<ExitCode, Demo
     let speed = Speed::new(args.speed);
     let (begun, site) = oneshot::channel();
     let world = {
-        let (stop, speed, seed) = (stop.clone(), speed.clone(), args.seed);
+        let (stop, speed, args) = (stop.clone(), speed.clone(), args.clone());
         let thread = std::thread::Builder::new().name("world".to_owned());
-        let world = move || paused_runtime().map_err(DemoError::Runtime)?.block_on(go(seed, &speed, &stop, begun));
+        let world = move || paused_runtime().map_err(DemoError::Runtime)?.block_on(go(&args, &speed, &stop, begun));
         thread.spawn(world).map_err(DemoError::Runtime)?
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(DemoError::Runtime)?;
@@ -60,8 +60,8 @@ async fn serve(args: &DemoArgs, site: oneshot::Receiver<Site>, out: &mut dyn Wri
 
 /// Lets the world go on, second by second.
 #[allow(clippy::disallowed_methods, reason = "simulated time is paced by the real one; nothing is decided by it")]
-async fn go(seed: u64, speed: &Speed, stop: &AtomicBool, begun: oneshot::Sender<Site>) -> Result<(), DemoError> {
-    let mut simulation = Simulation::begin(scenario(seed)).await?;
+async fn go(args: &DemoArgs, speed: &Speed, stop: &AtomicBool, begun: oneshot::Sender<Site>) -> Result<(), DemoError> {
+    let mut simulation = Simulation::begin(scenario(args.seed, args.profile.of_policy())).await?;
     simulation.start_operator(OPERATOR)?;
     if let Some(operator) = simulation.operator(OPERATOR) {
         // If nobody takes it, the page could not be served, and `stop` is set.
@@ -73,7 +73,7 @@ async fn go(seed: u64, speed: &Speed, stop: &AtomicBool, begun: oneshot::Sender<
             speed: Some(speed.clone()),
         });
     }
-    let mut mishaps = Mishaps::new(seed);
+    let mut mishaps = Mishaps::new(args.seed);
     let mut due = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         let rest = due.saturating_duration_since(Instant::now());

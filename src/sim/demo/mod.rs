@@ -1,5 +1,6 @@
 //! `miyako demo`: the real operator in a simulated cluster, with a page, or headless with a summary.
 
+mod days;
 mod live;
 mod mishaps;
 mod scenario;
@@ -13,7 +14,9 @@ use super::simulation::{Simulation, SimulationError, paused_runtime};
 use crate::command::output::{self, Output};
 use crate::web::Speed;
 use clap::Args;
+use days::Days;
 use mishaps::Mishaps;
+use miyako_api::consolidation_policy::Profile;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -33,6 +36,9 @@ pub struct DemoArgs {
     /// Everything random follows from it: the same seed gives the same run.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// The profile of the demo's policy.
+    #[arg(long, value_enum, default_value_t = DemoProfile::Reactive)]
+    pub profile: DemoProfile,
     /// How the summary of a run with --duration is written.
     #[arg(long, value_enum, default_value_t = Output::Table, requires = "duration")]
     pub output: Output,
@@ -42,6 +48,24 @@ pub struct DemoArgs {
     /// Where the page is served.
     #[arg(long, default_value = "127.0.0.1:8088", value_name = "ADDRESS:PORT", conflicts_with = "duration")]
     pub listen: SocketAddr,
+}
+
+/// The profile of the demo's policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum DemoProfile {
+    /// Acts within minutes, and moves a VM three times a day at most.
+    Conservative,
+    /// Acts within seconds.
+    Reactive,
+}
+
+impl DemoProfile {
+    fn of_policy(self) -> Profile {
+        match self {
+            Self::Conservative => Profile::Conservative,
+            Self::Reactive => Profile::Reactive,
+        }
+    }
 }
 
 /// Why the demo could not run.
@@ -87,25 +111,30 @@ pub fn run(args: &DemoArgs, out: &mut dyn Write) -> Result<ExitCode, DemoError> 
     let Some(seconds) = args.duration else {
         return live::run(args, out);
     };
-    let summary = headless(seconds, args.seed)?;
+    let summary = headless(seconds, args.seed, args.profile)?;
     output::print(&summary, args.output, out)?;
     Ok(if summary.is_safe() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn headless(seconds: u64, seed: u64) -> Result<Summary, DemoError> {
+fn headless(seconds: u64, seed: u64, profile: DemoProfile) -> Result<Summary, DemoError> {
     paused_runtime().map_err(DemoError::Runtime)?.block_on(async {
-        let mut simulation = Simulation::begin(scenario(seed)).await?;
+        let scenario = scenario(seed, profile.of_policy());
+        let (oracle, vms) = scenario::oracle(&scenario);
+        let mut simulation = Simulation::begin(scenario).await?;
         simulation.start_operator(OPERATOR)?;
+        let mut days = Days::new(oracle, vms);
         let mut tally = Tally::default();
         let mut mishaps = Mishaps::new(seed);
         for _ in 0..seconds {
             let measured = simulation.second().await?;
             mishaps.second(&mut simulation);
             let view = simulation.operator(OPERATOR).map(|operator| operator.view.borrow().clone());
-            tally.add(&measured, &view.unwrap_or_default(), OVERLOAD);
+            let view = view.unwrap_or_default();
+            tally.add(&measured, &view, OVERLOAD);
+            days.add(&measured, &view, simulation.migrations_asked_for().values().copied().map(u64::from).sum());
         }
         let view = simulation.operator(OPERATOR).map(|operator| operator.view.borrow().clone()).unwrap_or_default();
-        Ok(Summary::of(&tally, &simulation, &view, OPERATOR, seed))
+        Ok(Summary::of(&tally, days.told(), &simulation, &view, OPERATOR, seed))
     })
 }
 

@@ -2,13 +2,16 @@
 //! nightly jobs, all packed onto the shared nodes at the beginning, as the papers do. Empty nodes sleep; now and then one
 //! does not wake ([`super::mishaps`]).
 
-use crate::sim::cluster::Fate;
+use crate::sim::cluster::{Fate, NodeSpec};
 use crate::sim::kubevirt::create::VmSpec;
-use crate::sim::simulation::{BEGINS, Scenario, SimulatedVm};
+use crate::sim::oracle::{Foreseen, Oracle, Zone};
+use crate::sim::simulation::{BEGINS, CLASS_LABEL, Scenario, SimulatedVm};
 use crate::sim::workload::Pattern;
+use miyako_api::consolidation_policy::Profile;
 use miyako_api::names::{kubernetes, marks};
-use miyako_core::model::Bytes;
+use miyako_core::model::{Bytes, PowerFigures, VmKey};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// The zones, each with its shared and dedicated nodes.
 const ZONES: [(&str, usize, usize); 2] = [("a", 3, 8), ("b", 2, 7)];
@@ -28,11 +31,19 @@ const TEAMS: [(&str, &str, usize, Pattern); 5] = [
     ("internal", "tool", 2, Pattern::Constant(0.06)),
 ];
 
-/// The demo's world.
+/// What shared nodes draw; dedicated ones draw what a class says by default.
+const SHARED_POWER: PowerFigures = PowerFigures { idle: 130, full: 320, asleep: 9 };
+/// Cores that a node needs for itself.
+const SYSTEM: f64 = 0.2;
+
+/// So many dedicated nodes are awake whatever the load is: the spare one, and the one with somebody's pod.
+const FLOOR: usize = 2;
+
+/// The demo's world, under a policy with this profile.
 #[must_use]
-pub fn scenario(seed: u64) -> Scenario {
+pub fn scenario(seed: u64, profile: Profile) -> Scenario {
     let machines = Some(Fate::default());
-    let mut scenario = Scenario { noise: 0.02, system: 0.2, machines, ..Scenario::reactive(seed) };
+    let mut scenario = Scenario { noise: 0.02, system: SYSTEM, machines, ..Scenario::reactive(seed) };
     let mut shared = Vec::new();
     for (zone, with_much_memory, with_cores_for_all) in ZONES {
         for index in 1..=with_much_memory {
@@ -64,14 +75,49 @@ pub fn scenario(seed: u64) -> Scenario {
                 // Busy VMs find a node that is awake already, and a node may break at any time.
                 object["spec"]["spare"] = json!({"dedicatedNodes": 1});
                 object["spec"]["keepAwake"] = json!({"failures": 1});
+                object["spec"]["profile"] = json!(profile);
+                // A day is long enough for the profile's own admission window.
+                object["spec"]["thresholds"] = json!({});
             }
-            Some("shared") => object["spec"]["power"] = json!({"idleWatts": 130, "fullWatts": 320, "asleepWatts": 9}),
+            Some("shared") => {
+                let PowerFigures { idle, full, asleep } = SHARED_POWER;
+                object["spec"]["power"] = json!({"idleWatts": idle, "fullWatts": full, "asleepWatts": asleep});
+            }
             _ => {}
         }
     }
     scenario.vms = vms(&shared);
     scenario.objects.push(kept_awake());
     scenario
+}
+
+/// A planner that knows the future of such a world, and the VMs as it sees them.
+pub(super) fn oracle(scenario: &Scenario) -> (Oracle, BTreeMap<VmKey, Foreseen>) {
+    let mut zones: BTreeMap<&str, Zone> = BTreeMap::new();
+    for node in &scenario.nodes {
+        let zone = zones.entry(label(node, kubernetes::ZONE)).or_default();
+        match label(node, CLASS_LABEL) {
+            "shared" => zone.shared.push(f64::from(SHARED.0) - SYSTEM),
+            _ => zone.dedicated.push(DEDICATED.0),
+        }
+    }
+    let number = |name: &str| {
+        let node = scenario.nodes.iter().find(|node| node.name == name)?;
+        zones.keys().position(|zone| *zone == label(node, kubernetes::ZONE))
+    };
+    let foreseen = |vm: &SimulatedVm| {
+        let opted_out = vm.spec.annotations.get(marks::CONSOLIDATE).is_some_and(|mark| mark == marks::NEVER);
+        let (vcpus, pinned) = (vm.spec.vcpus, opted_out || !vm.spec.migratable);
+        let zone = number(&vm.node)?;
+        Some((VmKey::new(&vm.spec.namespace, &vm.spec.name), Foreseen { zone, vcpus, peak: 0.0, mean: 0.0, pinned }))
+    };
+    let vms = scenario.vms.iter().filter_map(foreseen).collect();
+    let zones = zones.into_values().collect();
+    (Oracle { zones, shared: SHARED_POWER, dedicated: PowerFigures::default(), system: SYSTEM, floor: FLOOR }, vms)
+}
+
+fn label<'a>(node: &'a NodeSpec, key: &str) -> &'a str {
+    node.labels.get(key).map_or("", String::as_str)
 }
 
 /// The VMs, dealt to the shared nodes in turn.

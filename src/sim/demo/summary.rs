@@ -1,5 +1,6 @@
 //! What a run of the demo came to: sums over its seconds, told as a table, JSON or YAML.
 
+use super::days::Day;
 use crate::controller::{MoveKind, PowerCounts, View};
 use crate::sim::apiserver::Verb;
 use crate::sim::simulation::Simulation;
@@ -85,15 +86,24 @@ pub(super) struct Summary {
     /// Reads of the operator that are no watches.
     operator_reads: u64,
     broken_rules: Vec<String>,
+    /// What each day came to, and all that came after the first.
+    days: Vec<Day>,
 }
 
 /// Three digits after the point: enough, and the same everywhere.
-fn rounded(value: f64) -> f64 {
+pub(super) fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
 impl Summary {
-    pub(super) fn of(tally: &Tally, simulation: &Simulation, view: &View, operator: &str, seed: u64) -> Self {
+    pub(super) fn of(
+        tally: &Tally,
+        days: Vec<Day>,
+        simulation: &Simulation,
+        view: &View,
+        operator: &str,
+        seed: u64,
+    ) -> Self {
         let mut operator_writes: BTreeMap<String, u64> = BTreeMap::new();
         let mut operator_reads = 0;
         for (kind, count) in simulation.world.server.request_counts() {
@@ -130,6 +140,7 @@ impl Summary {
             operator_writes,
             operator_reads,
             broken_rules: simulation.broken_rules().to_vec(),
+            days,
         }
     }
 
@@ -173,7 +184,8 @@ impl fmt::Display for Summary {
         for broken in &self.broken_rules {
             row("", broken.clone())?;
         }
-        Ok(())
+        writeln!(f, "\n{}", Day::HEAD)?;
+        self.days.iter().try_for_each(|day| writeln!(f, "{day}"))
     }
 }
 

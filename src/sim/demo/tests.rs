@@ -10,8 +10,14 @@ fn told(args: &DemoArgs) -> String {
 
 #[test]
 fn a_headless_run_moves_vms_safely_and_comes_out_the_same_each_time() {
-    let args =
-        DemoArgs { duration: Some(150), seed: 7, output: Output::Json, speed: 60, listen: ([127, 0, 0, 1], 0).into() };
+    let args = DemoArgs {
+        duration: Some(150),
+        seed: 7,
+        profile: DemoProfile::Reactive,
+        output: Output::Json,
+        speed: 60,
+        listen: ([127, 0, 0, 1], 0).into(),
+    };
     let first = told(&args);
     let summary: serde_json::Value = serde_json::from_str(&first).unwrap();
     assert_eq!(summary["brokenRules"], serde_json::json!([]));
