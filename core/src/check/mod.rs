@@ -11,6 +11,7 @@ mod failover;
 mod health_checks;
 mod knowledge;
 mod movable;
+mod past_load;
 mod pending;
 mod placement;
 mod post_copy;
@@ -184,6 +185,7 @@ fn migrate<'a>(state: &mut State<'a>, step: &'a MigrateStep, found: &mut Finding
     placement::judge(state, &planned, found);
     placement::dedicated_cores(state, &planned, found);
     placement::admission(state, &planned, found);
+    past_load::judge(state, &planned, found);
     traffic::judge(state, &planned, found);
     post_copy::may_use(&planned, found);
     state.begin(&planned);

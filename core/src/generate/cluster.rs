@@ -70,6 +70,15 @@ pub(super) fn steady(now: Timestamp, cores: f64) -> LoadHistory {
     history
 }
 
+/// A history in which one value was measured until five minutes ago, and another one since.
+pub(super) fn calmed_down(now: Timestamp, before: f64, cores: f64) -> LoadHistory {
+    let mut history = LoadHistory::default();
+    let calm = Span::from_secs(5 * 60);
+    history.push(now - calm, Span::from_secs(26 * 60), Cores::new(before).unwrap_or(Cores::ZERO));
+    history.push(now, calm, Cores::new(cores).unwrap_or(Cores::ZERO));
+    history
+}
+
 impl Cluster {
     /// Makes a cluster up. The same shape and seed give the same one.
     #[must_use]

@@ -2,7 +2,7 @@
 
 use super::{
     Cluster, Dice, Shape,
-    cluster::{Place, steady},
+    cluster::{Place, calmed_down},
 };
 use crate::model::{
     AppliedPolicy, Bytes, Labels, LastMigration, Marks, MilliCpu, Name, NodeSelector, NodeSelectorTerm, Operator, Pod,
@@ -45,7 +45,8 @@ pub(super) fn add_vms(cluster: &mut Cluster, shape: &Shape, places: &mut [Place]
         if dice.percent(shape.special) {
             make_special(cluster, &mut vm, dice);
         }
-        cluster.snapshot.load.vms.insert(vm.key.clone(), steady(cluster.now, load));
+        let before = if dice.percent(15) { f64::from(vcpus) } else { load };
+        cluster.snapshot.load.vms.insert(vm.key.clone(), calmed_down(cluster.now, before, load));
         cluster.add_launcher(&vm);
         cluster.snapshot.vms.insert(vm.key.clone(), vm);
     }

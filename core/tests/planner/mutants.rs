@@ -54,6 +54,20 @@ const MUTANTS: &[(&str, Rule, Slip)] = &[
             each_policy(seen, |policy| policy.thresholds.admission = policy.thresholds.overload);
         }),
     ),
+    (
+        "fills shared nodes in a quiet moment",
+        Rule::Placement,
+        Blind(|seen| {
+            each_policy(seen, |policy| policy.thresholds.admission_window = Span::from_secs(5));
+        }),
+    ),
+    (
+        "brings VMs back with their last move",
+        Rule::Movable,
+        Blind(|seen| {
+            each_policy(seen, |policy| policy.budgets.moves_per_vm_per_day += 1);
+        }),
+    ),
     ("moves what is not migratable", Rule::Movable, Blind(|seen| each_vm(seen, |vm| vm.not_migratable = None))),
     ("moves what is busy", Rule::Movable, Blind(|seen| each_vm(seen, |vm| vm.activity = None))),
     ("ignores opt-outs", Rule::Movable, Blind(|seen| each_vm(seen, |vm| vm.marks.never_consolidate = false))),

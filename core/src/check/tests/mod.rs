@@ -55,7 +55,8 @@ fn policy(name: &str, classes: &[&str]) -> Policy {
         mode: PolicyMode::Automatic,
         classes: classes.iter().map(ClassName::new).collect(),
         vms: VmSelector::default(),
-        thresholds: Thresholds::of(Profile::Reactive),
+        // What is measured here is no longer than that.
+        thresholds: Thresholds { admission_window: Span::from_secs(5), ..Thresholds::of(Profile::Reactive) },
         order: DestinationOrder::MostDense,
         stay_within: Vec::new(),
         migration: MigrationChoice::Auto,
