@@ -44,10 +44,12 @@ async fn load_that_swings_for_a_day_moves_a_vm_no_more_often_than_its_budget_all
     scenario.vms[0].pattern = Pattern::Steps { from: BEGINS, steps: swings() };
     let mut world = begin(scenario).await;
     run(&mut world, 15 * 60).await;
-    assert_eq!(moves(&world), BUDGET, "it swings more often than it may move");
+    // The last is kept for a relief, and so it stays where it keeps its speed.
+    assert_eq!(moves(&world), BUDGET - 1, "it swings more often than it may move");
+    assert!(node_of(&world, "vm0").starts_with("dedicated"), "{:?}", world.placement());
     hours_without_operator(&mut world, 23 * 60).await;
     run(&mut world, 8 * 60).await;
-    assert_eq!(moves(&world), BUDGET, "the day is not over");
+    assert_eq!(moves(&world), BUDGET - 1, "the day is not over");
     hours_without_operator(&mut world, 40).await;
     run(&mut world, 8 * 60).await;
     assert!(moves(&world) > BUDGET, "the first moves were more than a day ago");
