@@ -2,7 +2,7 @@
 //! simulations.
 
 use super::preflight::Facts;
-use std::{future::Future, io, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, future::Future, io, path::PathBuf, time::Duration};
 
 /// Which run of which machine this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +60,11 @@ pub trait Host: Send + Sync + 'static {
 
     /// What the kernel knows of the interrupt that ended the last sleep.
     fn wake_source(&self) -> Option<String>;
+
+    /// How many events each device that may wake the machine has reported, by its name in the kernel.
+    fn wakeup_events(&self) -> BTreeMap<String, u64> {
+        BTreeMap::new()
+    }
 
     /// Begins an orderly shutdown. Returns when it has begun.
     fn power_off(&self) -> impl Future<Output = Result<(), HostError>> + Send;

@@ -39,7 +39,7 @@ pub struct Process {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Alarm {
-    /// There is no `rtc0` with an alarm.
+    /// There is no clock with an alarm.
     #[default]
     Missing,
     /// It has an alarm that may not wake the machine (`power/wakeup` is not `enabled`).
@@ -165,10 +165,10 @@ impl fmt::Display for Obstacle {
                 "this agent finds no logind to shut the machine down with: mount the host's /run/dbus into it, and run systemd-logind",
             ),
             Self::NoAlarm => f.write_str(
-                "the machine has no clock with an alarm (/sys/class/rtc/rtc0/wakealarm), so it might never wake: load the driver of its clock (rtc_cmos)",
+                "the machine has no clock with an alarm (/sys/class/rtc/rtc*/wakealarm), so it might never wake: load the driver of its clock (rtc_cmos)",
             ),
             Self::AlarmMayNotWake => f.write_str(
-                "the machine's clock may not wake it: write enabled into /sys/class/rtc/rtc0/device/power/wakeup, and allow wake-ups by RTC in the firmware's setup",
+                "the machine's clock may not wake it: write enabled into /sys/class/rtc/rtc*/device/power/wakeup, and allow wake-ups by RTC in the firmware's setup",
             ),
             Self::NoCardArmed { interfaces } if interfaces.is_empty() => f.write_str(
                 "no network card of this machine can wake it, and it is to be woken by Wake-on-LAN: use a wake driver of its management controller instead",

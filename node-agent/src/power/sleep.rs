@@ -15,11 +15,17 @@ use super::{
     preflight::Obstacle,
 };
 use miyako_api::node_power::WokenBy;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// The least that a sleep must measure to count as one. The kernel takes the length of a sleep from the machine's
 /// clock, which knows whole seconds, so a sleep of nothing may measure up to one.
 pub const LEAST_SLEEP: Duration = Duration::from_millis(1_500);
+
+/// As many devices are named as could have woken the machine.
+const MOST_NAMED: usize = 4;
+
+/// As many characters are kept of what woke the machine, as the schema has it.
+const LONGEST_SOURCE: usize = 256;
 
 /// How often a suspend is tried anew because a wake-up event came in between.
 const TRIES: u32 = 5;
@@ -46,9 +52,13 @@ pub enum SleepError {
     Obstacle(Obstacle),
     /// Wake-up events kept coming.
     #[error(
-        "wake-up events kept coming ({TRIES} tries): see /sys/class/wakeup/*/event_count for the device, and disable it in /proc/acpi/wakeup if it should not wake the machine"
+        "wake-up events kept coming ({TRIES} tries{}): see /sys/class/wakeup/*/event_count for the device, and disable it in /proc/acpi/wakeup if it should not wake the machine",
+        .by.as_ref().map_or_else(String::new, |by| format!(", from {by}"))
     )]
-    KeptAwake,
+    KeptAwake {
+        /// The devices that reported them, if the kernel names them.
+        by: Option<String>,
+    },
     /// The machine refused.
     #[error("{}", .0.in_full())]
     Host(#[from] HostError),
@@ -85,10 +95,17 @@ pub async fn sleep<H: Host>(
 ) -> Result<Slept, SleepError> {
     host.choose_deep()?;
     host.set_alarm(alarm)?;
+    let before = host.wakeup_events();
     let slept = enter(host, look_again).await;
     let by_alarm = host.clear_alarm();
-    let (asleep, entered) = slept?;
-    let source = host.wake_source();
+    let devices = woken(&before, &host.wakeup_events());
+    let (asleep, entered) = slept.map_err(|error| match error {
+        SleepError::KeptAwake { .. } => SleepError::KeptAwake { by: devices.clone() },
+        other => other,
+    })?;
+    let said = [host.wake_source(), devices.map(|devices| format!("wake-up events of {devices}"))];
+    let said: Vec<_> = said.into_iter().flatten().collect();
+    let source = (!said.is_empty()).then(|| said.join("; ").chars().take(LONGEST_SOURCE).collect());
     if asleep < LEAST_SLEEP {
         entered?;
         return Err(SleepError::DidNotSleep { measured: asleep, by: source });
@@ -119,5 +136,28 @@ async fn enter<H: Host>(
         let asleep = host.machine()?.asleep.saturating_sub(before);
         return Ok((asleep, entered));
     }
-    Err(SleepError::KeptAwake)
+    Err(SleepError::KeptAwake { by: None })
+}
+
+/// The devices that reported wake-up events meanwhile.
+fn woken(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Option<String> {
+    let more = after.iter().filter(|(name, events)| before.get(*name).is_none_or(|before| before < events));
+    let names: Vec<_> = more.map(|(name, _)| name.as_str()).take(MOST_NAMED).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_devices_whose_events_grew_are_named() {
+        let counts = |counts: &[(&str, u64)]| counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        let before: BTreeMap<_, _> = counts(&[("LNXPWRBN:00", 2), ("0000:00:14.0", 7), ("alarmtimer", 1)]);
+        assert_eq!(woken(&before, &before), None);
+        let after = counts(&[("LNXPWRBN:00", 2), ("0000:00:14.0", 9), ("alarmtimer", 0), ("eno1", 1)]);
+        assert_eq!(woken(&before, &after).as_deref(), Some("0000:00:14.0, eno1"));
+        let error = SleepError::KeptAwake { by: Some("eno1".into()) }.to_string();
+        assert!(error.starts_with("wake-up events kept coming (5 tries, from eno1): see"), "{error}");
+    }
 }

@@ -15,6 +15,7 @@ use alarm::RtcAlarm;
 use files::Files;
 use rustix::time::{ClockId, clock_gettime};
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -26,6 +27,9 @@ const STATE: &str = "sys/power/state";
 const MEM_SLEEP: &str = "sys/power/mem_sleep";
 const SYSTEM_BUS: &str = "run/dbus/system_bus_socket";
 const WAKEUP_COUNT: &str = "sys/power/wakeup_count";
+
+/// So many devices that may wake the machine are looked at; a server has some dozens.
+const MOST_WAKEUP_DEVICES: usize = 512;
 
 /// How long a wake-up event may be handled before the suspend is given up.
 const LONGEST_EVENT: Duration = Duration::from_secs(5);
@@ -132,6 +136,19 @@ impl Host for LinuxHost {
             Some(device) => format!("interrupt {irq}, {device}"),
             None => format!("interrupt {irq}"),
         })
+    }
+
+    fn wakeup_events(&self) -> BTreeMap<String, u64> {
+        let mut events = BTreeMap::new();
+        for device in self.files.names("sys/class/wakeup").into_iter().take(MOST_WAKEUP_DEVICES) {
+            let file = |name: &str| format!("sys/class/wakeup/{device}/{name}");
+            let Ok(count) = self.files.number(&file("event_count")) else { continue };
+            let name =
+                self.files.optional(&file("name")).filter(|name| !name.is_empty()).unwrap_or_else(|| device.clone());
+            // Several may have the same name.
+            *events.entry(name.chars().take(64).collect()).or_default() += count;
+        }
+        events
     }
 
     async fn power_off(&self) -> Result<(), HostError> {

@@ -5,7 +5,7 @@ use crate::power::{
     preflight::{NetworkCard, Obstacle, Process, WakeSource, obstacles_to_s3},
     sleep::{SleepError, sleep},
 };
-use std::fs;
+use std::{collections::BTreeMap, fs};
 use tempfile::TempDir;
 
 fn write(root: &TempDir, file: &str, text: &str) {
@@ -85,6 +85,32 @@ fn the_alarm_goes_by_the_clocks_own_time() {
     assert!(host.clear_alarm().unwrap());
 }
 
+/// As on boards whose `rtc0` is a chip without an interrupt line, and where the processor's own clock comes second.
+#[test]
+fn the_clock_that_can_wake_the_machine_is_used_whatever_its_number() {
+    let (root, host) = machine();
+    fs::remove_file(root.path().join("sys/class/rtc/rtc0/wakealarm")).unwrap();
+    write(&root, "sys/class/rtc/rtc0/since_epoch", "5\n");
+    assert_eq!(host.facts().unwrap().alarm, Alarm::Missing);
+    for (clock, may_wake) in [("rtc1", None), ("rtc2", Some("disabled\n")), ("rtc10", Some("enabled\n"))] {
+        write(&root, &format!("sys/class/rtc/{clock}/wakealarm"), "");
+        write(&root, &format!("sys/class/rtc/{clock}/since_epoch"), "1000\n");
+        if let Some(may_wake) = may_wake {
+            write(&root, &format!("sys/class/rtc/{clock}/device/power/wakeup"), may_wake);
+        }
+        assert_eq!(host.facts().unwrap().alarm, if clock == "rtc10" { Alarm::Armed } else { Alarm::MayNotWake });
+    }
+    host.set_alarm(Duration::from_secs(60)).unwrap();
+    assert_eq!(read(&root, "sys/class/rtc/rtc10/wakealarm"), "1060");
+    assert!(!host.clear_alarm().unwrap());
+    assert_eq!(read(&root, "sys/class/rtc/rtc10/wakealarm"), "0");
+    fs::remove_dir_all(root.path().join("sys/class/rtc/rtc10")).unwrap();
+    host.set_alarm(Duration::from_secs(60)).unwrap();
+    assert_eq!(read(&root, "sys/class/rtc/rtc2/wakealarm"), "1060");
+    assert_eq!(read(&root, "sys/class/rtc/rtc2/device/power/wakeup"), "enabled");
+    assert_eq!(read(&root, "sys/class/rtc/rtc1/wakealarm"), "");
+}
+
 #[test]
 fn a_clock_that_may_not_wake_is_allowed_to() {
     let (root, host) = machine();
@@ -120,6 +146,24 @@ fn the_interrupt_that_woke_it_is_named_with_its_device() {
     assert_eq!(host.wake_source().as_deref(), Some("interrupt 9"));
     write(&root, "sys/kernel/irq/9/actions", "acpi\n");
     assert_eq!(host.wake_source().as_deref(), Some("interrupt 9, acpi"));
+}
+
+#[test]
+fn devices_that_may_wake_it_are_counted_by_name() {
+    let (root, host) = machine();
+    assert_eq!(host.wakeup_events(), BTreeMap::new());
+    for (device, name, count) in [
+        ("wakeup0", "LNXPWRBN:00\n", "2\n"),
+        ("wakeup3", "0000:00:14.0\n", "7\n"),
+        ("wakeup4", "", "1\n"),
+        ("wakeup5", "odd\n", "many\n"),
+    ] {
+        write(&root, &format!("sys/class/wakeup/{device}/name"), name);
+        write(&root, &format!("sys/class/wakeup/{device}/event_count"), count);
+    }
+    let expected =
+        [("0000:00:14.0", 7), ("LNXPWRBN:00", 2), ("wakeup4", 1)].map(|(name, count)| (name.to_owned(), count));
+    assert_eq!(host.wakeup_events(), expected.into());
 }
 
 #[tokio::test]
