@@ -130,6 +130,10 @@ pub struct NodePowerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub why_awake: Option<String>,
+    /// Attempts to sleep, one after the other, that it refused, that did not come about, or that it ended by itself soon.
+    /// After a few it is left awake for hours, then for longer; a person's request tries it at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restless: Option<RestlessStatus>,
     /// What it drew when this status was last written: with each change of phase, and hourly under a policy that acts.
     /// What it draws now is in the metrics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,6 +153,21 @@ pub struct NodePowerStatus {
     /// The last proof that it can be woken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_wake_test: Option<WakeTest>,
+}
+
+/// Attempts to sleep that failed, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RestlessStatus {
+    /// How many.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub times: u32,
+    /// Until when it is left awake; absent while it is still tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+    /// What is known of the last one: the agent's words, or what woke the machine.
+    #[schemars(length(max = 512))]
+    pub why: String,
 }
 
 /// Where watts come from.

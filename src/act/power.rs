@@ -97,6 +97,9 @@ fn phase_status(change: &PhaseChange, now: Timestamp) -> Value {
         "asleepSince": change.asleep_since.map(time),
         "lastSleepSeconds": change.last_sleep.map(|span| span.as_secs()),
         "emptySince": null,
+        "restless": change.restless.as_ref().map(|restless| {
+            json!({ "times": restless.times, "until": restless.until.map(time), "why": restless.why })
+        }),
     });
     let condition = |(wakeable, since): (Wakeable, Timestamp)| {
         json!({

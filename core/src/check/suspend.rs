@@ -8,9 +8,10 @@ use crate::{
     fit::{NodeNumbers, Resident, Whereabouts},
     model::{
         ClassIndex, ClassName, Name, Node, NodeClass, NodeName, Policies, PowerState, Snapshot, SuspendReason,
-        TaintEffect,
+        TaintEffect, Timestamp,
     },
     plan::SuspendStep,
+    power::PowerRecord,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -59,6 +60,16 @@ pub enum Blocker {
     /// Nobody has tried whether it wakes.
     #[error("it was never woken for a test")]
     NoWakeTest,
+    /// It refused, did not fall asleep, or woke by itself, a few times in a row.
+    #[error("it will not stay asleep ({times} times in a row): {why}; it is left awake until {until}")]
+    WillNotStayAsleep {
+        /// How often it was tried.
+        times: u32,
+        /// What its agent says of the last time, or what woke it.
+        why: String,
+        /// When it is tried again.
+        until: Timestamp,
+    },
     /// It failed to wake, or its place in the power sequence is another.
     #[error("it is {power:?}, not awake")]
     NotAwake {
@@ -131,6 +142,7 @@ impl Blocker {
             Self::MachineHealthCheck { check } => format!("MachineHealthCheck {check}").into(),
             Self::NoWakeDriver { class } => format!("no wake driver in class {class}").into(),
             Self::NoWakeTest => "no wake test".into(),
+            Self::WillNotStayAsleep { .. } => "does not stay asleep".into(),
             Self::NotAwake { power } => format!("{power:?}").into(),
             Self::NotReady => "not ready".into(),
             Self::Maintenance { .. } => "maintenance".into(),
@@ -169,6 +181,11 @@ impl Blocker {
                 "its policy tests it when it is empty (class's wakeTest); `miyako wake-test NODE` asks for it now"
                     .into()
             }
+            Self::WillNotStayAsleep { .. } => "see what woke it (status.agent of its NodePower, /sys/class/wakeup and \
+                 /sys/power/suspend_stats on the node): take a device that should not wake it out of /proc/acpi/wakeup, let \
+                 network cards wake on magic packets alone (ethtool -s IF wol g), update a driver that refuses; then \
+                 `miyako wake-test NODE` tries it at once"
+                .into(),
             Self::NotAwake { .. } => "nothing, or see the node's NodePower".into(),
             Self::NotReady => "see the node's conditions".into(),
             Self::Maintenance { .. } => "nothing; it can sleep when the maintenance is over".into(),
@@ -211,6 +228,7 @@ pub struct SuspendBlockers<'a> {
     numbers: NodeNumbers<'a>,
     nodes: Vec<OnNode<'a>>,
     machine_checks: &'a BTreeMap<NodeName, Name>,
+    powers: &'a BTreeMap<NodeName, PowerRecord>,
 }
 
 impl<'a> SuspendBlockers<'a> {
@@ -240,8 +258,8 @@ impl<'a> SuspendBlockers<'a> {
                 nodes[number].migrations += 1;
             }
         }
-        let machine_checks = &snapshot.machine_checks;
-        Self { classes: ClassIndex::new(policies), numbers: numbers.clone(), nodes, machine_checks }
+        let (machine_checks, powers) = (&snapshot.machine_checks, &snapshot.powers);
+        Self { classes: ClassIndex::new(policies), numbers: numbers.clone(), nodes, machine_checks, powers }
     }
 
     /// Indexes a snapshot that nothing else has indexed.
@@ -264,6 +282,11 @@ impl<'a> SuspendBlockers<'a> {
         }
         let check = self.machine_checks.get(&node.name).cloned();
         blockers.extend(check.map(|check| Blocker::MachineHealthCheck { check }));
+        let restless = self.powers.get(&node.name).and_then(|record| record.restless.as_ref());
+        blockers.extend(restless.and_then(|restless| {
+            let (times, why) = (restless.times, restless.why.clone());
+            Some(Blocker::WillNotStayAsleep { times, why, until: restless.until? })
+        }));
         if let Some(on) = self.numbers.get(&node.name).map(|number| &self.nodes[number]) {
             on.add_to(class, &mut blockers);
         }

@@ -1,9 +1,11 @@
 //! One step of the machine: [`advance`].
 
+use super::restless::{SOON, STOPPED_TRYING, is_the_machines};
 use super::state::{Given, State};
 use super::times::{ASKED_AGAIN, ASKED_AT_LEAST_EVERY, ORDER_MARGIN, ORDER_STANDS, Pace, SETTLES, WAKE_ORDER_STANDS};
 use super::{
-    Ask, Desired, Facts, Marks, NodeCondition, PhaseChange, PowerRecord, Purpose, Wakeable, WakerOutcome, Wish, Write,
+    Ask, Desired, Facts, Marks, NodeCondition, PhaseChange, PowerRecord, Purpose, Restless, Wakeable, WakerOutcome,
+    Wish, Write,
 };
 use crate::model::{PowerState, SleepMethod, Span, Timestamp};
 
@@ -15,6 +17,11 @@ const LONGEST_MESSAGE: usize = 1000;
 
 /// Why a node that nobody woke is ordered to be awake.
 const BY_ITSELF: &str = "it woke by itself";
+
+/// Why a node that does not do as it is ordered to is ordered to be awake; what follows the first is its agent's.
+const REFUSED: &str = "its agent refused: ";
+const BACK_ALREADY: &str = "it is back already";
+const STAYED_UP: &str = "its agent took the order and it did not fall asleep";
 
 /// Everything one step looks at.
 pub(super) struct Look<'a> {
@@ -59,6 +66,14 @@ impl Look<'_> {
         if self.facts.managed && self.method() != self.facts.method {
             // The agent looks at what keeps its machine from sleeping in this way, and says so.
             return Some(self.order_awake_from(self.facts.method, "its class has it sleep in another way"));
+        }
+        if let Some(restless) =
+            self.record.restless.as_ref().filter(|restless| restless.until.is_some_and(|until| self.now >= until))
+        {
+            let mut change = self.change(PowerState::Awake, &format!("to be tried again: {}", restless.why));
+            change.since = self.record.since.unwrap_or(self.now);
+            change.restless = Some(restless.tried_again());
+            return Some(Write::Phase(Box::new(change)));
         }
         let empty = self.facts.usable && self.facts.blocker.is_none();
         if let Some(request) = &self.record.request {
@@ -144,10 +159,10 @@ impl Look<'_> {
             return Some(self.order_awake("a pod or VM came to it"));
         }
         if let Some(refusal) = &agent.refusal {
-            return Some(self.order_awake(&format!("its agent refused: {refusal}")));
+            return Some(self.order_awake(&format!("{REFUSED}{refusal}")));
         }
         if self.booted() || agent.resumed.zip(issued).is_some_and(|(resumed, issued)| resumed > issued) {
-            return Some(self.order_awake("it is back already"));
+            return Some(self.order_awake(BACK_ALREADY));
         }
         let (off, word) = (self.method() == SleepMethod::PowerOff, self.record.waker_word());
         let seen = word.and_then(|word| word.outcome);
@@ -163,7 +178,7 @@ impl Look<'_> {
             return None;
         }
         Some(self.order_awake(&match word {
-            _ if self.facts.ready => "its agent took the order and it did not fall asleep".to_owned(),
+            _ if self.facts.ready => STAYED_UP.to_owned(),
             Some(word) => format!("it does not answer, and its BMC does not call it off: {}", word.words()),
             None => "it does not answer, and no waker asked its BMC whether it is off: see whether the Deployment miyako-waker runs".to_owned(),
         }))
@@ -273,10 +288,34 @@ impl Look<'_> {
         change.woke = asleep_since.filter(|_| generation.is_some() && !by_itself).map(|_| true);
         if change.woke.is_some() {
             change.wakeable = self.known(Wakeable::Woke);
+            change.restless = None;
+        }
+        if let Some(why) = self.would_not_sleep(since, asleep_since) {
+            change.restless = Some(Restless::again(self.record.restless.as_ref(), &why, self.now));
         }
         change.last_sleep = asleep_since.map(|asleep| since.since(asleep)).or(change.last_sleep);
         change.asleep_since = None;
         Write::Phase(Box::new(change))
+    }
+
+    /// Why the node itself is awake, if that is its own doing: it refused or did not fall asleep, or woke by itself soon.
+    fn would_not_sleep(&self, since: Timestamp, asleep_since: Option<Timestamp>) -> Option<String> {
+        let (ordered, agent) = (self.ordered_why(), &self.record.agent);
+        let source =
+            agent.wake_source.as_ref().filter(|(generation, _)| Some(*generation) == self.record.suspend_generation);
+        let woken_by = || source.map_or_else(String::new, |(_, source)| format!(" ({source})"));
+        if let Some(refusal) = ordered.strip_prefix(REFUSED).filter(|refusal| is_the_machines(refusal)) {
+            // That an agent stopped trying says less than what came before.
+            let before = self.record.restless.as_ref().filter(|_| refusal.contains(STOPPED_TRYING));
+            return Some(before.map_or(refusal, |before| before.why.as_str()).to_owned());
+        }
+        if [BACK_ALREADY, STAYED_UP].contains(&ordered) {
+            return Some(format!("{ordered}{}", woken_by()));
+        }
+        let by_clock = agent.woken_by_clock.is_some() && agent.woken_by_clock == self.record.suspend_generation;
+        let slept = since.since(asleep_since?);
+        (ordered == BY_ITSELF && !by_clock && slept < SOON)
+            .then(|| format!("it woke by itself after {} s{}", slept.as_secs(), woken_by()))
     }
 
     fn quarantined(&self, since: Timestamp) -> Option<Write> {
@@ -396,6 +435,7 @@ impl Look<'_> {
             last_sleep,
             woke: None,
             wakeable: record.wakeable,
+            restless: record.restless.clone(),
             message: message.chars().take(LONGEST_MESSAGE).collect(),
         }
     }

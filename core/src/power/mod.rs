@@ -28,6 +28,8 @@
 //!   words, unless it answers itself; that a driver says "on" proves nothing, only the node does.
 //! * **Nothing of ours keeps a woken node from being usable.** While it waits for a DaemonSet's pod that is gone, our
 //!   taint only deters ([`Marks::Waking`], [`Marks::Quarantined`]).
+//! * **What will not stay asleep is left awake.** A node that refuses, does not fall asleep, or wakes by itself soon, a few
+//!   times in a row, is blocked for hours, then for longer ([`Restless`]); a person's request tries it at once.
 //! * **No dead end.** Each state is left by time alone, or by facts that come by themselves, but for Suspended, which
 //!   is left when anybody wishes, and Quarantined, whose node is asked again until it is seen healthy.
 
@@ -36,6 +38,7 @@ mod facts;
 mod hearsay;
 mod marks;
 mod record;
+mod restless;
 mod state;
 mod survey;
 mod times;
@@ -50,6 +53,7 @@ pub use advance::advance;
 pub use facts::{Facts, Wish};
 pub use marks::{Marks, NodeCondition};
 pub use record::{AgentWord, Ask, Desired, Order, PowerRecord, Purpose, Request};
+pub use restless::{FEW, Restless};
 pub use state::State;
 pub use survey::{Seat, survey};
 pub use times::{ORDER_STANDS, Pace, WAKE_ORDER_STANDS};

@@ -1,6 +1,6 @@
 //! What a NodePower records.
 
-use super::{Wakeable, WakerWord};
+use super::{Restless, Wakeable, WakerWord};
 use crate::energy::Recorded;
 use crate::model::{PlanName, PowerState, SleepMethod, Span, Timestamp, Uid};
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,8 @@ pub struct AgentWord {
     /// How long it slept by the order of this generation, if that was its last sleep: by the machine's own clocks, so
     /// this is proven. Of a machine that was off nobody knows.
     pub slept: Option<(i64, Span)>,
+    /// What ended its last sleep, by the order of this generation, as its kernel says: an interrupt with its device.
+    pub wake_source: Option<(i64, String)>,
     /// Why it refused the order it acknowledged, if it did.
     pub refusal: Option<String>,
     /// What keeps its machine from sleeping whatever runs on it.
@@ -68,6 +70,12 @@ impl Purpose {
     #[must_use]
     pub fn of_plan(plan: &PlanName, test: bool) -> Self {
         Self(format!("{}plan {plan}", if test { TEST } else { "" }))
+    }
+
+    /// A person asked for it.
+    #[must_use]
+    pub fn is_request(&self) -> bool {
+        self.0.starts_with(REQUEST)
     }
 
     /// The node sleeps only to show that it wakes.
@@ -174,6 +182,8 @@ pub struct PowerRecord {
     pub wake_tested: Option<Timestamp>,
     /// When it last failed to wake; none once it has proved that it can.
     pub wake_failed: Option<Timestamp>,
+    /// Attempts to sleep that failed, one after the other.
+    pub restless: Option<Restless>,
     /// What a person asks for.
     pub request: Option<Request>,
     /// What the phase is about, for people.

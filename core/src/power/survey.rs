@@ -178,6 +178,8 @@ fn facts(
 ) -> Facts {
     let counts = |blocker: &&Blocker| match blocker {
         Blocker::NotAwake { .. } => false,
+        // A person who asks for it has mended something, or wants to see.
+        Blocker::WillNotStayAsleep { .. } => !matches!(wish, Wish::Asleep { purpose } if purpose.is_request()),
         // An untested node is empty all the same, and may sleep for its test.
         Blocker::NoWakeTest => matches!(wish, Wish::Asleep { purpose } if !purpose.is_wake_test()),
         _ => true,

@@ -1,6 +1,6 @@
 //! What is to be written next.
 
-use super::{Desired, Marks, NodeCondition, Purpose, Wakeable};
+use super::{Desired, Marks, NodeCondition, Purpose, Restless, Wakeable};
 use crate::model::{PowerState, SleepMethod, Span, Timestamp};
 
 /// A change of the recorded phase, with what else the status says from then on.
@@ -26,6 +26,8 @@ pub struct PhaseChange {
     pub woke: Option<bool>,
     /// Whether it can be woken, and since when that is known.
     pub wakeable: Option<(Wakeable, Timestamp)>,
+    /// Attempts to sleep that failed, one after the other.
+    pub restless: Option<Restless>,
     /// Why, for people.
     pub message: String,
 }

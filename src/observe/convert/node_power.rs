@@ -7,7 +7,9 @@ use miyako_api::node_power::{
 };
 use miyako_core::energy::Recorded;
 use miyako_core::model::{PowerState, Span, Timestamp};
-use miyako_core::power::{AgentWord, Desired, Order, PowerRecord, Purpose, Request, Wakeable, WakerOutcome, WakerWord};
+use miyako_core::power::{
+    AgentWord, Desired, Order, PowerRecord, Purpose, Request, Restless, Wakeable, WakerOutcome, WakerWord,
+};
 
 /// Converts a NodePower. Without a phase the node is awake; a wake test that failed proves nothing.
 #[must_use]
@@ -44,6 +46,11 @@ pub fn convert(power: &NodePower) -> PowerRecord {
         last_sleep: status.last_sleep_seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Span::from_secs),
         wake_tested,
         wake_failed,
+        restless: status.restless.map(|restless| Restless {
+            times: restless.times,
+            until: restless.until.as_ref().map(objects::timestamp),
+            why: restless.why,
+        }),
         request: objects::annotation(&power.metadata, ours::REQUEST).and_then(Request::read),
         message: status.message,
         energy: energy(status.joules, status.saved_joules),
@@ -99,6 +106,7 @@ fn agent(status: &AgentStatus) -> AgentWord {
             Some((sleep.generation?, Span::from_secs(seconds)))
         }),
         resumed: status.resumed_at.as_ref().map(objects::timestamp),
+        wake_source: status.last_sleep.as_ref().and_then(|sleep| Some((sleep.generation?, sleep.wake_source.clone()?))),
         refusal: status.refusal.clone().filter(|refusal| !refusal.is_empty()),
         obstacles: status.obstacles.clone(),
     }

@@ -2,6 +2,13 @@
 
 use super::*;
 use crate::fit::Occupancy;
+use crate::power::Restless;
+
+/// The node failed to sleep a few times in a row.
+fn restless(case: &mut Case, until: Option<Timestamp>) {
+    let restless = Restless { times: 3, until, why: "interrupt 9, acpi".into() };
+    case.snapshot.powers.entry(NodeName::new("d4")).or_default().restless = Some(restless);
+}
 
 #[test]
 fn rule_3_a_node_that_somebody_needs_stays_awake() {
@@ -40,6 +47,7 @@ fn rule_3_a_node_that_somebody_needs_stays_awake() {
             ("an old wake test", |case| case.class("dedicated").sleep.wake_tests.every = Span::from_secs(0)),
             ("cordoned", |case| case.node("d4").unschedulable = true),
             ("maintenance", |case| case.node("d4").maintenance = Some("upgrade".into())),
+            ("it will not stay asleep", |case| restless(case, Some(Timestamp::from_secs(2_000_000_000)))),
             ("not ready", |case| case.node("d4").ready = false),
             ("a foreign taint", |case| {
                 let taint = Taint { key: "theirs".into(), value: String::new(), effect: TaintEffect::NoSchedule };
@@ -64,6 +72,7 @@ fn rule_3_a_node_that_somebody_needs_stays_awake() {
                 case.node("d4").taints.push(taint);
                 case.node("d4").power = PowerState::Emptying;
             }),
+            ("it would not stay asleep, and is to be tried again", |case| restless(case, None)),
             ("pods that sleep along", |case| {
                 case.class("dedicated").sleeping_daemon_sets.insert("default/my-agent".into());
                 case.add_pod("a", Some("d4"), PodOwner::DaemonSet("my-agent".into()));

@@ -155,7 +155,7 @@ impl Stand {
         record.earlier = change.earlier;
         (record.asleep_since, record.boot_id) = (change.asleep_since, change.boot_id);
         (record.last_sleep, record.message) = (change.last_sleep, Some(change.message));
-        record.wakeable = change.wakeable;
+        (record.wakeable, record.restless) = (change.wakeable, change.restless);
         if let Some(woke) = change.woke {
             record.wake_tested = woke.then_some(self.now);
         }

@@ -1,8 +1,8 @@
 //! The ways that the diagram shows.
 
 use super::stand::Stand;
-use crate::model::{PowerState, SleepMethod};
-use crate::power::{Ask, Desired, Marks, NodeCondition, Request, Wakeable, WakerOutcome};
+use crate::model::{PowerState, SleepMethod, Span};
+use crate::power::{Ask, Desired, FEW, Marks, NodeCondition, Request, Wakeable, WakerOutcome, Wish};
 
 /// A node that is being suspended, up to the order.
 fn ordered() -> Stand {
@@ -145,6 +145,106 @@ fn an_agent_that_refuses_keeps_its_node() {
     stand.drive();
     assert!(stand.is_clean(), "{stand:?}");
     assert!(stand.record.message.as_deref().is_some_and(|text| text.contains("refused")), "{:?}", stand.record.message);
+}
+
+/// One attempt for `purpose`, up to the order; then the machine sleeps for `seconds` and wakes by itself.
+fn sleeps_for(stand: &mut Stand, purpose: &str, seconds: u64) {
+    stand.wish_asleep(purpose);
+    for _ in 0..8 {
+        stand.drive();
+        stand.pass(1);
+    }
+    for _ in 0..3 {
+        stand.agent_acts(true);
+    }
+    stand.pass(60);
+    stand.drive();
+    assert_eq!(stand.record.phase, PowerState::Suspended, "{stand:?}");
+    stand.pass(seconds);
+    stand.record.agent.wake_source = stand.record.suspend_generation.map(|order| (order, "interrupt 9, acpi".into()));
+    stand.comes_back(false);
+    stand.pass(3);
+    stand.drive();
+    assert!(stand.is_clean(), "{stand:?}");
+}
+
+#[test]
+fn a_node_that_will_not_stay_asleep_is_left_awake_after_a_few_times() {
+    let mut stand = Stand::new();
+    stand.drive();
+    for attempt in 1..=FEW {
+        sleeps_for(&mut stand, &format!("plan {attempt}"), 5);
+        let restless = stand.record.restless.clone().unwrap();
+        assert_eq!(restless.times, attempt);
+        assert!(
+            restless.why.contains("woke by itself after") && restless.why.contains("interrupt 9, acpi"),
+            "{restless:?}"
+        );
+        assert_eq!(restless.until.is_some(), attempt == FEW, "{restless:?}");
+    }
+    // Hours later it is tried again, and left awake for longer.
+    let until = stand.record.restless.as_ref().and_then(|restless| restless.until).unwrap();
+    stand.wish = Wish::None;
+    stand.pass(until.since(stand.now).as_secs() - 1);
+    stand.drive();
+    assert!(stand.record.restless.as_ref().is_some_and(|restless| restless.until.is_some()));
+    stand.pass(1);
+    stand.drive();
+    assert!(stand.record.restless.as_ref().is_some_and(|restless| restless.until.is_none() && restless.times == FEW));
+    sleeps_for(&mut stand, "plan later", 5);
+    let longer = stand.record.restless.as_ref().and_then(|restless| restless.until).unwrap();
+    assert!(longer.since(stand.now) > Span::from_secs(11 * 3600), "twice as long");
+    assert_eq!(stand.broken, Vec::<String>::new());
+}
+
+#[test]
+fn a_sleep_that_ends_when_it_is_asked_to_clears_a_restless_node() {
+    let mut stand = Stand::new();
+    stand.drive();
+    sleeps_for(&mut stand, "plan a", 5);
+    assert!(stand.record.restless.is_some());
+    // A sleep that lasted counts for nothing either way: whoever woke it may have had reason to.
+    sleeps_for(&mut stand, "plan b", 3600);
+    assert_eq!(stand.record.restless.as_ref().map(|restless| restless.times), Some(1));
+    stand.wish_asleep("plan c");
+    for _ in 0..8 {
+        stand.drive();
+        stand.pass(1);
+    }
+    for _ in 0..3 {
+        stand.agent_acts(true);
+    }
+    stand.pass(60);
+    stand.drive();
+    stand.wish_awake();
+    stand.drive();
+    stand.waker_acts();
+    stand.pass(3);
+    stand.drive();
+    assert!(stand.is_clean() && stand.record.restless.is_none(), "{stand:?}");
+}
+
+#[test]
+fn a_refusal_counts_unless_something_came_up() {
+    for (refusal, counts) in [
+        ("order 3: did not sleep: something woke it at once (interrupt 9, acpi)", true),
+        ("after order 3 the machine booted instead of resuming: what was in memory is lost", true),
+        ("3 suspends in a row failed, so this agent tries no more", true),
+        ("order 3: given up at the last moment: QEMU runs", false),
+        ("order 3: the agent was restarted after it acknowledged the order", false),
+        ("QEMU runs on it (process 17)", false),
+    ] {
+        let mut stand = ordered();
+        stand.agent_acts(false);
+        stand.agent_acts(false);
+        stand.record.agent.refusal = Some(refusal.into());
+        stand.drive();
+        stand.agent_acts(true);
+        stand.drive();
+        assert!(stand.is_clean(), "{stand:?}");
+        let why = stand.record.restless.map(|restless| restless.why);
+        assert_eq!(why, counts.then(|| refusal.to_owned()));
+    }
 }
 
 #[test]
