@@ -62,6 +62,8 @@ pub mod ours {
     pub const REQUEST: &str = "miyako.dev/request";
     /// On a NodePower (annotation): what became of the last request.
     pub const ANSWER: &str = "miyako.dev/answer";
+    /// On a Secret (annotation): the hosts that the account in it may be shown to, such as `*.bmc.example.org`.
+    pub const ALLOWED_HOSTS: &str = "miyako.dev/allowed-hosts";
 }
 
 /// Field managers of our server-side applies: one per writer and concern, so that none takes back another's fields.

@@ -171,16 +171,36 @@ pub enum SuspendMethod {
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[x_kube(
     validation = (
-        "self.address.matches('^([A-Za-z0-9._~:/-]|[{]node[}]|[{]label:[A-Za-z0-9._/-]+[}])+$')",
+        "self.driver == 'wol' || self.address.matches('^((?i:https?)://)?(([A-Za-z0-9._-]|[{]node[}]|[{]label:[A-Za-z0-9._/-]+[}])+|\\\\[([0-9A-Fa-f:.]|[{]node[}]|[{]label:[A-Za-z0-9._/-]+[}])+(%[A-Za-z0-9._~-]+)?\\\\])(:([0-9]+|[{][^}]*[}]))?(/([A-Za-z0-9._~:%@+=,/-]|[{]node[}]|[{]label:[A-Za-z0-9._/-]+[}])*)?$') || self.address.matches('^((?i:https?)://)?[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%[^/]*)?(/.*)?$')",
         "write an address of letters, digits and . : / - with the placeholders {node} and {label:KEY}, such as {node}.bmc.example.org"
     ),
     validation = (
-        "self.driver != 'redfish' || self.address.startsWith('https://')",
+        "self.driver == 'wol' || !self.address.matches('^((?i:https?)://)?[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%[^/]*)?(/.*)?$')",
+        "put an IPv6 address into brackets, such as https://[2001:db8::482]"
+    ),
+    validation = (
+        "self.driver != 'redfish' || (!self.address.matches('^(?i:http):') && (!has(self.nodes) || self.nodes.all(own, !has(own.address) || !own.address.matches('^(?i:http):'))))",
         "write a Redfish address as https://HOST, such as https://{node}.bmc.example.org"
     ),
     validation = (
-        "self.driver != 'wol' || self.address.matches('^(([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}|[{]label:[A-Za-z0-9._/-]+[}])$')",
+        "self.driver != 'ipmi' || (!self.address.matches('^([^{}/]|[{][^}]*[}])*/') && (!has(self.nodes) || self.nodes.all(own, !has(own.address) || !own.address.matches('^([^{}/]|[{][^}]*[}])*/'))))",
+        "write an IPMI address as HOST or HOST:PORT, without https:// and without a path, such as {node}.bmc.example.org"
+    ),
+    validation = (
+        "self.driver != 'amt' || (!self.address.matches('^((?i:https?)://)?([^{}/]|[{][^}]*[}])*/[^/]') && (!has(self.nodes) || self.nodes.all(own, !has(own.address) || !own.address.matches('^((?i:https?)://)?([^{}/]|[{][^}]*[}])*/[^/]'))))",
+        "write an AMT address without a path, such as {node}.amt.example.org or https://HOST:16993"
+    ),
+    validation = (
+        "self.driver != 'wol' || ((self.address.matches('^[0-9A-Fa-f][02468ACEace]((:[0-9A-Fa-f]{2}){5}|(-[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{10})$') && !self.address.matches('^[0:-]*$')) || self.address.matches('^[{]label:[A-Za-z0-9._/-]+[}]$'))",
         "write a Wake-on-LAN address as a MAC address, or as {label:KEY} of a node label that holds one"
+    ),
+    validation = (
+        "self.driver != 'wol' || !has(self.nodes) || self.nodes.all(own, !has(own.address) || (own.address.matches('^[0-9A-Fa-f][02468ACEace]((:[0-9A-Fa-f]{2}){5}|(-[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{10})$') && !own.address.matches('^[0:-]*$')) || own.address.matches('^[{]label:[A-Za-z0-9._/-]+[}]$'))",
+        "write a node's own Wake-on-LAN address as a MAC address, or as {label:KEY} of a node label that holds one"
+    ),
+    validation = (
+        "self.driver in ['amt', 'redfish'] || !has(self.nodes) || self.nodes.all(own, !has(own.certificateSha256))",
+        "give a node's certificateSha256 to amt and redfish only"
     ),
     validation = (
         "self.driver == 'wol' || has(self.secretRef)",
@@ -281,17 +301,27 @@ pub enum WakeProtocol {
 }
 
 fn address(_: &mut SchemaGenerator) -> Schema {
-    schema::text(
-        253,
-        "self.matches('^([A-Za-z0-9._~:/-]|[{]node[}]|[{]label:[A-Za-z0-9._/-]+[}])+$')",
-        "write an address of letters, digits and . : / - with the placeholders {node} and {label:KEY}, such as 10.0.0.7",
-    )
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 253,
+        "x-kubernetes-validations": [
+            {
+                "rule": "self.matches('^((?i:https?)://)?(([A-Za-z0-9._-]|[{]node[}]|[{]label:[A-Za-z0-9._/-]+[}])+|\\\\[([0-9A-Fa-f:.]|[{]node[}]|[{]label:[A-Za-z0-9._/-]+[}])+(%[A-Za-z0-9._~-]+)?\\\\])(:([0-9]+|[{][^}]*[}]))?(/([A-Za-z0-9._~:%@+=,/-]|[{]node[}]|[{]label:[A-Za-z0-9._/-]+[}])*)?$') || self.matches('^((?i:https?)://)?[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%[^/]*)?(/.*)?$')",
+                "message": "write an address of letters, digits and . : / - with the placeholders {node} and {label:KEY}, such as 10.0.0.7",
+            },
+            {
+                "rule": "!self.matches('^((?i:https?)://)?[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%[^/]*)?(/.*)?$') || self.matches('^[0-9A-Fa-f][02468ACEace]((:[0-9A-Fa-f]{2}){5}|(-[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{10})$')",
+                "message": "put a node's own IPv6 address into brackets, such as https://[2001:db8::482]",
+            },
+        ],
+    })
 }
 
 fn broadcast(_: &mut SchemaGenerator) -> Schema {
     schema::text(
         21,
-        "self.matches('^[0-9]{1,3}([.][0-9]{1,3}){3}(:[0-9]{1,5})?$')",
+        "self.matches('^(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])([.](25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])){3}(:(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}))?$')",
         "write an IPv4 broadcast address with or without a port, such as 192.0.2.255 or 192.0.2.255:9",
     )
 }

@@ -1,7 +1,12 @@
 //! Addresses of many nodes in one line: `{node}.bmc.example.org`, `{label:example.org/mac}`.
 
+use super::{EndpointError, MacAddressError};
 use std::collections::BTreeMap;
 use thiserror::Error;
+
+/// Labels whose key has a prefix of this domain are the API server's to give: a kubelet may not set them on its own node
+/// (admission plugin NodeRestriction).
+const KUBELETS_MAY_NOT_SET: &str = "node-restriction.kubernetes.io";
 
 /// An address with placeholders: `{node}` is the node's name, `{label:KEY}` the value of one of its labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +55,12 @@ pub enum TemplateError {
         /// The label's key.
         key: String,
     },
+    /// Filled in, it is no address of a BMC.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// Filled in, it is no network card's address.
+    #[error(transparent)]
+    Mac(#[from] MacAddressError),
 }
 
 impl Template {
@@ -88,6 +99,60 @@ impl Template {
         Ok(Self { parts })
     }
 
+    /// The labels by which a node could choose any host: those in the host's place that no domain follows, and that
+    /// kubelets may set on their own nodes. `{label:x}.bmc.example.org` stays below that domain; `{label:x}` does not.
+    #[must_use]
+    pub fn steering_labels(&self) -> Vec<&str> {
+        let mut keys = Vec::new();
+        let text: String = self
+            .parts
+            .iter()
+            .map(|part| match part {
+                Part::Text(text) => text.clone(),
+                Part::Label(key) if !kubelets_may_not_set(key) => {
+                    keys.push(key.as_str());
+                    STEERING.to_string()
+                }
+                Part::Label(_) | Part::Node => PLACEHOLDER.to_string(),
+            })
+            .collect();
+        let rest = text.split_once("://").map_or(text.as_str(), |(_, rest)| rest);
+        let authority = rest.split('/').next().unwrap_or_default();
+        let (host, bounded) = match authority.strip_prefix('[') {
+            Some(inside) => {
+                let host = inside.split(']').next().unwrap_or_default();
+                // A label's value holds no colon: it can't leave the network that stands before it.
+                let before = host.split(STEERING).next().unwrap_or_default();
+                (host, before.contains("::") || before.matches(':').count() >= 4)
+            }
+            None => {
+                let host = authority.split(':').next().unwrap_or_default();
+                (host, is_domain(host.rsplit([STEERING, PLACEHOLDER]).next().unwrap_or_default()))
+            }
+        };
+        let within = host.matches(STEERING).count();
+        keys.truncate(if bounded { 0 } else { within });
+        keys
+    }
+
+    /// What the template may become: `node` stands for every node's name, each of `values` in turn for each label.
+    pub(super) fn samples<'a>(&'a self, node: &'a str, values: &'a [&'a str]) -> impl Iterator<Item = String> + 'a {
+        let labels = self.parts.iter().filter(|part| matches!(part, Part::Label(_))).count().min(MOST_SAMPLED);
+        let most = values.len().pow(u32::try_from(labels).unwrap_or(0));
+        (0..most).map(move |mut choice| {
+            let part = |part: &Part| match part {
+                Part::Text(text) => text.clone(),
+                Part::Node => node.to_owned(),
+                Part::Label(_) => {
+                    let value = values.get(choice % values.len()).copied().unwrap_or_default();
+                    choice /= values.len();
+                    value.to_owned()
+                }
+            };
+            self.parts.iter().map(part).collect()
+        })
+    }
+
     /// The address of one node.
     ///
     /// # Errors
@@ -110,6 +175,25 @@ impl Template {
         }
         Ok(address)
     }
+}
+
+/// So many labels of a template are tried with different values; an address has hardly more than two.
+const MOST_SAMPLED: usize = 4;
+
+/// What stands for a label that a kubelet may set, and for any other placeholder. Neither can be part of an address.
+const STEERING: char = '\u{1}';
+const PLACEHOLDER: char = '\u{2}';
+
+/// Whether a label is the API server's to give.
+fn kubelets_may_not_set(key: &str) -> bool {
+    let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
+    prefix == KUBELETS_MAY_NOT_SET || prefix.strip_suffix(KUBELETS_MAY_NOT_SET).is_some_and(|rest| rest.ends_with('.'))
+}
+
+/// Whether what follows a placeholder is a domain of at least two parts, as `.example.org` is.
+fn is_domain(text: &str) -> bool {
+    let parts: Vec<_> = text.strip_prefix('.').unwrap_or_default().split('.').filter(|part| !part.is_empty()).collect();
+    parts.len() >= 2 && parts.last().is_some_and(|last| last.bytes().any(|byte| byte.is_ascii_alphabetic()))
 }
 
 #[cfg(test)]
@@ -138,12 +222,34 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_label_in_the_hosts_place_steers_unless_a_domain_holds_it() {
+        for (text, steering) in [
+            ("{label:bmc}", &["bmc"][..]),
+            ("https://{label:bmc}:443/redfish/v1/Systems/{label:id}", &["bmc"]),
+            ("https://10.0.0.{label:last}", &["last"]),
+            ("https://{label:a}.{label:b}.org", &["a", "b"]),
+            ("https://bmc-{label:a}.org", &["a"]),
+            ("https://[{label:net}::1]", &["net"]),
+            ("https://{label:rack}.bmc.example.org", &[]),
+            ("https://{node}.{label:rack}.bmc.example.org:8443", &[]),
+            ("https://[fd00::{label:last}]", &[]),
+            ("{node}.bmc:{label:port}", &[]),
+            ("https://bmc/{label:id}", &[]),
+            ("{label:example.org.node-restriction.kubernetes.io/bmc}", &[]),
+            ("{label:node-restriction.kubernetes.io/bmc}", &[]),
+            ("{label:evil-node-restriction.kubernetes.io/bmc}", &["evil-node-restriction.kubernetes.io/bmc"]),
+        ] {
+            assert_eq!(Template::parse(text).unwrap().steering_labels(), steering, "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_is_a_template_or_an_error(text in "\\PC*", braces in "[{}a:b]{0,12}") {
             for text in [text, braces] {
                 if let Ok(template) = Template::parse(&text) {
-                    let _ = template.expand("n", &BTreeMap::new());
+                    let _ = (template.expand("n", &BTreeMap::new()), template.steering_labels());
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use miyako_agent::wake::{Belief, Driver, DriverError, Node, Patience, WattsReading, driver_for, wake};
+use miyako_agent::wake::{AllowedHosts, Belief, Driver, DriverError, Node, Patience, WattsReading, driver_for, wake};
 use miyako_api::node_power_class::{WakeDriver, WakeProtocol, WakeTls, WakeTlsVersion};
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -103,7 +103,12 @@ impl Machine {
             None if spec.driver == WakeProtocol::Wol => None,
             None => bail!("--credentials-file is missing: a file with the lines `username: NAME` and `password: WORD`"),
         };
-        Ok(driver_for(&spec, Node { name: "machine", labels: &BTreeMap::new() }, secret.as_ref())?)
+        Ok(driver_for(
+            &spec,
+            Node { name: "machine", labels: &BTreeMap::new() },
+            secret.as_ref(),
+            &AllowedHosts::default(),
+        )?)
     }
 }
 

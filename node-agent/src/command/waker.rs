@@ -5,7 +5,7 @@ use clap::Args;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use miyako_agent::{
     stream::{Replicas, TlsDialer, WallClock},
-    wake::KeptDrivers,
+    wake::{AllowedHosts, KeptDrivers},
     waker::{
         Waker as Role,
         meters::{Board, Meters, Teller},
@@ -25,6 +25,10 @@ pub(crate) struct Waker {
     /// for all replicas behind it. Without it no BMC is asked for watts.
     #[arg(long = "operator", env = "MIYAKO_OPERATOR", value_name = "HOST:PORT", value_delimiter = ',')]
     targets: Vec<String>,
+    /// The hosts that BMC accounts may be shown to, whatever classes say: names, *.DOMAIN, addresses and networks, apart by
+    /// commas. Without it a Secret's annotation miyako.dev/allowed-hosts alone narrows them.
+    #[arg(long, env = "MIYAKO_ALLOWED_HOSTS", default_value = "", value_name = "HOSTS")]
+    allowed_hosts: AllowedHosts,
     /// The CA certificates that the operator publishes (PEM). Nothing else is trusted.
     #[arg(long, env = "MIYAKO_CA_FILE", default_value = "/var/run/miyako/ca/ca.crt", value_name = "FILE")]
     ca_file: PathBuf,
@@ -45,7 +49,7 @@ pub(crate) async fn run(flags: Waker, clock: WallClock, seed: u64) -> anyhow::Re
     let client = kube::Client::try_from(config).context("the waker needs the API server")?;
     tracing::info!(name = flags.name, "waking nodes on order");
     // Waking and reading share the drivers: a password that was refused to one is not tried by the other.
-    let drivers = Arc::new(KeptDrivers::default());
+    let drivers = Arc::new(KeptDrivers::within(flags.allowed_hosts));
     let role = Role::new(client.clone(), flags.name, clock, drivers.clone(), seed);
     let scene = role.scene();
     let measuring = async {

@@ -50,6 +50,20 @@ pub enum DriverError {
         /// Why.
         why: String,
     },
+    /// TLS with a certificate whose key can't be used to check that the other side holds it.
+    #[error("the certificate (SHA-256 {seen}) can't be used: {why}")]
+    CertificateUnusable {
+        /// The fingerprint of the certificate that the other side showed.
+        seen: String,
+        /// What is wrong with its key.
+        why: String,
+    },
+    /// Several machines answer behind one address, and nobody says which is the node.
+    #[error("which system the node is is not said: {0}")]
+    WhichSystem(String),
+    /// No session is free on the BMC, and it takes no other login.
+    #[error("the BMC has no session left: {0}")]
+    NoSession(String),
     /// No common version or cipher, or something that doesn't speak TLS.
     #[error("TLS failed: {0}")]
     Tls(String),
@@ -101,6 +115,7 @@ impl DriverError {
             Self::Unreachable { .. }
             | Self::TimedOut(_)
             | Self::Busy(_)
+            | Self::NoSession(_)
             | Self::Garbled(_)
             | Self::NotOff(_)
             | Self::Local(_) => Retry::Soon,
@@ -110,7 +125,9 @@ impl DriverError {
             | Self::NotPermitted(_)
             | Self::CertificateMismatch { .. }
             | Self::CertificateUntrusted { .. }
+            | Self::CertificateUnusable { .. }
             | Self::Tls(_)
+            | Self::WhichSystem(_)
             | Self::NotProvisioned(_)
             | Self::NotSupported(_)
             | Self::OtherMachine { .. }
@@ -130,6 +147,9 @@ impl DriverError {
             Self::NotPermitted(_) => "NotPermitted",
             Self::CertificateMismatch { .. } => "CertificateMismatch",
             Self::CertificateUntrusted { .. } => "CertificateUntrusted",
+            Self::CertificateUnusable { .. } => "CertificateUnusable",
+            Self::WhichSystem(_) => "WhichSystem",
+            Self::NoSession(_) => "NoSession",
             Self::Tls(_) => "TlsFailed",
             Self::NotProvisioned(_) => "NotProvisioned",
             Self::NotSupported(_) => "NotSupported",
@@ -163,8 +183,17 @@ impl DriverError {
             Self::CertificateUntrusted { .. } => {
                 "write the fingerprint of the certificate into the class (certificateSha256), or the CA that signed it (caCertificates)"
             }
+            Self::CertificateUnusable { .. } => {
+                "give the BMC a certificate of its own with a key of RSA 2048 or more bits, P-256 or P-384, and write its fingerprint into the class"
+            }
+            Self::WhichSystem(_) => {
+                "write the node's system into its address, by its id, serial number or name: https://HOST/redfish/v1/Systems/ID"
+            }
+            Self::NoSession(_) => {
+                "close sessions in the BMC's own list, or allow Basic authentication; sessions that nobody uses end by themselves, often after 30 minutes"
+            }
             Self::Tls(_) => {
-                "check that the port speaks TLS 1.2 or 1.3; firmware that offers only older TLS needs an update"
+                "check that the port speaks TLS 1.2 or 1.3 with ECDHE, and that the BMC's certificate has a key of RSA 2048 or more bits, P-256 or P-384; firmware that offers only older TLS needs an update"
             }
             Self::NotProvisioned(_) => "set up remote power control in the BMC's own menu",
             Self::NotSupported(_) => "take another driver for this node",

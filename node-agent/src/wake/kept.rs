@@ -1,7 +1,7 @@
 //! Drivers that are kept between orders. A driver remembers nonces, realms, cipher suites and, above all, that its password
 //! was just refused: made anew for every order it would ask again and lock the account.
 
-use super::{Driver, DriverError, Node, Reading, SetupError, WattsReading, driver_for, protocol_name};
+use super::{AllowedHosts, Driver, DriverError, Node, Reading, SetupError, WattsReading, driver_for, protocol_name};
 use futures::future::BoxFuture;
 use miyako_api::node_power_class::{WakeDriver, WakeProtocol};
 use sha2::{Digest as _, Sha256};
@@ -16,6 +16,8 @@ const MOST: usize = 10_000;
 /// The drivers of many nodes.
 #[derive(Default)]
 pub struct KeptDrivers {
+    /// The hosts that any account may be shown to; all if there are none.
+    allowed: AllowedHosts,
     kept: Mutex<BTreeMap<(String, &'static str), Kept>>,
 }
 
@@ -26,6 +28,12 @@ struct Kept {
 }
 
 impl KeptDrivers {
+    /// Drivers whose accounts are shown to these hosts alone, or to all if the list is empty.
+    #[must_use]
+    pub fn within(allowed: AllowedHosts) -> Self {
+        Self { allowed, kept: Mutex::default() }
+    }
+
     /// The driver for one node as its class and the Secret have it now; see [`driver_for`].
     ///
     /// # Errors
@@ -43,7 +51,7 @@ impl KeptDrivers {
         if let Some(found) = kept.get(&key).filter(|found| found.made_of == made_of) {
             return Ok(Box::new(found.driver.clone()));
         }
-        let driver: Arc<dyn Driver> = Arc::from(driver_for(spec, node, secret)?);
+        let driver: Arc<dyn Driver> = Arc::from(driver_for(spec, node, secret, &self.allowed)?);
         if kept.len() >= MOST {
             kept.clear();
         }

@@ -20,6 +20,7 @@ mod kept;
 mod redfish;
 mod sequence;
 mod setup;
+mod shown;
 mod wol;
 
 pub use amt::Amt;
@@ -28,11 +29,14 @@ pub use carry_out::wake;
 pub use credentials::{Credentials, CredentialsError};
 pub use driver::{Driver, PowerState, Reading, WattsReading};
 pub use error::{DriverError, Retry, excerpt};
-pub use http::{Endpoint, EndpointError, Fingerprint, FingerprintError, TlsVersion, Trust};
+pub use http::{Fingerprint, FingerprintError, TlsVersion, Trust};
 pub use ipmi::Ipmi;
 pub use kept::KeptDrivers;
-pub use miyako_api::wake::{Node, Template, TemplateError, address_of, protocol_name};
+pub use miyako_api::wake::{
+    AllowedHosts, AllowedHostsError, Endpoint, EndpointError, MacAddress, MacAddressError, Node, Template,
+    TemplateError, address_of, protocol_name,
+};
 pub use redfish::Redfish;
 pub use sequence::{Answer, Belief, Candidate, Patience, Sequence, Step, Tried, WakeFailure, Woken};
 pub use setup::{SetupError, driver_for};
-pub use wol::{APART, BROADCAST, MacAddress, MacAddressError, REPEATS, SecureOn, SecureOnError, Wol, magic_packet};
+pub use wol::{APART, BROADCAST, REPEATS, SecureOn, SecureOnError, Wol, magic_packet};

@@ -1,8 +1,10 @@
 //! From a class's `wake` list and a Secret to a driver. Pure; every error names the field and what to write.
 
+use super::shown::may_be_shown;
 use super::{
-    Amt, Careful, Credentials, CredentialsError, Driver, EndpointError, FingerprintError, Ipmi, MacAddressError, Node,
-    Redfish, SecureOn, SecureOnError, TemplateError, TlsVersion, Trust, Wol, address_of, protocol_name,
+    AllowedHosts, AllowedHostsError, Amt, Careful, Credentials, CredentialsError, Driver, EndpointError,
+    FingerprintError, Ipmi, MacAddressError, Node, Redfish, SecureOn, SecureOnError, TemplateError, TlsVersion, Trust,
+    Wol, address_of, protocol_name,
 };
 use miyako_api::node_power_class::{WakeDriver, WakeProtocol, WakeTls, WakeTlsVersion};
 use miyako_api::wake::own;
@@ -57,6 +59,42 @@ pub enum SetupError {
         /// Namespace and name.
         secret: String,
     },
+    /// The Secret's list of hosts.
+    #[error("the annotation miyako.dev/allowed-hosts of the Secret {secret}: {source}")]
+    AllowedHosts {
+        /// Namespace and name.
+        secret: String,
+        /// Why.
+        source: AllowedHostsError,
+    },
+    /// The account is not for this host.
+    #[error(
+        "wake driver {protocol}: the Secret {secret} may not be shown to {host}: {list} allows {allowed} alone; correct the address, or add the host there"
+    )]
+    HostNotAllowed {
+        /// Which driver.
+        protocol: &'static str,
+        /// Namespace and name.
+        secret: String,
+        /// The address's host.
+        host: String,
+        /// Where the list stands.
+        list: &'static str,
+        /// What it allows.
+        allowed: String,
+    },
+    /// The node itself could choose who is shown the account.
+    #[error(
+        "wake driver {protocol}: the node's label {key} alone decides which host the Secret {secret} is shown to, and a node may label itself: list the hosts in the Secret's annotation miyako.dev/allowed-hosts, such as *.bmc.example.org, or write {{label:{key}}}.DOMAIN"
+    )]
+    Steered {
+        /// Which driver.
+        protocol: &'static str,
+        /// Namespace and name.
+        secret: String,
+        /// The label.
+        key: String,
+    },
     /// The SecureOn password.
     #[error("the key secureOn of the Secret {secret}: {source}")]
     SecureOn {
@@ -86,7 +124,9 @@ pub enum SetupError {
 }
 
 /// The driver for one node as its class has it. `secret` is the data of the Secret that the class names, if there is
-/// one. The driver keeps nonces and refused passwords in mind: keep it between calls.
+/// one, with its list of hosts, if it has one, under that annotation's name. No account is shown to a host that neither this
+/// list nor `allowed`, the installation's, allows. The driver keeps nonces and refused passwords in mind: keep it
+/// between calls.
 ///
 /// # Errors
 ///
@@ -95,9 +135,13 @@ pub fn driver_for(
     spec: &WakeDriver,
     node: Node<'_>,
     secret: Option<&BTreeMap<String, Vec<u8>>>,
+    allowed: &AllowedHosts,
 ) -> Result<Box<dyn Driver>, SetupError> {
     let protocol = protocol_name(spec.driver);
     let address = address_of(spec, node).map_err(|source| SetupError::Template { protocol, source })?;
+    if spec.driver != WakeProtocol::Wol {
+        may_be_shown(spec, node, &address, secret, allowed)?;
+    }
     let endpoint = |source| SetupError::Endpoint { protocol, source };
     let pin = own(spec, node).and_then(|own| own.certificate_sha256.as_deref());
     let trust = || trust(protocol, spec.tls.as_ref(), pin);
@@ -120,7 +164,7 @@ pub fn driver_for(
 }
 
 /// Where the Secret of a driver lies, for messages.
-fn secret_name(spec: &WakeDriver) -> String {
+pub(super) fn secret_name(spec: &WakeDriver) -> String {
     let part = |part: fn(&k8s_openapi::api::core::v1::SecretReference) -> Option<&String>| {
         spec.secret_ref.as_ref().and_then(part).map_or("?", String::as_str)
     };
@@ -177,7 +221,7 @@ mod tests {
     fn made(spec: Value, secret: Option<&BTreeMap<String, Vec<u8>>>) -> Result<Box<dyn Driver>, SetupError> {
         let spec: WakeDriver = serde_json::from_value(spec).unwrap();
         let labels = BTreeMap::from([("mac".to_owned(), "525400123456".to_owned())]);
-        driver_for(&spec, Node { name: "n1", labels: &labels }, secret)
+        driver_for(&spec, Node { name: "n1", labels: &labels }, secret, &AllowedHosts::default())
     }
 
     #[test]

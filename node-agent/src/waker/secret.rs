@@ -2,12 +2,14 @@
 
 use k8s_openapi::api::core::v1::{Secret, SecretReference};
 use kube::{Api, Client};
+use miyako_api::names::ours::ALLOWED_HOSTS;
 use std::{collections::BTreeMap, time::Duration};
 
 /// How often a read is tried that fails without need.
 const TRIES: usize = 5;
 
-/// A Secret's content; none where no Secret is named.
+/// A Secret's content, with the hosts that it lists under the annotation's name, which no key of its data can have; none
+/// where no Secret is named.
 pub(super) type Data = Option<BTreeMap<String, Vec<u8>>>;
 
 /// Reads each Secret once. Kept for as long as one look takes: passwords change.
@@ -40,7 +42,9 @@ impl Secrets {
         let secret = patiently(|| secrets.get(name)).await;
         let data = match secret {
             Ok(secret) => {
-                Ok(Some(secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect()))
+                let hosts = secret.metadata.annotations.and_then(|mut annotations| annotations.remove(ALLOWED_HOSTS));
+                let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
+                Ok(Some(data.chain(hosts.map(|hosts| (ALLOWED_HOSTS.to_owned(), hosts.into_bytes()))).collect()))
             }
             Err(error) => Err(format!("cannot read Secret {namespace}/{name}: {error}")),
         };

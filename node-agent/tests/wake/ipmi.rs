@@ -5,7 +5,15 @@ use crate::peers::{PASSWORD, Process, USER, bmcs, free_udp_port, right, wrong};
 use miyako_agent::wake::{
     Belief, Careful, Credentials, Driver, DriverError, Ipmi, Patience, PowerState, Reading, wake,
 };
-use std::{path::Path, process::Command, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 use tokio::net::UdpSocket;
 
 fn driver(port: u16, credentials: Credentials) -> Ipmi {
@@ -250,4 +258,164 @@ async fn a_port_without_a_bmc_is_told_from_one_that_is_silent() {
     let error =
         Careful::with_deadline(driver(silent.local_addr().unwrap().port(), right()), Duration::from_millis(300));
     assert!(matches!(error.read().await, Err(DriverError::TimedOut(_))));
+}
+
+/// What a BMC that has only suite 3 makes of an offer of suite 17.
+#[derive(Debug, Clone, Copy)]
+enum Dislike {
+    /// It never answers.
+    Silence,
+    /// It refuses the offer with this status, cut short or not.
+    Status(u8, bool),
+    /// It agrees, and is silent after that.
+    AgreesAndIsSilent,
+    /// It agrees, and refuses RAKP 1 with this status.
+    AgreesAndRefuses(u8),
+    /// It agrees, and proves another password.
+    AgreesAndProvesWrongly,
+    /// It agrees, and answers with suite 3.
+    AgreesToAnother,
+}
+
+/// The simulator, which has suite 3, behind a BMC's own way to refuse suite 17. Counts the offers of 17.
+async fn disliking(to: u16, dislike: Dislike) -> (u16, Arc<AtomicU32>) {
+    const BMC: [u8; 4] = [0x17; 4];
+    let near = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let far = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    far.connect(("127.0.0.1", to)).await.unwrap();
+    let port = near.local_addr().unwrap().port();
+    let offers = Arc::new(AtomicU32::new(0));
+    let count = offers.clone();
+    let plain = |kind: u8, content: &[u8]| {
+        let length = u16::try_from(content.len()).unwrap().to_le_bytes();
+        [&[6, 0, 0xff, 7, 6, kind], &[0; 8][..], &length, content].concat()
+    };
+    tokio::spawn(async move {
+        let (mut client, mut console) = (None, [0; 4]);
+        let (mut there, mut back) = ([0; 2048], [0; 2048]);
+        loop {
+            tokio::select! {
+                received = near.recv_from(&mut there) => {
+                    let (length, from) = received.unwrap();
+                    client = Some(from);
+                    let packet = &there[..length];
+                    let is = |kind: u8| packet[4] == 6 && packet[5] & 0x3f == kind;
+                    let answer = if is(0x10) && packet[16 + 12] == 3 {
+                        count.fetch_add(1, Ordering::Relaxed);
+                        let tag = packet[16];
+                        console.copy_from_slice(&packet[20..24]);
+                        let agree = |auth: u8, integrity: u8| {
+                            let chosen = [[0, 0, 0, 8, auth, 0, 0, 0], [1, 0, 0, 8, integrity, 0, 0, 0], [2, 0, 0, 8, 1, 0, 0, 0]];
+                            [&[tag, 0, 4, 0], &console[..], &BMC, &chosen.concat()].concat()
+                        };
+                        match dislike {
+                            Dislike::Silence => None,
+                            Dislike::Status(status, true) => Some(plain(0x11, &[tag, status])),
+                            Dislike::Status(status, false) => Some(plain(0x11, &[&[tag, status, 0, 0], &console[..]].concat())),
+                            Dislike::AgreesToAnother => Some(plain(0x11, &agree(1, 1))),
+                            _ => Some(plain(0x11, &agree(3, 4))),
+                        }
+                    } else if is(0x12) && packet[20..24] == BMC {
+                        let head = |status: u8| [&[packet[16], status, 0, 0], &console[..]].concat();
+                        match dislike {
+                            Dislike::AgreesAndRefuses(status) => Some(plain(0x13, &head(status))),
+                            Dislike::AgreesAndProvesWrongly => Some(plain(0x13, &[&head(0)[..], &[5; 64]].concat())),
+                            _ => None,
+                        }
+                    } else {
+                        far.send(packet).await.unwrap();
+                        None
+                    };
+                    if let Some(answer) = answer {
+                        near.send_to(&answer, from).await.unwrap();
+                    }
+                }
+                received = far.recv(&mut back) => {
+                    near.send_to(&back[..received.unwrap()], client.unwrap()).await.unwrap();
+                }
+            }
+        }
+    });
+    (port, offers)
+}
+
+#[tokio::test]
+async fn suite_3_is_offered_whatever_became_of_suite_17() {
+    let mut simulator = Simulator::start();
+    let log = simulator.folder.path().join("log");
+    await_reading(&mut simulator.process, &log, &driver(simulator.port, right())).await;
+    let statuses = [0x01, 0x02, 0x04, 0x08, 0x09, 0x0a, 0x0c, 0x0d, 0x0e, 0x11, 0x12, 0x7f];
+    let mut ways: Vec<_> = statuses.iter().map(|status| Dislike::Status(*status, status % 2 == 0)).collect();
+    ways.extend([
+        Dislike::Silence,
+        Dislike::AgreesAndIsSilent,
+        Dislike::AgreesAndProvesWrongly,
+        Dislike::AgreesToAnother,
+    ]);
+    ways.extend([0x01, 0x02, 0x0d, 0x0f, 0x12].map(Dislike::AgreesAndRefuses));
+    for dislike in ways {
+        let (port, offers) = disliking(simulator.port, dislike).await;
+        let ipmi = Careful::new(driver(port, right()));
+        let read = ipmi.read().await.map_err(|error| format!("{dislike:?}: {error}"));
+        assert_eq!(read.map(|reading| reading.state), Ok(PowerState::Off));
+        let before = offers.load(Ordering::Relaxed);
+        ipmi.read().await.unwrap();
+        assert_eq!(offers.load(Ordering::Relaxed), before, "{dislike:?}: what works is remembered");
+    }
+    // A wrong password stays one, and is not called a missing suite.
+    for dislike in [Dislike::Status(0x11, false), Dislike::AgreesAndProvesWrongly, Dislike::Silence] {
+        let (port, _) = disliking(simulator.port, dislike).await;
+        assert_eq!(driver(port, wrong()).read().await.unwrap_err().category(), "WrongCredentials", "{dislike:?}");
+    }
+}
+
+/// Passes datagrams on, counts the client's that belong to a session, and loses all answers in a session but the first.
+async fn falls_silent(to: u16) -> (u16, Arc<AtomicU32>) {
+    let near = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    far.connect(("127.0.0.1", to)).await.unwrap();
+    let port = near.local_addr().unwrap().port();
+    let sent = Arc::new(AtomicU32::new(0));
+    let count = sent.clone();
+    tokio::spawn(async move {
+        let (mut client, mut answers) = (None, 0);
+        let (mut there, mut back) = ([0; 2048], [0; 2048]);
+        let in_session = |packet: &[u8]| packet[4] == 6 && packet[5] & 0x3f == 0;
+        loop {
+            tokio::select! {
+                received = near.recv_from(&mut there) => {
+                    let (length, from) = received.unwrap();
+                    client = Some(from);
+                    count.fetch_add(u32::from(in_session(&there[..length])), Ordering::Relaxed);
+                    far.send(&there[..length]).await.unwrap();
+                }
+                received = far.recv(&mut back) => {
+                    let packet = &back[..received.unwrap()];
+                    answers += u32::from(in_session(packet));
+                    if !in_session(packet) || answers == 1 {
+                        near.send_to(packet, client.unwrap()).await.unwrap();
+                    }
+                }
+            }
+        }
+    });
+    (port, sent)
+}
+
+#[tokio::test]
+async fn an_ipmi_session_is_closed_when_its_call_is_given_up() {
+    let mut simulator = Simulator::start();
+    let log = simulator.folder.path().join("log");
+    await_reading(&mut simulator.process, &log, &driver(simulator.port, right())).await;
+    let (port, sent) = falls_silent(simulator.port).await;
+    let careful = Careful::with_deadline(driver(port, right()), Duration::from_secs(1));
+    assert!(matches!(careful.read().await, Err(DriverError::TimedOut(_))));
+    // Privilege, chassis status, and what is sent after the call was given up.
+    for _ in 0..100 {
+        if sent.load(Ordering::Relaxed) == 3 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{} packets, and no word that the session is over", sent.load(Ordering::Relaxed));
 }

@@ -4,6 +4,8 @@
 mod amt;
 mod ipmi;
 mod peers;
+mod pins;
+mod quirks;
 mod redfish;
 mod secrets;
 mod sequence;

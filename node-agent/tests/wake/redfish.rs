@@ -156,12 +156,19 @@ async fn watts_are_found_where_either_schema_keeps_them() {
             ("Chassis/old/Power", json!({ "PowerControl": [{ "PowerConsumedWatts": 344 }] })),
         ],
     );
-    let (port, log) = (free_port(), folder.path().join("log"));
+    let (port, log, certified) = (free_port(), folder.path().join("log"), Certified::self_signed());
     let mut command = Command::new(bmcs("sushy-static"));
     command.args(["-i", "127.0.0.1", "-p", &port.to_string(), "-m"]).arg(folder.path());
+    for (flag, text) in [("-c", &certified.certificate), ("-k", &certified.key)] {
+        let file = folder.path().join(flag);
+        std::fs::write(&file, text).unwrap();
+        command.arg(flag).arg(file);
+    }
     let _process = Process::start(&mut command, &log).await_tcp(port, &log);
-    let driver =
-        |path: &str| Redfish::new(&format!("http://127.0.0.1:{port}{path}"), right(), Trust::default()).unwrap();
+    let driver = |path: &str| {
+        Redfish::new(&format!("https://127.0.0.1:{port}{path}"), right(), Trust::pinned(vec![certified.fingerprint]))
+            .unwrap()
+    };
     assert_eq!(driver("/redfish/v1/Systems/new").watts().await.unwrap().watts, 374.5);
     let old = driver("/redfish/v1/Systems/old").watts().await.unwrap();
     assert_eq!((old.watts, old.evidence.as_str()), (344.0, "Power PowerControl[0].PowerConsumedWatts"));
@@ -179,7 +186,9 @@ async fn service(
 ) -> (Scripted, Redfish, Arc<Mutex<Vec<Received>>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let log = asked.clone();
-    let server = Scripted::start(None, move |request| {
+    let certified = Certified::self_signed();
+    let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
+    let server = Scripted::start(Some(certified.server(&versions)), move |request| {
         log.lock().unwrap().push(request.clone());
         match request.line.as_str() {
             "GET /info" => answer("200 OK", &[], r#"{"Parameters":[{"Name":"ResetType","AllowableValues":["On"]}]}"#),
@@ -187,7 +196,8 @@ async fn service(
         }
     })
     .await;
-    let driver = Redfish::new(&format!("http://{}/redfish/v1/Systems/1", server.address), right(), Trust::default());
+    let trust = Trust::pinned(vec![certified.fingerprint]);
+    let driver = Redfish::new(&format!("https://{}/redfish/v1/Systems/1", server.address), right(), trust);
     (server, driver.unwrap(), asked)
 }
 

@@ -61,14 +61,14 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 /// A Redfish service that repeats what it is told, as bad ones do in their errors.
-async fn parrot() -> Scripted {
+async fn parrot(certified: &Certified) -> Scripted {
     let parrot = |request: &Received| match request.line.as_str() {
         "POST /sessions" => answer("201 Created", &[&format!("X-Auth-Token: {TOKEN}"), "Location: /sessions/1"], "{}"),
         "GET /redfish/v1/" => answer("200 OK", &[], r#"{"Links":{"Sessions":{"@odata.id":"/sessions"}}}"#),
         _ if request.headers.contains_key("x-auth-token") => answer("500 Internal Server Error", &[], "oops"),
         _ => answer("401 Unauthorized", &[], ""),
     };
-    Scripted::start(None, parrot).await
+    Scripted::start(Some(certified.server(&[&rustls::version::TLS13])), parrot).await
 }
 
 #[tokio::test]
@@ -84,18 +84,20 @@ async fn drivers_log_and_say_no_secret() {
     let (amt, _firmware) = peers::Amt { returns: vec![2, 1], ..peers::Amt::asleep() }.serve(None).await;
     let certified = Certified::self_signed();
     let tls = Scripted::start(Some(certified.server(&[&rustls::version::TLS13])), |_| Vec::new()).await;
-    let redfish = parrot().await;
-    let basic = Scripted::start(None, |_| answer("403 Forbidden", &["WWW-Authenticate: Basic"], "no")).await;
+    let redfish = parrot(&certified).await;
+    let forbid = |_: &Received| answer("403 Forbidden", &["WWW-Authenticate: Basic"], "no");
+    let basic = Scripted::start(Some(certified.server(&[&rustls::version::TLS13])), forbid).await;
     let mac = "52:54:00:12:34:56".parse().unwrap();
     let secure_on: SecureOn = SECURE_ON.parse().unwrap();
     assert_clean("SecureOn", &format!("{secure_on:?}"));
-    let redfish_at = |address: String| Redfish::new(&address, right(), Trust::default()).unwrap();
+    let pinned = || Trust::pinned(vec![certified.fingerprint]);
+    let redfish_at = |address: String, trust: Trust| Redfish::new(&address, right(), trust).unwrap();
     let ipmi = Ipmi::new(&format!("127.0.0.1:{}", free_udp_port()), right()).unwrap();
     let wol = Wol::new(mac, Some(secure_on), vec!["127.0.0.1:9".parse().unwrap()]);
     for text in [
         format!("{ipmi:?}"),
         format!("{wol:?}"),
-        format!("{:?}", redfish_at("https://a".into())),
+        format!("{:?}", redfish_at("https://a".into(), pinned())),
         format!("{:?}", right()),
     ] {
         assert_clean("Debug", &text);
@@ -103,9 +105,9 @@ async fn drivers_log_and_say_no_secret() {
     }
     let drivers: Vec<Box<dyn Driver>> = vec![
         Box::new(Careful::new(ipmi)),
-        Box::new(Careful::new(redfish_at(format!("http://{}/redfish/v1/Systems/1", redfish.address)))),
-        Box::new(Careful::new(redfish_at(format!("http://{}", basic.address)))),
-        Box::new(Careful::new(redfish_at(format!("https://{}", tls.address)))),
+        Box::new(Careful::new(redfish_at(format!("https://{}/redfish/v1/Systems/1", redfish.address), pinned()))),
+        Box::new(Careful::new(redfish_at(format!("https://{}", basic.address), pinned()))),
+        Box::new(Careful::new(redfish_at(format!("https://{}", tls.address), Trust::default()))),
         Box::new(Careful::new(Amt::new(&format!("http://{}", amt.address), peers::wrong(), Trust::default()).unwrap())),
         Box::new(Careful::new(Amt::new(&format!("http://{}", amt.address), right(), Trust::default()).unwrap())),
     ];

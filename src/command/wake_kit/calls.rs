@@ -2,7 +2,7 @@
 //! the environment.
 
 use miyako_api::node_power_class::{WakeDriver, WakeProtocol, WakeTls, WakeTlsVersion};
-use miyako_api::wake::{Node, Way, own, protocol_name};
+use miyako_api::wake::{Endpoint, Node, Way, own, protocol_name};
 
 /// What the file with an AMT request is called.
 pub(super) const AMT_REQUEST_FILE: &str = "amt-power-on.xml";
@@ -75,15 +75,22 @@ pub(super) fn by_agent(class: &str, way: &Way, node: Node<'_>, sleeps_in_s3: boo
 pub(super) fn by_hand(class: &str, way: &Way, node: Node<'_>) -> Vec<String> {
     let spec = &way.spec;
     let pinned = !fingerprints(spec, node).is_empty();
-    match spec.driver {
-        WakeProtocol::Redfish => {
-            let (base, system) = match way.address.split_once("/redfish/") {
-                Some((base, rest)) => (base.to_owned(), format!("/redfish/{}", rest.trim_end_matches('/'))),
-                None => (way.address.trim_end_matches('/').to_owned(), "/redfish/v1/Systems/ID".to_owned()),
+    let trusted = pinned || ca_file(class, spec).is_some();
+    let endpoint = match Endpoint::parse(spec.driver, &way.address, trusted) {
+        Err(error) if spec.driver != WakeProtocol::Wol => return vec![format!("# {error}")],
+        endpoint => endpoint.ok(),
+    };
+    match (spec.driver, endpoint) {
+        (WakeProtocol::Redfish, Some(endpoint)) => {
+            let port = if endpoint.port == 443 { String::new() } else { format!(":{}", endpoint.port) };
+            let base = format!("https://{}{port}", in_url(&endpoint));
+            let system = match endpoint.path.trim_end_matches('/') {
+                "" | "/redfish" | "/redfish/v1" => "/redfish/v1/Systems/ID",
+                system => system,
             };
             let trust = trust(class, spec, pinned);
             let curl = format!("curl --fail-with-body{trust} --user \"$BMC_USER:$BMC_PASSWORD\"");
-            let mut calls = check(&base, 443, pinned);
+            let mut calls = check(&endpoint, pinned);
             if system.ends_with("/ID") {
                 calls.push(format!(
                     "{curl} {}  # shows the ID to put below",
@@ -94,28 +101,24 @@ pub(super) fn by_hand(class: &str, way: &Way, node: Node<'_>) -> Vec<String> {
             calls.push(format!("{curl} --json '{{\"ResetType\":\"On\"}}' {reset}"));
             calls
         }
-        WakeProtocol::Amt => {
-            let tls = !way.address.starts_with("http://")
-                && (way.address.starts_with("https://") || pinned || ca_file(class, spec).is_some());
-            let (scheme, port) = if tls { ("https", 16993) } else { ("http", 16992) };
-            let host = way.address.split_once("://").map_or(way.address.as_str(), |(_, host)| host);
-            let host = with_port(host, port);
-            let trust = if tls { trust(class, spec, pinned) } else { String::new() };
-            let mut calls = if tls { check(&format!("https://{host}"), port, pinned) } else { Vec::new() };
+        (WakeProtocol::Amt, Some(endpoint)) => {
+            let trust = if endpoint.tls { trust(class, spec, pinned) } else { String::new() };
+            let mut calls = if endpoint.tls { check(&endpoint, pinned) } else { Vec::new() };
+            let scheme = if endpoint.tls { "https" } else { "http" };
             calls.push(format!(
                 "curl --fail-with-body{trust} --digest --user \"$BMC_USER:$BMC_PASSWORD\" --header 'Content-Type: application/soap+xml;charset=UTF-8' --data-binary @{AMT_REQUEST_FILE} {}  # ReturnValue 0 is success; a dozing AMT misses the first call",
-                quoted(&format!("{scheme}://{host}/wsman"))
+                quoted(&format!("{scheme}://{}:{}/wsman", in_url(&endpoint), endpoint.port))
             ));
             calls
         }
-        WakeProtocol::Ipmi => {
-            let (host, port) = host_and_port(&way.address).unwrap_or((way.address.as_str(), "623"));
+        (WakeProtocol::Ipmi, Some(endpoint)) => {
             vec![format!(
-                "IPMI_PASSWORD=\"$BMC_PASSWORD\" ipmitool -I lanplus -H {} -p {port} -U \"$BMC_USER\" -E chassis power on",
-                quoted(host.trim_start_matches('[').trim_end_matches(']'))
+                "IPMI_PASSWORD=\"$BMC_PASSWORD\" ipmitool -I lanplus -H {} -p {} -U \"$BMC_USER\" -E chassis power on",
+                quoted(&endpoint.to_resolve()),
+                endpoint.port
             )]
         }
-        WakeProtocol::Wol => {
+        _ => {
             let broadcast = spec.broadcast.as_deref().unwrap_or("255.255.255.255");
             let (to, port) = broadcast.split_once(':').unwrap_or((broadcast, "9"));
             let mac = mac(&way.address);
@@ -131,16 +134,24 @@ pub(super) fn by_hand(class: &str, way: &Way, node: Node<'_>) -> Vec<String> {
     }
 }
 
+/// The host as it stands in a URL.
+fn in_url(endpoint: &Endpoint) -> String {
+    match (&endpoint.zone, endpoint.host.contains(':')) {
+        (Some(zone), _) => format!("[{}%25{zone}]", endpoint.host),
+        (None, true) => format!("[{}]", endpoint.host),
+        (None, false) => endpoint.host.clone(),
+    }
+}
+
 /// curl knows no fingerprints of certificates: they are compared by hand first.
-fn check(url: &str, port: u16, pinned: bool) -> Vec<String> {
+fn check(endpoint: &Endpoint, pinned: bool) -> Vec<String> {
     if !pinned {
         return Vec::new();
     }
-    let host = url.split_once("://").map_or(url, |(_, host)| host);
-    let host = with_port(host.split('/').next().unwrap_or(host), port);
+    let host = if endpoint.host.contains(':') { format!("[{}]", endpoint.to_resolve()) } else { endpoint.host.clone() };
     vec![format!(
         "openssl s_client -connect {} </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256  # go on only if it is one of the fingerprints above",
-        quoted(&host)
+        quoted(&format!("{host}:{}", endpoint.port))
     )]
 }
 
@@ -150,18 +161,6 @@ fn trust(class: &str, spec: &WakeDriver, pinned: bool) -> String {
         Some(file) => format!(" --cacert {}", quoted(&file)),
         None => String::new(),
     }
-}
-
-fn with_port(host: &str, port: u16) -> String {
-    let host = host.trim_end_matches('/');
-    if host_and_port(host).is_some() { host.to_owned() } else { format!("{host}:{port}") }
-}
-
-/// Splits `HOST:PORT` and `[ADDRESS]:PORT`; none without a port.
-fn host_and_port(text: &str) -> Option<(&str, &str)> {
-    let (host, port) = text.rsplit_once(':')?;
-    let whole = !host.contains(':') || host.ends_with(']');
-    (whole && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())).then_some((host, port))
 }
 
 /// As the tools want it: with colons.
@@ -217,6 +216,23 @@ mod tests {
         assert!(agent.contains("--certificate-sha256 ab") && !agent.contains("cd"), "{agent}");
         assert!(hand[0].starts_with("openssl s_client -connect n1.bmc:8443 "), "{hand:?}");
         assert!(hand[1].contains("--insecure") && hand[1].ends_with("Systems/7/Actions/ComputerSystem.Reset"));
+    }
+
+    #[test]
+    fn an_address_is_read_as_the_driver_reads_it() {
+        for (address, url) in [
+            ("n1.bmc", "https://n1.bmc/redfish/v1/Systems/ID"),
+            ("HTTPS://n1.bmc/redfish/v1/", "https://n1.bmc/redfish/v1/Systems/ID"),
+            ("https://[2001:db8::7]:8443", "https://[2001:db8::7]:8443/redfish/v1/Systems/ID"),
+            ("https://[fe80::7%eth1]", "https://[fe80::7%25eth1]/redfish/v1/Systems/ID"),
+        ] {
+            let (_, hand) = calls(with_secret("redfish", json!({})), address);
+            assert!(hand[1].replace('\'', "").ends_with(&format!("{url}/Actions/ComputerSystem.Reset")), "{hand:?}");
+        }
+        let (_, hand) = calls(with_secret("ipmi", json!({})), "[fd00::7]");
+        assert!(hand[0].contains("-H fd00::7 -p 623 "), "{hand:?}");
+        let (_, hand) = calls(with_secret("redfish", json!({})), "http://n1.bmc");
+        assert!(hand[0].starts_with("# the address"), "no password in clear: {hand:?}");
     }
 
     #[test]

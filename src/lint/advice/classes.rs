@@ -6,7 +6,8 @@ use super::{
 };
 use crate::lint::{Finding, Severity};
 use miyako_api::names::kubernetes::CONTROL_PLANE;
-use miyako_api::node_power_class::SuspendMethod;
+use miyako_api::node_power_class::{SuspendMethod, WakeDriver, WakeProtocol};
+use miyako_api::wake::{Template, check_pattern};
 use std::collections::BTreeSet;
 
 pub(super) fn advise(world: &World<'_>) -> Vec<Finding> {
@@ -95,6 +96,7 @@ fn no_wake(class: &GivenClass<'_>, advice: &mut Advice<'_>) {
 /// Wake addresses made of labels that a node does not have.
 fn wake(class: &GivenClass<'_>, world: &World<'_>, advice: &mut Advice<'_>) {
     for (index, driver) in class.written.spec.wake.iter().enumerate() {
+        addresses(index, driver, advice);
         for key in label_placeholders(&driver.address) {
             let lacks = |node: &&Labelled| !node.labels.contains_key(key);
             let lacking: Vec<_> = world.nodes_of(&class.read).filter(lacks).map(|node| node.name.as_str()).collect();
@@ -105,6 +107,33 @@ fn wake(class: &GivenClass<'_>, world: &World<'_>, advice: &mut Advice<'_>) {
                     "label the nodes, or add another driver",
                 );
             }
+        }
+    }
+}
+
+/// Addresses that the API server takes, because a rule in a schema can only look at their form, and no driver does.
+fn addresses(index: usize, driver: &WakeDriver, advice: &mut Advice<'_>) {
+    let own =
+        driver.nodes.iter().enumerate().filter_map(|(at, node)| {
+            Some((format!("spec.wake[{index}].nodes[{at}].address"), node.address.as_deref()?))
+        });
+    for (field, address) in std::iter::once((format!("spec.wake[{index}].address"), driver.address.as_str())).chain(own)
+    {
+        if let Err(error) = check_pattern(driver.driver, address) {
+            advice.say(Severity::Error, &field, error.to_string(), "write an address that the driver can speak to");
+            continue;
+        }
+        let steering =
+            Template::parse(address).map(|template| template.steering_labels().join(", ")).unwrap_or_default();
+        if driver.driver != WakeProtocol::Wol && !steering.is_empty() {
+            advice.warn(
+                &field,
+                format!(
+                    "the label {steering} alone decides which host is shown the BMC's account, and a node may label itself: it is \
+                     refused unless the Secret, or the chart's waker.allowedHosts, lists the hosts"
+                ),
+                "annotate the Secret with miyako.dev/allowed-hosts, or let a domain follow, as in {label:KEY}.bmc.example.org",
+            );
         }
     }
 }

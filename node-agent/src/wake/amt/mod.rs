@@ -12,8 +12,8 @@ mod envelope;
 mod login;
 
 use super::{
-    Credentials, Driver, DriverError, PowerState, Reading, excerpt,
-    http::{Client, Connection, Defaults, Endpoint, EndpointError, Trust},
+    Credentials, Driver, DriverError, Endpoint, EndpointError, PowerState, Reading, excerpt,
+    http::{Client, Connection, Trust},
 };
 use answer::{Fault, Power, Soap};
 use envelope::Ask;
@@ -21,12 +21,15 @@ use futures::future::{BoxFuture, FutureExt as _};
 use http::{HeaderValue, Method, Request, Response, header};
 use login::{After401, Digest, Signed, after_401};
 use miyako_api::node_power_class::WakeProtocol;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use tokio::sync::Mutex;
 
 /// Speaks with the AMT of one machine.
 pub struct Amt {
-    client: Client,
+    client: Arc<Client>,
     text: String,
     credentials: Credentials,
     login: Mutex<Login>,
@@ -52,16 +55,7 @@ impl Amt {
     ///
     /// Another address.
     pub fn new(address: &str, credentials: Credentials, trust: Trust) -> Result<Self, EndpointError> {
-        let example = "HOST, https://HOST:16993 or http://HOST:16992, such as {node}.amt.example.org";
-        let defaults = Defaults {
-            tls: !trust.is_empty(),
-            tls_port: 16993,
-            plain_port: 16992,
-            schemes: true,
-            paths: false,
-            example,
-        };
-        let endpoint = Endpoint::parse(address, defaults)?;
+        let endpoint = Endpoint::parse(WakeProtocol::Amt, address, !trust.is_empty())?;
         Ok(Self {
             text: endpoint.authority(),
             client: Client::new(endpoint, trust),
@@ -72,7 +66,7 @@ impl Amt {
     }
 
     /// Asks one thing and reads the answer, logging in as often as AMT wants it.
-    async fn ask(&self, connection: &mut Connection<'_>, ask: &Ask) -> Result<(Soap, String), DriverError> {
+    async fn ask(&self, connection: &mut Connection, ask: &Ask) -> Result<(Soap, String), DriverError> {
         let envelope = ask.envelope(self.messages.fetch_add(1, Ordering::Relaxed));
         let mut login = self.login.lock().await;
         let mut signed = if login.digest.is_some() { Signed::OldNonce } else { Signed::No };
@@ -132,7 +126,7 @@ impl Amt {
         Ok(request)
     }
 
-    async fn power(&self, connection: &mut Connection<'_>) -> Result<(Power, Reading), DriverError> {
+    async fn power(&self, connection: &mut Connection) -> Result<(Power, Reading), DriverError> {
         let (mut soap, version) = self.ask(connection, &Ask::PowerState).await?;
         if let Soap::Fault(Fault { amt_status: None, .. }) = soap {
             soap = self.ask(connection, &Ask::EnumeratePowerState).await?.0;

@@ -1,16 +1,24 @@
 //! One connection to a BMC's web server.
 
-use super::{Endpoint, Trust};
-use crate::wake::DriverError;
+use super::Trust;
+use crate::wake::{DriverError, Endpoint};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use std::{fmt, sync::Arc};
+use std::{
+    fmt, io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     task::AbortHandle,
 };
@@ -20,23 +28,31 @@ use tokio_rustls::TlsConnector;
 pub(crate) const LARGEST_ANSWER: usize = 1 << 20;
 
 /// Makes connections to one web server.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Client {
     endpoint: Endpoint,
     trust: Trust,
+    /// The server's key is short RSA: found out by the first handshake.
+    short_rsa: AtomicBool,
 }
 
 impl Client {
     /// A client that trusts nobody else.
     #[must_use]
-    pub(crate) fn new(endpoint: Endpoint, trust: Trust) -> Self {
-        Self { endpoint, trust }
+    pub(crate) fn new(endpoint: Endpoint, trust: Trust) -> Arc<Self> {
+        Arc::new(Self { endpoint, trust, short_rsa: AtomicBool::new(false) })
+    }
+
+    /// Where it connects to.
+    #[must_use]
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// A connection for the exchanges of one call, made when the first is asked for.
     #[must_use]
-    pub(crate) fn connection(&self) -> Connection<'_> {
-        Connection { client: self, open: None }
+    pub(crate) fn connection(self: &Arc<Self>) -> Connection {
+        Connection { client: Arc::clone(self), open: None }
     }
 
     fn unreachable(&self, why: &dyn fmt::Display) -> DriverError {
@@ -44,20 +60,37 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Open, DriverError> {
-        let address = (self.endpoint.host.as_str(), self.endpoint.port);
-        let stream = TcpStream::connect(address).await.map_err(|error| self.unreachable(&error))?;
+        match self.connect_once().await {
+            // The first handshake showed that the key is short RSA; the next is made for it, if the server speaks TLS 1.2.
+            Err(first) if self.short_rsa.load(Ordering::Relaxed) => match self.connect_once().await {
+                Err(DriverError::Tls(_)) => Err(first),
+                second => second,
+            },
+            connected => connected,
+        }
+    }
+
+    async fn connect_once(&self) -> Result<Open, DriverError> {
+        let host = self.endpoint.to_resolve();
+        let stream =
+            TcpStream::connect((host.as_str(), self.endpoint.port)).await.map_err(|error| self.unreachable(&error))?;
         if !self.endpoint.tls {
             return self.shake_hands(stream).await;
         }
-        let (config, seen) = self.trust.client_config()?;
+        let short_rsa = self.short_rsa.load(Ordering::Relaxed);
+        let (config, seen) = self.trust.client_config(short_rsa)?;
         let name =
             ServerName::try_from(self.endpoint.host.clone()).map_err(|error| DriverError::Tls(error.to_string()))?;
         match TlsConnector::from(Arc::new(config)).connect(name, stream).await {
-            Ok(stream) => self.shake_hands(stream).await,
-            Err(error) => Err(match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                Some(error) => self.trust.explain(error, seen.get()),
-                None => self.unreachable(&format!("TLS: {error}")),
-            }),
+            Ok(stream) => self.shake_hands(HangsUp(stream)).await,
+            Err(error) => {
+                // After a handshake for a short key that fails, another certificate may have taken its place.
+                self.short_rsa.store(seen.wants_short_rsa() && !short_rsa, Ordering::Relaxed);
+                Err(match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                    Some(error) => self.trust.explain(error, &seen),
+                    None => self.unreachable(&format!("TLS: {error}")),
+                })
+            }
         }
     }
 
@@ -75,6 +108,37 @@ impl Client {
     }
 }
 
+/// A stream whose other side hangs up without a word: many BMCs end TLS without its `close_notify`. What that cuts short is
+/// seen by HTTP where an answer has a length, and by JSON or XML where it has none.
+struct HangsUp<S>(S);
+
+impl<S: AsyncRead + Unpin> AsyncRead for HangsUp<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.0).poll_read(context, buffer) {
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            other => other,
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for HangsUp<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
 struct Open {
     sender: SendRequest<Full<Bytes>>,
     task: AbortHandle,
@@ -87,12 +151,12 @@ impl Drop for Open {
 }
 
 /// A connection that is made anew when the server closes it between two exchanges.
-pub(crate) struct Connection<'a> {
-    client: &'a Client,
+pub(crate) struct Connection {
+    client: Arc<Client>,
     open: Option<Open>,
 }
 
-impl Connection<'_> {
+impl Connection {
     /// Sends a request and reads the whole answer, whatever its status.
     ///
     /// # Errors

@@ -1,8 +1,13 @@
 //! Whose certificate is accepted: a pinned one, or one that a given CA signed. Nothing else; the system's CAs never.
+//!
+//! A pinned certificate is taken as it is: only its key is read, and shown to be the other side's by its signature in the
+//! handshake.
 
+use super::spki::{NotSigned, PublicKey};
 use crate::wake::DriverError;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
+    SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -15,7 +20,10 @@ use sha2::{Digest as _, Sha256};
 use std::{
     fmt,
     str::FromStr,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use thiserror::Error;
 
@@ -108,7 +116,9 @@ impl Trust {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
             let certificate = certificate.map_err(|error| format!("the CA certificates are no PEM: {error}"))?;
-            roots.add(certificate).map_err(|error| format!("a CA certificate can't be used: {error}"))?;
+            roots.add(certificate).map_err(|error| {
+                format!("a CA certificate can't be used: {error}: pin the BMCs' own certificates instead (certificateSha256)")
+            })?;
         }
         if roots.is_empty() {
             return Err("the CA certificates hold no BEGIN CERTIFICATE block".to_owned());
@@ -130,11 +140,12 @@ impl Trust {
         self.pins.is_empty() && self.roots.is_none()
     }
 
-    /// A configuration for one connection, and where it notes the certificate that it saw.
-    pub(super) fn client_config(&self) -> Result<(ClientConfig, Arc<OnceLock<Fingerprint>>), DriverError> {
+    /// A configuration for one connection, and where it notes what it saw. `short_rsa`: the one kind of signature that
+    /// short RSA keys can be checked by is asked for.
+    pub(super) fn client_config(&self, short_rsa: bool) -> Result<(ClientConfig, Arc<Seen>), DriverError> {
         let failed = |error: &dyn fmt::Display| DriverError::Tls(error.to_string());
         let provider = Arc::new(ring::default_provider());
-        let seen = Arc::new(OnceLock::new());
+        let seen = Arc::new(Seen::default());
         let by_ca = match &self.roots {
             None => None,
             Some(roots) => Some(
@@ -144,10 +155,11 @@ impl Trust {
             ),
         };
         let versions: &[_] = match self.newest {
-            TlsVersion::Tls12 => &[&TLS12],
-            TlsVersion::Tls13 => &[&TLS13, &TLS12],
+            TlsVersion::Tls13 if !short_rsa => &[&TLS13, &TLS12],
+            _ => &[&TLS12],
         };
-        let verifier = Verifier { pins: self.pins.clone(), by_ca, provider: provider.clone(), seen: seen.clone() };
+        let (pins, short_rsa) = (self.pins.clone(), short_rsa && !self.pins.is_empty());
+        let verifier = Verifier { pins, by_ca, provider: provider.clone(), seen: seen.clone(), short_rsa };
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .map_err(|error| failed(&error))?
@@ -158,8 +170,13 @@ impl Trust {
     }
 
     /// What a failed handshake means.
-    pub(super) fn explain(&self, error: &Error, seen: Option<&Fingerprint>) -> DriverError {
-        match (error, seen) {
+    pub(super) fn explain(&self, error: &Error, seen: &Seen) -> DriverError {
+        let (certificate, unusable) = (seen.certificate.get(), seen.unusable.get());
+        match (error, certificate) {
+            (_, Some(certificate)) if unusable.is_some() => {
+                let why = unusable.cloned().unwrap_or_default();
+                DriverError::CertificateUnusable { seen: certificate.to_string(), why }
+            }
             (Error::InvalidCertificate(why), Some(seen)) if !self.pins.contains(seen) => {
                 let seen = seen.to_string();
                 if self.is_empty() {
@@ -171,8 +188,40 @@ impl Trust {
                     DriverError::CertificateUntrusted { seen, why: why.to_string() }
                 }
             }
+            (Error::AlertReceived(AlertDescription::HandshakeFailure), _) => DriverError::Tls(format!(
+                "{error}: the BMC has no cipher suite, or no kind of key in its certificate, in common with us"
+            )),
+            (Error::AlertReceived(AlertDescription::ProtocolVersion) | Error::PeerIncompatible(_), _) => {
+                DriverError::Tls(format!("{error}: the BMC speaks another version of TLS than {}", self.versions()))
+            }
+            (Error::InvalidMessage(_), _) => DriverError::Tls(format!("{error}: this is no TLS port")),
             _ => DriverError::Tls(error.to_string()),
         }
+    }
+
+    fn versions(&self) -> &'static str {
+        match self.newest {
+            TlsVersion::Tls12 => "1.2",
+            TlsVersion::Tls13 => "1.2 and 1.3",
+        }
+    }
+}
+
+/// What a handshake showed.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// The certificate of the other side.
+    certificate: OnceLock<Fingerprint>,
+    /// Why its key can't be used, although it is pinned.
+    unusable: OnceLock<String>,
+    /// It would be usable in a handshake for short RSA keys.
+    short_rsa: AtomicBool,
+}
+
+impl Seen {
+    /// Whether another handshake, made for short RSA keys, may succeed.
+    pub(super) fn wants_short_rsa(&self) -> bool {
+        self.short_rsa.load(Ordering::Relaxed)
     }
 }
 
@@ -181,7 +230,37 @@ struct Verifier {
     pins: Vec<Fingerprint>,
     by_ca: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
-    seen: Arc<OnceLock<Fingerprint>>,
+    seen: Arc<Seen>,
+    short_rsa: bool,
+}
+
+impl Verifier {
+    /// Whether a pinned certificate's key made this signature; nothing if it is not pinned.
+    fn by_pin(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Option<Result<HandshakeSignatureValid, Error>> {
+        self.pins.contains(&Fingerprint::of(certificate)).then(|| {
+            let signed = match PublicKey::of(certificate) {
+                Some(key) => key.signed(signature.scheme, message, signature.signature()),
+                None => Err(NotSigned::Unusable("it holds no key that can be read".to_owned())),
+            };
+            let why = match signed {
+                Ok(()) => return Ok(HandshakeSignatureValid::assertion()),
+                Err(NotSigned::Wrong) => return Err(Error::InvalidCertificate(CertificateError::BadSignature)),
+                Err(NotSigned::ShortRsa) if !self.short_rsa => {
+                    self.seen.short_rsa.store(true, Ordering::Relaxed);
+                    "its RSA key is too short for TLS 1.3".to_owned()
+                }
+                Err(NotSigned::ShortRsa) => "its RSA key is too short for the signature that the BMC makes".to_owned(),
+                Err(NotSigned::Unusable(why)) => why,
+            };
+            let _ = self.seen.unusable.set(why);
+            Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(KeyUnusable)))))
+        })
+    }
 }
 
 impl ServerCertVerifier for Verifier {
@@ -194,7 +273,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let fingerprint = Fingerprint::of(end_entity);
-        let fingerprint = *self.seen.get_or_init(|| fingerprint);
+        let fingerprint = *self.seen.certificate.get_or_init(|| fingerprint);
         if self.pins.contains(&fingerprint) {
             return Ok(ServerCertVerified::assertion());
         }
@@ -210,7 +289,9 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        let supported = &self.provider.signature_verification_algorithms;
+        self.by_pin(message, certificate, signature)
+            .unwrap_or_else(|| verify_tls12_signature(message, certificate, signature, supported))
     }
 
     fn verify_tls13_signature(
@@ -219,13 +300,25 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        let supported = &self.provider.signature_verification_algorithms;
+        self.by_pin(message, certificate, signature)
+            .unwrap_or_else(|| verify_tls13_signature(message, certificate, signature, supported))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        if self.short_rsa {
+            return vec![SignatureScheme::RSA_PKCS1_SHA256, SignatureScheme::RSA_PKCS1_SHA512];
+        }
+        let mut schemes = self.provider.signature_verification_algorithms.supported_schemes();
+        // Not one of ours: a BMC that has nothing else shows its certificate then, and the error can say what is wrong.
+        schemes.push(SignatureScheme::ECDSA_NISTP521_SHA512);
+        schemes
     }
 }
+
+#[derive(Debug, Error)]
+#[error("the certificate's key can't be used")]
+struct KeyUnusable;
 
 #[derive(Debug, Error)]
 #[error("the certificate is not pinned")]

@@ -13,6 +13,9 @@ const BY_NAME: u8 = 0x10;
 const LONGEST_NAME: usize = 16;
 const LONGEST_PASSWORD: usize = 20;
 
+/// What an error begins with when a name or password can't be sent.
+pub(super) const TOO_LONG: &str = "IPMI allows user names of at most";
+
 /// Why a handshake ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failed {
@@ -68,7 +71,7 @@ impl Offer {
         let password = Zeroizing::new(credentials.password().as_bytes().to_vec());
         if name.len() > LONGEST_NAME || password.len() > LONGEST_PASSWORD {
             return Err(DriverError::WrongCredentials(format!(
-                "IPMI allows user names of at most {LONGEST_NAME} bytes and passwords of at most {LONGEST_PASSWORD}"
+                "{TOO_LONG} {LONGEST_NAME} bytes and passwords of at most {LONGEST_PASSWORD}"
             )));
         }
         Ok(Self { suite, console, random, name, password })
@@ -191,7 +194,7 @@ impl Offer {
     fn refusal(&self, status: u8, what: &str) -> Failed {
         let text = |meaning: &str| format!("{meaning} ({what} status {status:#04x})");
         Failed::Driver(match status {
-            0x04..=0x07 | 0x10 | 0x11 => {
+            0x03..=0x07 | 0x10..=0x12 => {
                 return Failed::Suite(text(&format!("the BMC has no cipher suite {}", self.suite.number())));
             }
             0x01 | 0x0b => DriverError::Busy(text("the BMC has no room for another session")),
@@ -225,6 +228,10 @@ mod tests {
         assert!(matches!(refused(0x01), Failed::Driver(DriverError::Busy(_))));
         assert!(matches!(refused(0x0d), Failed::Driver(DriverError::WrongCredentials(_))));
         assert!(matches!(refused(0x0a), Failed::Driver(DriverError::NotPermitted(_))));
+        assert!(
+            matches!(refused(0x12), Failed::Suite(_)),
+            "an illegal parameter is an algorithm that it does not know"
+        );
         assert!(offer.opened(1, &[0, 0, 0, 0]).is_none(), "another tag is another request's answer");
     }
 

@@ -11,14 +11,11 @@ mod packet;
 mod session;
 mod suite;
 
-use super::{
-    Credentials, Driver, DriverError, Reading, WattsReading,
-    http::{Defaults, Endpoint, EndpointError},
-};
+use super::{Credentials, Driver, DriverError, Endpoint, EndpointError, Reading, WattsReading};
 use futures::future::{BoxFuture, FutureExt as _};
 use miyako_api::node_power_class::WakeProtocol;
 use session::Session;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use suite::Suite;
 
 /// Speaks IPMI with one BMC.
@@ -27,8 +24,8 @@ pub struct Ipmi {
     endpoint: Endpoint,
     text: String,
     credentials: Credentials,
-    /// What the BMC took the last time.
-    suite: OnceLock<Suite>,
+    /// What the BMC took the last time: it is offered first, and the others after it.
+    suite: Mutex<Option<Suite>>,
 }
 
 impl Ipmi {
@@ -38,12 +35,8 @@ impl Ipmi {
     ///
     /// Another address.
     pub fn new(address: &str, credentials: Credentials) -> Result<Self, EndpointError> {
-        let example = "HOST or HOST:623, such as {node}.bmc.example.org";
-        let endpoint = Endpoint::parse(
-            address,
-            Defaults { tls: false, tls_port: 623, plain_port: 623, schemes: false, paths: false, example },
-        )?;
-        Ok(Self { text: endpoint.authority(), endpoint, credentials, suite: OnceLock::new() })
+        let endpoint = Endpoint::parse(WakeProtocol::Ipmi, address, false)?;
+        Ok(Self { text: endpoint.authority(), endpoint, credentials, suite: Mutex::new(None) })
     }
 
     /// A call's work, logged in before and out after.
@@ -51,9 +44,11 @@ impl Ipmi {
         &self,
         work: impl AsyncFnOnce(&mut Session) -> Result<T, DriverError> + Send,
     ) -> Result<T, DriverError> {
-        let suites = self.suite.get().map_or(&Suite::ALL[..], std::slice::from_ref);
-        let mut session = Session::open(&self.endpoint, &self.credentials, suites).await?;
-        let _ = self.suite.set(session.suite());
+        let known = *self.suite.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = Suite::ALL.into_iter().filter(|suite| Some(*suite) != known);
+        let suites: Vec<_> = known.into_iter().chain(others).collect();
+        let mut session = Session::open(&self.endpoint, &self.credentials, &suites).await?;
+        *self.suite.lock().unwrap_or_else(PoisonError::into_inner) = session.suite();
         let result = work(&mut session).await;
         session.close().await;
         result

@@ -13,7 +13,7 @@ pub(super) fn link(resource: &Value, pointer: &str) -> Result<String, DriverErro
 }
 
 /// A path on the same server.
-fn path(link: Option<&Value>, what: &str) -> Result<String, DriverError> {
+pub(super) fn path(link: Option<&Value>, what: &str) -> Result<String, DriverError> {
     let link = link
         .and_then(Value::as_str)
         .ok_or_else(|| DriverError::Garbled(format!("Redfish without a link at {what}")))?;
@@ -25,29 +25,17 @@ fn path(link: Option<&Value>, what: &str) -> Result<String, DriverError> {
     }
 }
 
-/// The only system of a collection, or that a person must say which.
-///
-/// # Errors
-///
-/// None, or several.
-pub(super) fn only_system(collection: &Value) -> Result<String, DriverError> {
-    let members = collection.pointer("/Members").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    match members {
-        [] => Err(DriverError::NotProvisioned("the Redfish service lists no system".to_owned())),
-        [one] => path(one.get("@odata.id"), "Members[0]"),
-        several => {
-            let paths: Vec<_> = several
-                .iter()
-                .filter_map(|member| member.get("@odata.id")?.as_str())
-                .map(|path| excerpt(path, 80))
-                .collect();
-            Err(DriverError::NotProvisioned(format!(
-                "the Redfish service has {} systems; write the node's into the address, as https://HOST{}",
-                several.len(),
-                paths.first().map_or("/redfish/v1/Systems/ID", String::as_str),
-            )))
-        }
-    }
+/// The path of a `Location` header, which may hold a whole URL of whatever the BMC calls itself, or a path below `base`.
+/// The server that it names is not spoken to.
+pub(super) fn location_path(location: &str, base: &str) -> Option<String> {
+    let path = match location.split_once("://") {
+        Some((_, rest)) => rest.get(rest.find('/')?..)?.to_owned(),
+        None if location.starts_with('/') => location.to_owned(),
+        None if location.is_empty() => return None,
+        None => format!("{base}/{location}"),
+    };
+    let clean = path.starts_with('/') && !path.starts_with("//") && path.bytes().all(|byte| byte.is_ascii_graphic());
+    clean.then_some(path)
 }
 
 /// `PowerState` of a ComputerSystem. There is none for S3: what a BMC says then is its vendor's choice.
@@ -185,6 +173,10 @@ pub(super) fn basic_is_offered<'a>(mut challenges: impl Iterator<Item = &'a str>
 
 #[cfg(test)]
 mod tests {
+    use super::super::{
+        login::{grant, login_refusal},
+        systems::{described, is_called, members, only_system, wanted},
+    };
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;
@@ -207,16 +199,6 @@ mod tests {
             super::link(&json!({ "Systems": { "@odata.id": "/redfish/v1/Systems" } }), "/Systems").unwrap(),
             "/redfish/v1/Systems"
         );
-    }
-
-    #[test]
-    fn of_several_systems_a_person_chooses() {
-        let one = json!({ "Members": [{ "@odata.id": "/redfish/v1/Systems/a" }] });
-        assert_eq!(only_system(&one).unwrap(), "/redfish/v1/Systems/a");
-        let two =
-            json!({ "Members": [{ "@odata.id": "/redfish/v1/Systems/a" }, { "@odata.id": "/redfish/v1/Systems/b" }] });
-        assert!(only_system(&two).unwrap_err().to_string().ends_with("as https://HOST/redfish/v1/Systems/a"));
-        assert!(matches!(only_system(&json!({})), Err(DriverError::NotProvisioned(_))));
     }
 
     #[test]
@@ -251,7 +233,7 @@ mod tests {
             "\\PC{0,12}".prop_map(Value::from)
         ];
         leaf.prop_recursive(5, 40, 5, |inner| {
-            let key = prop_oneof!["\\PC{0,6}", "(Actions|#ComputerSystem.Reset|target|Members|@odata.id|Parameters|Name|AllowableValues|error|PowerState|TaskState|Messages)"];
+            let key = prop_oneof!["\\PC{0,6}", "(Actions|#ComputerSystem.Reset|target|Members|@odata.id|Parameters|Name|AllowableValues|error|code|Id|MessageId|@Message.ExtendedInfo|SerialNumber|PowerState|TaskState|Messages)"];
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
                 prop::collection::btree_map(key, inner, 0..4).prop_map(Value::from_iter),
@@ -262,8 +244,16 @@ mod tests {
     proptest! {
         #[test]
         fn any_json_has_a_meaning_or_an_error(json in any_json(), bytes in prop::collection::vec(any::<u8>(), 0..64), status in 100u16..1000) {
-            let _ = (only_system(&json), reset_action(&json), allowed_by_action_info(&json), power_state(&json));
+            let _ = (only_system(&members(&json)), is_called(&json, "x"), described("/x", &json), reset_action(&json), allowed_by_action_info(&json), power_state(&json));
             let text = json.to_string();
+            for body in [text.as_bytes(), &bytes] {
+                let _ = (login_refusal(status, "/s", body), wanted(&text));
+                for header in [None, Some(text.as_str())] {
+                    if let Some(path) = grant(header, body, "/s") {
+                        prop_assert!(path.starts_with('/') && !path.starts_with("//"), "{}", path);
+                    }
+                }
+            }
             let _ = (refusal(status, "x", text.as_bytes()), task(status, text.as_bytes()), refusal(status, "x", &bytes), task(status, &bytes));
         }
     }

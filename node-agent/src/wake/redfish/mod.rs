@@ -7,38 +7,53 @@
 //! not used.
 
 mod answers;
+mod login;
+mod redirect;
+mod service;
 mod session;
+mod systems;
 mod watts;
 
 use super::{
-    Credentials, Driver, DriverError, PowerState, Reading, WattsReading,
-    http::{Client, Defaults, Endpoint, EndpointError, Trust},
+    Credentials, Driver, DriverError, Endpoint, EndpointError, PowerState, Reading, WattsReading,
+    http::{Client, Trust},
 };
-use answers::{Task, only_system, power_state, refusal, reset_action, task};
+use answers::{Task, location_path, power_state, refusal, reset_action, task};
 use futures::future::{BoxFuture, FutureExt as _};
 use http::{HeaderName, HeaderValue, Method, header};
 use miyako_api::node_power_class::WakeProtocol;
-use session::{Resource, Session, location};
+use service::{Service, Tidy};
+use session::{Resource, SERVICE_ROOT, Session};
 use std::{
-    sync::{Mutex, OnceLock, PoisonError, atomic::AtomicBool},
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::time::sleep;
+use systems::{members, only_system};
+use tokio::time::{sleep, timeout};
 
 /// Between two looks at a task.
 const TASK_POLL: Duration = Duration::from_secs(1);
 /// How often a task is looked at; after that the request counts as taken, and the state shows what came of it.
 const TASK_POLLS: u32 = 8;
 
+/// A call that holds a session ends after this time, so that within [`CALL_DEADLINE`](super::CALL_DEADLINE) the session
+/// can be given back.
+const WORKS_WITHIN: Duration = Duration::from_secs(11);
+/// So many versions of a system are named in a request, each read anew after the one before was refused.
+const MOST_VERSIONS: usize = 3;
+/// So many systems are looked at for the one that the address names.
+const MOST_SYSTEMS: usize = 32;
+
 /// Speaks Redfish with one BMC.
 #[derive(Debug)]
 pub struct Redfish {
-    client: Client,
+    service: Arc<Service>,
     text: String,
-    credentials: Credentials,
-    only_sessions: AtomicBool,
+    /// The path in the address, if it names a system.
+    configured: Option<String>,
     /// The node's ComputerSystem, once found.
-    system: OnceLock<String>,
+    system: Mutex<Option<String>>,
     /// The resource that told what the machine draws.
     watts_at: Mutex<Option<String>>,
 }
@@ -51,49 +66,108 @@ impl Redfish {
     ///
     /// Another address.
     pub fn new(address: &str, credentials: Credentials, trust: Trust) -> Result<Self, EndpointError> {
-        let example = "https://HOST[:PORT], such as https://{node}.bmc.example.org";
-        let endpoint = Endpoint::parse(
-            address,
-            Defaults { tls: true, tls_port: 443, plain_port: 80, schemes: true, paths: true, example },
-        )?;
-        let system = OnceLock::new();
-        if !matches!(endpoint.path.as_str(), "" | "/" | "/redfish" | "/redfish/" | "/redfish/v1" | "/redfish/v1/") {
-            let _ = system.set(endpoint.path.clone());
-        }
+        let endpoint = Endpoint::parse(WakeProtocol::Redfish, address, true)?;
+        let names_one =
+            !matches!(endpoint.path.as_str(), "" | "/" | "/redfish" | "/redfish/" | "/redfish/v1" | "/redfish/v1/");
+        let configured = names_one.then(|| endpoint.path.clone());
         Ok(Self {
             text: endpoint.authority(),
-            client: Client::new(endpoint, trust),
-            credentials,
-            only_sessions: AtomicBool::new(false),
-            system,
+            service: Service::new(Client::new(endpoint, trust), credentials),
+            system: Mutex::new(configured.clone()),
+            configured,
             watts_at: Mutex::new(None),
         })
     }
 
-    /// A call's work, logged in before and out after.
+    /// A call's work, logged in before and out after, whatever comes of it.
     async fn logged_in<T>(
         &self,
-        work: impl AsyncFnOnce(&mut Session<'_>) -> Result<T, DriverError> + Send,
+        work: impl AsyncFnOnce(&mut Session) -> Result<T, DriverError> + Send,
     ) -> Result<T, DriverError> {
-        let mut session = Session::new(&self.client, &self.credentials, &self.only_sessions);
-        let result = work(&mut session).await;
+        // Dropped in this order when the call is given up: whoever tidies up finds the turn free.
+        let _tidy = Tidy(Arc::clone(&self.service));
+        let _turn = self.service.turn.lock().await;
+        let mut session = Session::new(&self.service);
+        let result = {
+            let mut work = pin!(work(&mut session));
+            let in_time = timeout(WORKS_WITHIN, &mut work).await;
+            match in_time {
+                Ok(result) => result,
+                Err(_) if self.service.kept().is_none() => work.await,
+                Err(_) => Err(DriverError::TimedOut(WORKS_WITHIN)),
+            }
+        };
         session.log_out().await;
         result
     }
 
-    async fn system(&self, session: &mut Session<'_>) -> Result<Resource, DriverError> {
-        if let Some(path) = self.system.get() {
-            return session.get(path).await;
+    fn known_system(&self) -> Option<String> {
+        self.system.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn system(&self, session: &mut Session) -> Result<Resource, DriverError> {
+        let mut missing = None;
+        if let Some(path) = self.known_system() {
+            match session.get(&path).await {
+                // The address may call it by its serial number, and new firmware may have moved it.
+                Err(error @ DriverError::NotProvisioned(_)) => missing = Some(error),
+                other => return other,
+            }
         }
-        let root = session.get("/redfish/v1/").await?;
-        let systems = session.get(&answers::link(&root.json, "/Systems")?).await?;
-        let path = only_system(&systems.json)?;
+        let root = session.get(SERVICE_ROOT).await?;
+        let systems = members(&session.get(&answers::link(&root.json, "/Systems")?).await?.json);
+        let path = match self.configured.as_deref().and_then(systems::wanted) {
+            None => match only_system(&systems) {
+                Err(DriverError::WhichSystem(text)) => {
+                    let (_, all) = self.called(session, &systems, None).await?;
+                    return Err(DriverError::WhichSystem(format!("{text}; there are {}", all.join(", "))));
+                }
+                only => only?,
+            },
+            Some(wanted) => match self.called(session, &systems, Some(&wanted)).await? {
+                (found, _) if found.len() == 1 => found.into_iter().next().unwrap_or_default(),
+                (found, all) if found.is_empty() => {
+                    let missing = missing.map_or_else(String::new, |error| format!("{error}; "));
+                    let text = format!("{missing}no system is called {wanted:?}; there are {}", all.join(", "));
+                    return Err(DriverError::NotProvisioned(text.replace("not set up: ", "")));
+                }
+                (found, _) => {
+                    let text = format!("{} systems are called {wanted:?}: {}", found.len(), found.join(", "));
+                    return Err(DriverError::WhichSystem(text));
+                }
+            },
+        };
         let system = session.get(&path).await?;
-        let _ = self.system.set(path);
+        *self.system.lock().unwrap_or_else(PoisonError::into_inner) = Some(path);
         Ok(system)
     }
 
-    async fn turn_on(&self, session: &mut Session<'_>) -> Result<(), DriverError> {
+    /// The systems that are called so, and a word on each of all. One that can't be read, as a part of a machine that is
+    /// off, is none that is asked for.
+    async fn called(
+        &self,
+        session: &mut Session,
+        systems: &[String],
+        wanted: Option<&str>,
+    ) -> Result<(Vec<String>, Vec<String>), DriverError> {
+        let (mut found, mut all) = (Vec::new(), Vec::new());
+        for path in systems.iter().take(MOST_SYSTEMS) {
+            let json = match session.get(path).await {
+                Ok(system) => system.json,
+                Err(DriverError::NotProvisioned(_) | DriverError::NotSupported(_) | DriverError::NotPermitted(_)) => {
+                    serde_json::Value::Null
+                }
+                Err(error) => return Err(error),
+            };
+            if wanted.is_some_and(|wanted| systems::is_called(&json, wanted)) {
+                found.push(path.clone());
+            }
+            all.push(systems::described(path, &json));
+        }
+        Ok((found, all))
+    }
+
+    async fn turn_on(&self, session: &mut Session) -> Result<(), DriverError> {
         let system = self.system(session).await?;
         let before = power_state(&system.json);
         let action = reset_action(&system.json)?;
@@ -106,13 +180,18 @@ impl Redfish {
         let body = br#"{"ResetType":"On"}"#.to_vec();
         let mut answer = session.send(&Method::POST, &action.target, &[], body.clone()).await?;
         // Some services want to know which version of the system the request is about.
-        if matches!(answer.status().as_u16(), 412 | 428) {
-            let version = system.etag.unwrap_or_else(|| HeaderValue::from_static("*"));
-            let headers: [(HeaderName, HeaderValue); 1] = [(header::IF_MATCH, version)];
-            answer = session.send(&Method::POST, &action.target, &headers, body).await?;
+        let mut version = Some(system.etag.unwrap_or_else(|| HeaderValue::from_static("*")));
+        for _ in 0..MOST_VERSIONS {
+            let (412 | 428, Some(known)) = (answer.status().as_u16(), version.take()) else { break };
+            let headers: [(HeaderName, HeaderValue); 1] = [(header::IF_MATCH, known.clone())];
+            answer = session.send(&Method::POST, &action.target, &headers, body.clone()).await?;
+            if answer.status() == 412 {
+                // It changed in between.
+                version = self.system(session).await?.etag.filter(|newer| *newer != known);
+            }
         }
         match answer.status().as_u16() {
-            202 => match location(answer.headers()) {
+            202 => match monitor(&answer) {
                 Some(monitor) => await_task(session, &monitor).await,
                 None => Ok(()),
             },
@@ -125,7 +204,7 @@ impl Redfish {
 
     /// What the machine draws, from where it was found the last time if it is still there: read once a minute, a BMC is
     /// spared the way there.
-    async fn find_watts(&self, session: &mut Session<'_>) -> Result<WattsReading, DriverError> {
+    async fn find_watts(&self, session: &mut Session) -> Result<WattsReading, DriverError> {
         let known = self.watts_at.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(path) = known
             && let Some(reading) = watts_of(session, &path).await?
@@ -156,7 +235,7 @@ impl Redfish {
 }
 
 /// The reading of one resource, if it has one.
-async fn watts_of(session: &mut Session<'_>, path: &str) -> Result<Option<WattsReading>, DriverError> {
+async fn watts_of(session: &mut Session, path: &str) -> Result<Option<WattsReading>, DriverError> {
     match session.get(path).await {
         Ok(resource) => watts::watts(&resource.json),
         // A link to a resource that this model lacks is common.
@@ -165,7 +244,15 @@ async fn watts_of(session: &mut Session<'_>, path: &str) -> Result<Option<WattsR
     }
 }
 
-async fn await_task(session: &mut Session<'_>, monitor: &str) -> Result<(), DriverError> {
+/// Where a task is looked at: the `Location` of its answer, or the task itself.
+fn monitor(answer: &http::Response<Vec<u8>>) -> Option<String> {
+    let header = answer.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
+    let by_header = header.and_then(|location| location_path(location, "/redfish/v1/TaskService/Tasks"));
+    let body = || serde_json::from_slice::<serde_json::Value>(answer.body()).ok();
+    by_header.or_else(|| answers::link(&serde_json::json!({ "task": body()? }), "/task").ok())
+}
+
+async fn await_task(session: &mut Session, monitor: &str) -> Result<(), DriverError> {
     for _ in 0..TASK_POLLS {
         sleep(TASK_POLL).await;
         let answer = session.send(&Method::GET, monitor, &[], Vec::new()).await?;

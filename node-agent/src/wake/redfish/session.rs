@@ -1,27 +1,31 @@
 //! One call's worth of requests to a Redfish service, logged in by Basic or by a session.
 
-use super::answers::{basic_is_offered, link, refusal};
-use crate::wake::{
-    Credentials, DriverError,
-    http::{Client, Connection},
+use super::{
+    answers::{basic_is_offered, refusal},
+    redirect::redirected,
+    service::{Basic, Service},
 };
+use crate::wake::{Credentials, DriverError, Endpoint, http::Connection};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, header};
 use serde_json::Value;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
-const SERVICE_ROOT: &str = "/redfish/v1/";
-const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+pub(super) const SERVICE_ROOT: &str = "/redfish/v1/";
+pub(super) const TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
+
+/// So often a request is led on to another path.
+const MOST_REDIRECTS: usize = 4;
+/// So often a request is sent: with Basic, with a session of an earlier call, with a new one.
+const MOST_LOGINS: usize = 3;
 
 /// A login on one connection. It begins with Basic, which leaves nothing behind; sessions are few on a BMC and only
 /// made where Basic is turned off.
-pub(super) struct Session<'a> {
-    connection: Connection<'a>,
-    credentials: &'a Credentials,
-    /// Remembered between calls, so that a service without Basic is not asked again.
-    only_sessions: &'a AtomicBool,
-    token: Option<HeaderValue>,
-    location: Option<String>,
+pub(super) struct Session {
+    service: Arc<Service>,
+    connection: Connection,
+    /// The session was made by this call.
+    fresh: bool,
 }
 
 /// A resource and its version.
@@ -30,9 +34,9 @@ pub(super) struct Resource {
     pub(super) etag: Option<HeaderValue>,
 }
 
-impl<'a> Session<'a> {
-    pub(super) fn new(client: &'a Client, credentials: &'a Credentials, only_sessions: &'a AtomicBool) -> Self {
-        Self { connection: client.connection(), credentials, only_sessions, token: None, location: None }
+impl Session {
+    pub(super) fn new(service: &Arc<Service>) -> Self {
+        Self { service: Arc::clone(service), connection: service.client.connection(), fresh: false }
     }
 
     /// Reads a resource.
@@ -41,9 +45,12 @@ impl<'a> Session<'a> {
         if answer.status() != 200 {
             return Err(refusal(answer.status().as_u16(), path, answer.body()));
         }
-        let json = serde_json::from_slice(answer.body())
+        let json: Value = serde_json::from_slice(answer.body())
             .map_err(|error| DriverError::Garbled(format!("{path} is no JSON: {error}")))?;
-        Ok(Resource { json, etag: answer.headers().get(header::ETAG).cloned() })
+        // Some services write the version into the resource alone.
+        let written = || HeaderValue::try_from(json.get("@odata.etag")?.as_str()?).ok();
+        let etag = answer.headers().get(header::ETAG).cloned().or_else(written);
+        Ok(Resource { json, etag })
     }
 
     /// Sends a request, logging in as the service wants it, and returns the answer whatever its status but 401.
@@ -54,21 +61,41 @@ impl<'a> Session<'a> {
         headers: &[(HeaderName, HeaderValue)],
         body: Vec<u8>,
     ) -> Result<Response<Vec<u8>>, DriverError> {
-        if self.only_sessions.load(Ordering::Relaxed) && self.token.is_none() {
-            self.log_in().await?;
+        let mut refused = None;
+        for _ in 0..MOST_LOGINS {
+            if self.service.kept().is_none() && (refused.is_some() || self.service.basic() != Basic::Taken) {
+                self.connection = self.service.log_in().await?;
+                self.fresh = true;
+                if let Some(basic) = refused {
+                    self.service.set_basic(basic);
+                }
+            }
+            let token = self.service.kept().map(|token| token.value);
+            let by_session = token.is_some();
+            let answer = self.once(method, path, headers, body.clone(), token).await?;
+            if answer.status() != 401 {
+                return Ok(answer);
+            }
+            if by_session && self.fresh {
+                // User name and password are right: the session was just made with them.
+                return Err(match refusal(401, path, answer.body()) {
+                    DriverError::WrongCredentials(text) => {
+                        DriverError::NotPermitted(format!("{text}, to a session that was just made"))
+                    }
+                    other => other,
+                });
+            }
+            if by_session {
+                // It expired, or the BMC was restarted.
+                self.service.forget();
+                continue;
+            }
+            // Some services offer Basic though it is turned off, so an offer proves no password wrong.
+            let challenges = answer.headers().get_all(header::WWW_AUTHENTICATE);
+            let offered = basic_is_offered(challenges.iter().filter_map(|value| value.to_str().ok()));
+            refused = Some(if offered { Basic::RefusedThoughOffered } else { Basic::NotOffered });
         }
-        let answer = self.once(method, path, headers, body.clone()).await?;
-        if answer.status() != 401 {
-            return Ok(answer);
-        }
-        let challenges = answer.headers().get_all(header::WWW_AUTHENTICATE);
-        if self.token.is_some() || basic_is_offered(challenges.iter().filter_map(|value| value.to_str().ok())) {
-            return Err(refusal(401, path, answer.body()));
-        }
-        self.log_in().await?;
-        self.only_sessions.store(true, Ordering::Relaxed);
-        let answer = self.once(method, path, headers, body).await?;
-        if answer.status() == 401 { Err(refusal(401, path, answer.body())) } else { Ok(answer) }
+        Err(DriverError::Busy(format!("{path}: every session is refused as soon as it is used")))
     }
 
     async fn once(
@@ -77,60 +104,51 @@ impl<'a> Session<'a> {
         path: &str,
         headers: &[(HeaderName, HeaderValue)],
         body: Vec<u8>,
+        token: Option<HeaderValue>,
     ) -> Result<Response<Vec<u8>>, DriverError> {
-        let mut request = request(method, path, body)?;
-        request.headers_mut().extend(headers.iter().cloned());
-        match &self.token {
-            Some(token) => request.headers_mut().insert(TOKEN, token.clone()),
-            None => request.headers_mut().insert(header::AUTHORIZATION, basic(self.credentials)?),
+        let login = match token {
+            Some(token) => (TOKEN, token),
+            None => (header::AUTHORIZATION, basic(&self.service.credentials)?),
         };
-        self.connection.exchange(request).await
+        let make = |path: &str| {
+            let mut request = request(method, path, body.clone())?;
+            request.headers_mut().extend(headers.iter().cloned());
+            request.headers_mut().insert(login.0.clone(), login.1.clone());
+            Ok(request)
+        };
+        follow(&mut self.connection, self.service.endpoint(), method, path, make).await
     }
 
-    async fn log_in(&mut self) -> Result<(), DriverError> {
-        // The root is open to everybody.
-        let root = self.connection.exchange(request(&Method::GET, SERVICE_ROOT, Vec::new())?).await?;
-        let root: Value = serde_json::from_slice(root.body()).unwrap_or(Value::Null);
-        let sessions =
-            link(&root, "/Links/Sessions").unwrap_or_else(|_| "/redfish/v1/SessionService/Sessions".to_owned());
-        let body = serde_json::json!({
-            "UserName": self.credentials.username(),
-            "Password": self.credentials.password(),
-        });
-        let answer =
-            self.connection.exchange(request(&Method::POST, &sessions, body.to_string().into_bytes())?).await?;
-        let status = answer.status().as_u16();
-        if !matches!(status, 200 | 201) {
-            return Err(match status {
-                400 | 401 | 403 => DriverError::WrongCredentials(format!("{sessions}: HTTP {status}")),
-                404 | 405 | 501 => DriverError::WrongCredentials(format!(
-                    "Basic was refused with HTTP 401, and there are no sessions (HTTP {status} from {sessions})"
-                )),
-                _ => refusal(status, &sessions, answer.body()),
-            });
-        }
-        let mut token = answer
-            .headers()
-            .get(TOKEN)
-            .cloned()
-            .ok_or_else(|| DriverError::Garbled(format!("{sessions} gave no X-Auth-Token")))?;
-        token.set_sensitive(true);
-        self.token = Some(token);
-        self.location = location(answer.headers());
-        Ok(())
-    }
-
-    /// Gives the session back, if there is one. Failing to is no failure of the call: it expires.
+    /// Ends the session, if there is one.
     pub(super) async fn log_out(mut self) {
-        if let (Some(_), Some(location)) = (&self.token, self.location.take())
-            && let Err(error) = self.once(&Method::DELETE, &location, &[], Vec::new()).await
-        {
-            tracing::debug!(%error, "a Redfish session was left to expire");
-        }
+        self.service.give_back(&mut self.connection).await;
     }
 }
 
-fn request(method: &Method, path: &str, body: Vec<u8>) -> Result<Request<Vec<u8>>, DriverError> {
+/// Sends a request and follows where the service leads it: to another path of the same server, never to another server,
+/// which would be shown the account.
+pub(super) async fn follow(
+    connection: &mut Connection,
+    endpoint: &Endpoint,
+    method: &Method,
+    path: &str,
+    make: impl Fn(&str) -> Result<Request<Vec<u8>>, DriverError>,
+) -> Result<Response<Vec<u8>>, DriverError> {
+    let mut at = path.to_owned();
+    for _ in 0..=MOST_REDIRECTS {
+        let answer = connection.exchange(make(&at)?).await?;
+        let status = answer.status().as_u16();
+        let leads_on = matches!(status, 301 | 302 | 307 | 308) || status == 303 && *method == Method::GET;
+        let location = answer.headers().get(header::LOCATION).and_then(|location| location.to_str().ok());
+        match location.filter(|_| leads_on) {
+            Some(location) => at = redirected(endpoint, &at, location)?,
+            None => return Ok(answer),
+        }
+    }
+    Err(DriverError::Garbled(format!("{path}: more than {MOST_REDIRECTS} redirections")))
+}
+
+pub(super) fn request(method: &Method, path: &str, body: Vec<u8>) -> Result<Request<Vec<u8>>, DriverError> {
     let mut request = Request::builder()
         .method(method)
         .uri(path)
@@ -148,14 +166,4 @@ fn basic(credentials: &Credentials) -> Result<HeaderValue, DriverError> {
         .map_err(|_| DriverError::Local("the credentials do not fit into a header".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// The path of a `Location` header, which may hold a whole URL.
-pub(super) fn location(headers: &HeaderMap) -> Option<String> {
-    let location = headers.get(header::LOCATION)?.to_str().ok()?;
-    let path = match location.split_once("://") {
-        Some((_, rest)) => rest.get(rest.find('/')?..)?,
-        None => location,
-    };
-    path.starts_with('/').then(|| path.to_owned())
 }

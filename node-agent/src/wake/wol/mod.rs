@@ -7,9 +7,9 @@
 
 mod packet;
 
-pub use packet::{MacAddress, MacAddressError, SecureOn, SecureOnError, magic_packet};
+pub use packet::{SecureOn, SecureOnError, magic_packet};
 
-use super::{Driver, DriverError, PowerState, Reading};
+use super::{Driver, DriverError, MacAddress, PowerState, Reading};
 use futures::future::{BoxFuture, FutureExt as _};
 use miyako_api::node_power_class::WakeProtocol;
 use std::{

@@ -1,14 +1,16 @@
 //! The other side of the drivers.
 
 mod amt;
+mod bmc;
 mod certificates;
 mod process;
 mod scripted;
 
 pub(crate) use amt::Amt;
+pub(crate) use bmc::Bmc;
 pub(crate) use certificates::{Authority, Certified};
 pub(crate) use process::{Process, bmcs, free_port, free_udp_port};
-pub(crate) use scripted::{Received, Scripted, answer};
+pub(crate) use scripted::{HANG, Received, Scripted, answer};
 
 use miyako_agent::wake::Credentials;
 

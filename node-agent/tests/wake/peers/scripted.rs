@@ -18,6 +18,9 @@ pub(crate) struct Received {
     pub(crate) body: String,
 }
 
+/// An answer that never comes, on a connection that stays open.
+pub(crate) const HANG: &[u8] = b"hang";
+
 /// The server; it ends with the test.
 pub(crate) struct Scripted {
     pub(crate) address: SocketAddr,
@@ -74,6 +77,9 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, answer: &(dyn Fn(&Re
     let mut stream = BufReader::new(stream);
     while let Some(received) = receive(&mut stream).await {
         let bytes = answer(&received);
+        if bytes == HANG {
+            return std::future::pending().await;
+        }
         // The client may have hung up already.
         if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
             return;
