@@ -36,6 +36,16 @@ pub struct Review<'a> {
     pub cluster: ClusterView<'a>,
 }
 
+/// Why a pod may not be evicted.
+#[derive(Debug)]
+pub struct Refused {
+    /// The answer.
+    pub error: ApiError,
+    /// What the hook changes while it refuses, as KubeVirt's marks the VM: as which user, which object (its
+    /// `apiVersion`, `kind`, name and namespace), and the merge patch.
+    pub change: Option<(String, Value, Value)>,
+}
+
 /// Mutates and judges writes. Hooks run in the order of their registration, all mutations before all judgements.
 pub trait Admission: Send + Sync {
     /// Whether this hook wants to see the write.
@@ -54,6 +64,14 @@ pub trait Admission: Send + Sync {
     /// # Errors
     /// Refuses the write.
     fn validate(&self, _review: &Review<'_>, _object: Option<&Value>) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    /// Judges an eviction of a pod; `review.old` is the pod. Asked of every hook, whatever it handles.
+    ///
+    /// # Errors
+    /// Refuses the eviction.
+    fn evict(&self, _review: &Review<'_>, _eviction: &Value) -> Result<(), Box<Refused>> {
         Ok(())
     }
 }

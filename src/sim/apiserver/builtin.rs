@@ -220,6 +220,11 @@ pub(crate) fn validate(resource: &Resource, object: &Value, old: Option<&Value>)
             if object["spec"]["containers"].as_array().is_none_or(Vec::is_empty) {
                 errors.push(FieldError::required("spec.containers", ""));
             }
+            for key in object["spec"]["nodeSelector"].as_object().into_iter().flatten().map(|(key, _)| key) {
+                if let Some(what) = super::metadata::qualified_name_fault(key) {
+                    errors.push(FieldError::invalid("spec.nodeSelector", &key.as_str().into(), what));
+                }
+            }
             if let Some(old) = old {
                 let changed = ["nodeSelector", "affinity", "containers"]
                     .iter()

@@ -144,7 +144,7 @@ fn is_label_value(value: &str) -> bool {
             && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte)))
 }
 
-fn qualified_name_fault(key: &str) -> Option<String> {
+pub(crate) fn qualified_name_fault(key: &str) -> Option<String> {
     let (prefix, name) = match key.rsplit_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),

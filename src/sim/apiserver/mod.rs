@@ -23,6 +23,7 @@ mod delete;
 mod discovery;
 mod error;
 mod events;
+mod evict;
 mod faults;
 mod http;
 mod log;
@@ -42,7 +43,7 @@ mod store;
 mod watch;
 mod write;
 
-pub use admission::{Admission, ClusterView, Operation, Review};
+pub use admission::{Admission, ClusterView, Operation, Refused, Review};
 pub use clock::{EPOCH_SECONDS, from_the_beginning};
 pub use discovery::KUBERNETES_VERSION;
 pub use error::{ApiError, FieldError};

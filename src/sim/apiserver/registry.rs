@@ -229,6 +229,7 @@ const BUILT_IN: &[Row] = &[
     ("", "v1", "events", "Event", true, false, Generation::None, "ev"),
     ("", "v1", "persistentvolumes", "PersistentVolume", false, true, Generation::None, "pv"),
     ("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", true, true, Generation::None, "pvc"),
+    ("", "v1", "limitranges", "LimitRange", true, false, Generation::None, "limits"),
     ("", "v1", "resourcequotas", "ResourceQuota", true, true, Generation::None, "quota"),
     ("", "v1", "services", "Service", true, true, Generation::None, "svc"),
     ("apps", "v1", "daemonsets", "DaemonSet", true, true, Generation::Spec, "ds"),

@@ -298,7 +298,7 @@ fn check_subresource(resource: &Resource, name: &str, subresource: &str) -> Resu
     let known = match subresource {
         "" => true,
         "status" => resource.status,
-        "binding" => resource.plural == "pods" && resource.group.is_empty(),
+        "binding" | "eviction" => resource.plural == "pods" && resource.group.is_empty(),
         "finalize" => resource.plural == "namespaces",
         _ => false,
     };

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// A write to one object, as far as its path, query and headers tell.
+#[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) resource: Arc<Resource>,
     /// The resource as the path named it; differs from `resource` for Events of `events.k8s.io`.
@@ -48,6 +49,9 @@ impl State {
     /// Makes a new object.
     pub(crate) fn create(&mut self, validator: &Validator, call: &Call, body: Value) -> Result<Written, ApiError> {
         if !call.subresource.is_empty() {
+            if call.resource.plural == "pods" && call.subresource == "eviction" {
+                return self.evict(validator, call, &body);
+            }
             return self.create_subresource(call, &body);
         }
         let mut object = decode(&call.resource, body)?;
@@ -355,7 +359,13 @@ impl State {
         Ok(())
     }
 
-    fn review<'a>(&'a self, call: &'a Call, key: &'a Key, operation: Operation, old: Option<&'a Value>) -> Review<'a> {
+    pub(crate) fn review<'a>(
+        &'a self,
+        call: &'a Call,
+        key: &'a Key,
+        operation: Operation,
+        old: Option<&'a Value>,
+    ) -> Review<'a> {
         Review {
             operation,
             resource: &call.resource,
