@@ -5,9 +5,9 @@
 
 use super::{
     apiserver::{self, ApiServer, Options},
-    cluster::{self, ClusterStandIn, NodeSpec, QuotaAdmission},
+    cluster::{self, ClusterStandIn, LimitRangeAdmission, NodeSpec, PodRefusals, QuotaAdmission},
     kubevirt::{
-        self, Clock, ClockSettings, KubeVirtStandIn, Now, VIRT_CONTROLLER, VIRT_HANDLER, VirtApi,
+        self, Clock, ClockSettings, KubeVirtStandIn, Now, Outages, VIRT_CONTROLLER, VIRT_HANDLER, VirtApi,
         create::{self, CreateError, VmSpec},
     },
 };
@@ -55,6 +55,10 @@ pub struct World {
     pub clock: SimClock,
     /// What carries migrations out: to make guests busy and migrations fail.
     pub hands: Arc<Mutex<Clock>>,
+    /// Which parts of KubeVirt are away.
+    pub outages: Outages,
+    /// Somebody's webhook that may refuse pods.
+    pub pod_refusals: Arc<PodRefusals>,
     /// Clients of KubeVirt's accounts.
     pub kubevirt: kubevirt::Clients,
     /// A person who may do everything.
@@ -76,7 +80,10 @@ impl World {
             journal: settings.journal,
             ..Options::default()
         });
-        server.add_admission(Arc::new(VirtApi::new(now.clone())));
+        let (outages, pod_refusals) = (Outages::default(), Arc::new(PodRefusals::default()));
+        server.add_admission(Arc::new(VirtApi::new(now.clone(), outages.clone())));
+        server.add_admission(Arc::new(LimitRangeAdmission));
+        server.add_admission(pod_refusals.clone());
         server.add_admission(Arc::new(QuotaAdmission));
         let kubelet = server.client("system:nodes");
         let kubevirt = kubevirt::Clients {
@@ -92,9 +99,10 @@ impl World {
         let daemon_sets = server.client("system:serviceaccount:kube-system:daemon-set-controller");
         let clients = cluster::Clients { scheduler, kubelet, daemon_sets };
         tasks.spawn(ClusterStandIn::new(clients, now.clone(), settings.cluster, settings.seed).run());
-        let stand_in = KubeVirtStandIn::new(kubevirt.clone(), hands.clone(), now.clone(), settings.kubevirt);
-        tasks.spawn(stand_in.run());
-        Ok(Self { server, now, clock, hands, kubevirt, admin, tasks })
+        let timing = kubevirt::Timing { chance: settings.seed, ..settings.kubevirt };
+        let stand_in = KubeVirtStandIn::new(kubevirt.clone(), hands.clone(), now.clone(), timing);
+        tasks.spawn(stand_in.with_outages(outages.clone()).run());
+        Ok(Self { server, now, clock, hands, outages, pod_refusals, kubevirt, admin, tasks })
     }
 
     /// Adds a node with what runs on every node.

@@ -63,7 +63,7 @@ fn rights() -> [(&'static str, Value); 4] {
                 kubevirt,
                 events,
                 { "apiGroups": [""], "resources": ["pods"], "verbs": everything },
-                { "apiGroups": [""], "resources": ["nodes", "namespaces"], "verbs": read },
+                { "apiGroups": [""], "resources": ["nodes", "namespaces", "resourcequotas"], "verbs": read },
                 { "apiGroups": ["migrations.kubevirt.io"], "resources": ["migrationpolicies"], "verbs": read },
             ]),
         ),

@@ -7,8 +7,10 @@
 mod daemons;
 mod fate;
 mod kubelet;
+mod limit_range;
 mod machines;
 mod nodes;
+mod pod_refusals;
 mod power;
 mod quota;
 mod scheduler;
@@ -17,8 +19,10 @@ mod scheduler;
 mod tests;
 
 pub use fate::{AgentFate, BmcTalk, Fate, WakeFate};
+pub use limit_range::LimitRangeAdmission;
 pub use machines::Machines;
 pub use nodes::{NodeSpec, create_node};
+pub use pod_refusals::PodRefusals;
 pub use power::{fall_asleep, wake_up};
 pub use quota::QuotaAdmission;
 

@@ -44,7 +44,7 @@ pub struct Request<'a> {
 pub struct Refusal {
     /// The HTTP status.
     pub code: u16,
-    /// `Invalid`, `Forbidden`, `TooManyRequests`, …
+    /// `Invalid`, …; KubeVirt's 400 and 429 come without any.
     pub reason: &'static str,
     /// The message, in KubeVirt's own words.
     pub message: String,
@@ -52,7 +52,7 @@ pub struct Refusal {
 
 impl Refusal {
     fn bad_request(message: impl Into<String>) -> Self {
-        Self { code: 400, reason: "BadRequest", message: message.into() }
+        Self { code: 400, reason: "", message: message.into() }
     }
 
     fn invalid(message: impl Into<String>) -> Self {
@@ -60,7 +60,7 @@ impl Refusal {
     }
 
     fn too_many_requests(message: impl Into<String>) -> Self {
-        Self { code: 429, reason: "TooManyRequests", message: message.into() }
+        Self { code: 429, reason: "", message: message.into() }
     }
 }
 
@@ -81,7 +81,7 @@ pub trait ReadView {
 pub fn concerns(resource: &str, subresource: &str) -> bool {
     matches!(
         (resource, subresource),
-        ("virtualmachineinstances" | "virtualmachineinstancemigrations", "") | ("pods", "eviction")
+        ("virtualmachineinstances" | "virtualmachineinstancemigrations" | "virtualmachines", "") | ("pods", "eviction")
     )
 }
 
@@ -95,6 +95,38 @@ pub fn webhook(request: &Request<'_>) -> &'static str {
         (_, Operation::Create) => "virtualmachineinstances-create-validator.kubevirt.io",
         _ => "virtualmachineinstances-update-validator.kubevirt.io",
     }
+}
+
+/// The first webhook that a request meets, and its path at virt-api.
+#[must_use]
+pub fn first_webhook(request: &Request<'_>) -> (&'static str, &'static str) {
+    match (request.resource, request.operation) {
+        ("virtualmachineinstancemigrations", Operation::Create) => {
+            ("migrations-mutator.kubevirt.io", "migration-mutate-create")
+        }
+        ("virtualmachineinstancemigrations", _) => (webhook(request), "migration-validate-update"),
+        ("virtualmachines", _) => ("virtualmachines-mutator.kubevirt.io", "virtualmachines-mutate"),
+        ("pods", _) => (webhook(request), "pod-eviction-validate"),
+        _ => ("virtualmachineinstances-mutator.kubevirt.io", "virtualmachineinstances-mutate"),
+    }
+}
+
+/// What the mutating webhooks refuse: an object that is not of the right shape.
+///
+/// # Errors
+/// The refusal, as virt-api words it.
+pub fn check_shape(request: &Request<'_>, object: &Value) -> Result<(), Refusal> {
+    if (request.resource, request.operation) != ("virtualmachineinstancemigrations", Operation::Create) {
+        return Ok(());
+    }
+    let is = match object.pointer("/spec/priority") {
+        None | Some(Value::Null | Value::String(_)) => return Ok(()),
+        Some(Value::Number(_)) => "number",
+        Some(Value::Bool(_)) => "boolean",
+        Some(Value::Array(_)) => "array",
+        Some(Value::Object(_)) => "object",
+    };
+    Err(Refusal::invalid(format!("spec.priority in body must be of type string: \"{is}\"")))
 }
 
 /// What the mutating webhooks change: finalizer and label of a new VMIM, finalizer and first phase of a new VMI, and

@@ -141,6 +141,16 @@ impl Clock {
         self.faults_of_target.entry(node).or_default().push_back(fault);
     }
 
+    /// What hangs of a VM's migration, or does not get ready, works from now on.
+    pub fn heal(&mut self, vm: &VmKey, now: Timestamp) {
+        for running in self.running.values_mut().filter(|running| running.job.vm == *vm) {
+            running.fault = None;
+            if let Some(course) = &mut running.course {
+                course.started = now;
+            }
+        }
+    }
+
     fn next_fault(&mut self, job: &Job) -> Option<Fault> {
         let of_vm = self.faults_of_vm.get_mut(&job.vm).and_then(VecDeque::pop_front);
         of_vm.or_else(|| self.faults_of_target.get_mut(&job.target).and_then(VecDeque::pop_front))

@@ -4,47 +4,32 @@ use super::{
     KubeVirtStandIn, OPEN, Rest,
     events::Severity,
     hands::Hands,
-    launcher,
-    names::{PENDING_TIMEOUT, phase},
+    names::phase,
     phases::{self, ABORT_REQUESTED, Act, QUOTA_REFUSED, Verdict},
     policy, target_of, time,
     writes::{entering, ignore_gone, replacing, with_condition},
 };
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use kube::{
-    Api, ResourceExt,
-    api::{DeleteParams, PostParams},
-};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::{Api, ResourceExt, api::DeleteParams};
 use miyako_api::{
     kubevirt::{MigrationState, VirtualMachineInstance, VirtualMachineInstanceMigration as Migration},
-    names::kubevirt::{
-        EVACUATION_MIGRATION, MIGRATION_FINALIZER, MIGRATION_TARGET_NODE, TARGET_UNSCHEDULABLE, UNSCHEDULABLE_TIMEOUT,
-        WORKLOAD_UPDATE_MIGRATION,
-    },
+    names::kubevirt::{MIGRATION_FINALIZER, MIGRATION_TARGET_NODE},
 };
 use serde_json::json;
-use std::{collections::BTreeSet, time::Duration};
-
-/// An unschedulable target is given up after 5 minutes, one that is pending for other reasons after 15.
-const UNSCHEDULABLE_SECONDS: i64 = 300;
-const PENDING_SECONDS: i64 = 900;
-/// The first back-off of an evacuation that failed; it doubles with each failure.
-const BACK_OFF: Duration = Duration::from_secs(20);
-/// A quota that refused a target is asked again after so long.
-const QUOTA_RETRY: Duration = Duration::from_secs(5);
+use std::collections::BTreeSet;
 
 /// What is remembered of an open migration between two steps.
 #[derive(Debug, Default)]
 pub(super) struct Memo {
     /// It waits (for a slot, for the old launcher, …) and is looked at again then.
-    not_before: Option<Timestamp>,
-    told_unschedulable: bool,
-    quota_refused: bool,
-}
-
-fn exceeds_quota(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 403 && status.message.contains("exceeded quota"))
+    pub(super) not_before: Option<Timestamp>,
+    pub(super) told_unschedulable: bool,
+    pub(super) quota_refused: bool,
+    /// How often its target could not be created.
+    pub(super) failed_creates: u32,
+    /// A slot was freed, and this is its place among those that were told.
+    pub(super) turn: Option<usize>,
 }
 
 /// The order of virt-controller's queue: priority, then age, then name.
@@ -56,12 +41,17 @@ fn queue_key(migration: &Migration) -> (std::cmp::Reverse<u32>, Option<Timestamp
 impl<H: Hands> KubeVirtStandIn<H> {
     /// Looks at every open migration whose time has come.
     pub(super) async fn tend_migrations(&mut self, now: Timestamp) -> Rest {
+        self.look_again_after_quotas(now);
         let mut open: Vec<&Migration> = self.migrations.tagged(OPEN).collect();
         if open.is_empty() {
             self.memos.clear();
             return Rest::UntilNews;
         }
-        open.sort_by_key(|migration| queue_key(migration));
+        let turn = |migration: &Migration| {
+            let memo = migration.metadata.uid.as_deref().and_then(|uid| self.memos.get(uid));
+            memo.and_then(|memo| memo.turn).unwrap_or(usize::MAX)
+        };
+        open.sort_by_key(|migration| (turn(migration), queue_key(migration)));
         let waits = |migration: &Migration| {
             let memo = migration.metadata.uid.as_deref().and_then(|uid| self.memos.get(uid));
             let waits = memo.and_then(|memo| memo.not_before).is_some_and(|then| now < then);
@@ -73,15 +63,18 @@ impl<H: Hands> KubeVirtStandIn<H> {
         for migration in &due {
             let uid = migration.uid().unwrap_or_default();
             self.wait(&uid, None);
+            self.memos.entry(uid.clone()).or_default().turn = None;
             if let Err(error) = self.tend_migration(migration, now).await {
                 tracing::debug!(%error, migration = %migration.name_any(), "virt-controller tries again");
                 self.wait(&uid, now.checked_add(self.timing.retry).ok());
             }
         }
-        Rest::Watching
+        let soon = now.checked_add(self.timing.watch).unwrap_or(now);
+        let due_soon = self.memos.values().any(|memo| memo.not_before.is_some_and(|then| then < soon));
+        if due_soon { Rest::Soon } else { Rest::Watching }
     }
 
-    fn wait(&mut self, uid: &str, until: Option<Timestamp>) {
+    pub(super) fn wait(&mut self, uid: &str, until: Option<Timestamp>) {
         self.memos.entry(uid.to_owned()).or_default().not_before = until;
     }
 
@@ -155,177 +148,6 @@ impl<H: Hands> KubeVirtStandIn<H> {
                 Ok(())
             }
         }
-    }
-
-    async fn delete_target(
-        &mut self,
-        migration: &Migration,
-        pod: &Pod,
-        message: String,
-        now: Timestamp,
-    ) -> kube::Result<()> {
-        if pod.metadata.deletion_timestamp.is_some() {
-            return Ok(());
-        }
-        let api: Api<Pod> = self.controller_api(&pod.namespace().unwrap_or_default());
-        ignore_gone(api.delete(&pod.name_any(), &DeleteParams::default()).await)?;
-        self.controller_events.tell(migration, Severity::Normal, "SuccessfulDelete", message, now).await;
-        Ok(())
-    }
-
-    /// The target of a VMIM that has its turn, if there is a slot and the VM can be moved now.
-    async fn create_target(
-        &mut self,
-        migration: &Migration,
-        vmi: &VirtualMachineInstance,
-        now: Timestamp,
-    ) -> kube::Result<()> {
-        let uid = migration.uid().unwrap_or_default();
-        let status = vmi.status.clone().unwrap_or_default();
-        if let Some(until) = self.backed_off_until(migration, vmi).filter(|until| now < *until) {
-            self.wait(&uid, Some(until));
-            return Ok(());
-        }
-        let seconds = if self.active_launchers(&vmi.uid().unwrap_or_default()).count() > 1 {
-            Some(1)
-        } else if !self.has_free_slot(status.node_name.as_deref()) {
-            Some(phases::look_again_after(phases::priority(migration)))
-        } else if status.selinux_context.as_deref().unwrap_or_default().is_empty() {
-            // virt-controller can't render the target's SELinux level, and tries again and again.
-            Some(5)
-        } else {
-            None
-        };
-        if let Some(seconds) = seconds {
-            self.wait(&uid, now.checked_add(Duration::from_secs(seconds)).ok());
-            return Ok(());
-        }
-        if phases::vmi_phase(vmi) != "Running" || self.current_launcher(vmi).is_none() {
-            return Ok(());
-        }
-        let nodes: Api<Node> = Api::all(self.clients.virt_controller.clone());
-        let source = nodes.get_opt(status.node_name.as_deref().unwrap_or_default()).await?;
-        let pod = match launcher::target(vmi, migration, source.as_ref()) {
-            Ok(pod) => pod,
-            Err(error) => {
-                let message = format!("failed to render launch manifest: {error}");
-                self.controller_events.tell(vmi, Severity::Warning, "FailedCreate", message, now).await;
-                self.wait(&uid, now.checked_add(self.timing.retry).ok());
-                return Ok(());
-            }
-        };
-        let api: Api<Pod> = self.controller_api(&vmi.namespace().unwrap_or_default());
-        match api.create(&PostParams::default(), &pod).await {
-            Ok(pod) => {
-                let message = format!("Created migration target pod {}", pod.name_any());
-                self.launchers.put(pod);
-                self.acted = true;
-                self.controller_events.tell(migration, Severity::Normal, "SuccessfulCreate", message, now).await;
-                Ok(())
-            }
-            Err(error) if exceeds_quota(&error) => {
-                self.wait(&uid, now.checked_add(QUOTA_RETRY).ok());
-                self.refused_by_quota(migration, vmi, &error, now).await
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn refused_by_quota(
-        &mut self,
-        migration: &Migration,
-        vmi: &VirtualMachineInstance,
-        error: &kube::Error,
-        now: Timestamp,
-    ) -> kube::Result<()> {
-        let memo = self.memos.entry(migration.uid().unwrap_or_default()).or_default();
-        if !std::mem::replace(&mut memo.quota_refused, true) {
-            let message = format!("Error creating pod: {error}");
-            self.controller_events.tell(vmi, Severity::Warning, "FailedCreate", message, now).await;
-        }
-        if phases::has_condition(migration, QUOTA_REFUSED) {
-            return Ok(());
-        }
-        self.patch_migration(migration, "status", with_condition(migration, QUOTA_REFUSED, now)).await
-    }
-
-    /// The cluster's and the source node's limit of migrations leave room for one more.
-    fn has_free_slot(&self, source: Option<&str>) -> bool {
-        let limits = policy::cluster_configuration(self.installation.all().next());
-        let taken: Vec<&Migration> = self
-            .migrations
-            .tagged(OPEN)
-            .filter(|other| !phases::is_final(other))
-            .filter(|other| !matches!(phases::phase_of(other), "" | phase::PENDING) || self.target_pod(other).is_some())
-            .collect();
-        let outbound = taken
-            .iter()
-            .filter(|other| {
-                let vmi = self.vmis.get(&other.namespace().unwrap_or_default(), &other.spec.vmi_name);
-                let status = vmi.and_then(|vmi| vmi.status.as_ref());
-                let state = status.and_then(|status| status.migration_state.as_ref());
-                let on = |node: Option<&String>| node.is_some() && node.map(String::as_str) == source;
-                on(status.and_then(|status| status.node_name.as_ref()))
-                    || on(state.and_then(|state| state.source_node.as_ref()))
-            })
-            .count();
-        let below = |count: usize, limit: Option<u32>| limit.is_none_or(|limit| count < limit as usize);
-        below(taken.len(), limits.parallel_migrations_per_cluster)
-            && below(outbound, limits.parallel_outbound_migrations_per_node)
-    }
-
-    /// Until when an evacuation or upgrade waits because those before it failed.
-    fn backed_off_until(&self, migration: &Migration, vmi: &VirtualMachineInstance) -> Option<Timestamp> {
-        let annotations = migration.annotations();
-        if !annotations.contains_key(EVACUATION_MIGRATION) && !annotations.contains_key(WORKLOAD_UPDATE_MIGRATION) {
-            return None;
-        }
-        let tag = super::moves(&vmi.namespace().unwrap_or_default(), &vmi.name_any());
-        let mut earlier: Vec<&Migration> =
-            self.migrations.tagged(&tag).filter(|other| other.metadata.uid != migration.metadata.uid).collect();
-        earlier.sort_by_key(|other| std::cmp::Reverse(other.metadata.creation_timestamp.as_ref().map(|time| time.0)));
-        let failed = earlier.iter().take_while(|other| phases::phase_of(other) == phase::FAILED).count();
-        let transitions = &earlier.first()?.status.as_ref()?.phase_transition_timestamps;
-        let last = transitions.iter().find(|entered| entered.phase == phase::FAILED)?.phase_transition_timestamp.0;
-        let doublings = u32::try_from(failed.checked_sub(1)?).unwrap_or(u32::MAX).min(16);
-        last.checked_add(BACK_OFF * 2_u32.pow(doublings)).ok()
-    }
-
-    async fn await_target(
-        &mut self,
-        migration: &Migration,
-        vmi: &VirtualMachineInstance,
-        pod: &Pod,
-        now: Timestamp,
-    ) -> kube::Result<()> {
-        let pending =
-            pod.status.as_ref().and_then(|status| status.phase.as_deref()).is_none_or(|phase| phase == "Pending");
-        let Some(created) = pod.metadata.creation_timestamp.as_ref().filter(|_| pending) else { return Ok(()) };
-        let waited = now.as_second() - created.0.as_second();
-        let limit = |name: &str, default: i64| {
-            migration.annotations().get(name).and_then(|text| text.parse().ok()).unwrap_or(default)
-        };
-        let at = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-        if phases::is_unschedulable(pod) {
-            let memo = self.memos.entry(migration.uid().unwrap_or_default()).or_default();
-            if !std::mem::replace(&mut memo.told_unschedulable, true) {
-                let message = format!(
-                    "Migration target pod for VMI [{}/{}] is currently unschedulable.",
-                    vmi.namespace().unwrap_or_default(),
-                    vmi.name_any()
-                );
-                self.controller_events.tell(migration, Severity::Warning, TARGET_UNSCHEDULABLE, message, now).await;
-            }
-            if waited >= limit(UNSCHEDULABLE_TIMEOUT, UNSCHEDULABLE_SECONDS) {
-                let message = format!("unschedulable pod {at} timeout period exceeded");
-                return self.delete_target(migration, pod, message, now).await;
-            }
-        }
-        if waited >= limit(PENDING_TIMEOUT, PENDING_SECONDS) {
-            let message = format!("pending pod {at} timeout period exceeded");
-            return self.delete_target(migration, pod, message, now).await;
-        }
-        Ok(())
     }
 
     /// Tells the virt-handlers, by the VMI's status and label, and settles how the VM is to be moved.
@@ -404,7 +226,7 @@ impl<H: Hands> KubeVirtStandIn<H> {
                 if next == phase::SUCCEEDED {
                     let message = "Source node reported migration succeeded".to_owned();
                     self.controller_events.tell(migration, Severity::Normal, "SuccessfulMigration", message, now).await;
-                    self.let_next_in(now);
+                    self.let_next_in(migration, now);
                 }
                 Ok(())
             }
@@ -415,7 +237,7 @@ impl<H: Hands> KubeVirtStandIn<H> {
                 }
                 self.patch_migration(migration, "status", status).await?;
                 self.controller_events.tell(migration, Severity::Warning, "FailedMigration", event.into(), now).await;
-                self.let_next_in(now);
+                self.let_next_in(migration, now);
                 Ok(())
             }
             Verdict::NoteAbort => {
@@ -443,19 +265,6 @@ impl<H: Hands> KubeVirtStandIn<H> {
             self.patch_migration(migration, "", patch).await?;
         }
         self.collect_finished(vmi).await
-    }
-
-    /// A slot is free: the first that wait are looked at at once.
-    fn let_next_in(&mut self, now: Timestamp) {
-        let limit = policy::cluster_configuration(self.installation.all().next()).parallel_migrations_per_cluster;
-        let mut pending: Vec<&Migration> =
-            self.migrations.tagged(OPEN).filter(|other| phases::phase_of(other) == phase::PENDING).collect();
-        pending.sort_by_key(|migration| queue_key(migration));
-        let first: Vec<String> =
-            pending.iter().take(limit.unwrap_or(5) as usize).filter_map(|other| other.uid()).collect();
-        for uid in first {
-            self.wait(&uid, Some(now));
-        }
     }
 
     /// The VM is gone: so is every wish to move it.

@@ -193,6 +193,7 @@ pub async fn running_vm(
     if let Some(spec) = &mut pod.spec {
         spec.node_name = Some(node.into());
     }
+    pod.metadata.labels.get_or_insert_default().insert(NODE_NAME.into(), node.into());
     let pods: Api<Pod> = Api::namespaced(clients.virt_controller.clone(), &spec.namespace);
     let pod = pods.create(&PostParams::default(), &pod).await.map_err(refused(&vm))?;
     let kubelet: Api<Pod> = Api::namespaced(clients.kubelet.clone(), &spec.namespace);

@@ -1,7 +1,8 @@
 //! virt-controller's evacuation controller: VMs that were marked by an eviction are migrated away.
 //! Source: `pkg/virt-controller/watch/drain/evacuation/evacuation.go`.
 
-use super::{EVACUATING, KubeVirtStandIn, Rest, hands::Hands, moves, phases};
+use super::{EVACUATING, KubeVirtStandIn, Rest, hands::Hands, moves, names::EVICTION_REQUESTED, phases, time};
+use jiff::Timestamp;
 use kube::{
     Api, ResourceExt,
     api::{ObjectMeta, PostParams},
@@ -10,8 +11,12 @@ use miyako_api::{
     kubevirt::{
         VirtualMachineInstance, VirtualMachineInstanceMigration as Migration, VirtualMachineInstanceMigrationSpec,
     },
-    names::kubevirt::{EVACUATION_MIGRATION, EVICTION_SOURCE},
+    names::{
+        descheduler::EVICTION_IN_PROGRESS,
+        kubevirt::{EVACUATION_MIGRATION, EVICTION_SOURCE},
+    },
 };
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 impl<H: Hands> KubeVirtStandIn<H> {
@@ -30,6 +35,34 @@ impl<H: Hands> KubeVirtStandIn<H> {
             }
         }
         if marked.is_empty() { Rest::UntilNews } else { Rest::Retry }
+    }
+
+    /// While the mark of an eviction stands, a condition of the VMI and an annotation of its launcher say so. Whether
+    /// anybody moves the VM is another matter.
+    pub(super) async fn note_eviction(&mut self, vmi: &VirtualMachineInstance, now: Timestamp) -> kube::Result<()> {
+        let Some(status) = &vmi.status else { return Ok(()) };
+        let marked = status.evacuation_node_name.as_deref().is_some_and(|node| !node.is_empty());
+        if marked {
+            let unmarked =
+                |pod: &&k8s_openapi::api::core::v1::Pod| !pod.annotations().contains_key(EVICTION_IN_PROGRESS);
+            let pod = self.current_launcher(vmi).filter(unmarked).map(ResourceExt::name_any);
+            if let Some(pod) = pod {
+                let patch = json!({"metadata": {"annotations": {EVICTION_IN_PROGRESS: "true"}}});
+                self.patch_launcher(vmi, &pod, patch).await?;
+            }
+        }
+        if marked == status.condition(EVICTION_REQUESTED).is_some() {
+            return Ok(());
+        }
+        let others = status.conditions.iter().filter(|condition| condition.kind != EVICTION_REQUESTED);
+        let mut conditions: Vec<Value> = others.map(|condition| json!(condition)).collect();
+        if marked {
+            conditions.push(json!({
+                "type": EVICTION_REQUESTED, "status": "True", "reason": EVICTION_REQUESTED,
+                "message": "VMI is marked for eviction", "lastProbeTime": null, "lastTransitionTime": time(now),
+            }));
+        }
+        self.patch_vmi_as_controller(vmi, json!({"status": {"conditions": conditions}})).await
     }
 
     fn is_to_leave(&self, vmi: &VirtualMachineInstance) -> bool {

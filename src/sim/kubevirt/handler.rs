@@ -65,12 +65,27 @@ impl<H: Hands> KubeVirtStandIn<H> {
                 .await;
         };
         let id = Uid::new(&uid);
+        let (source_answers, target_answers) =
+            (self.answers(state.source_node.as_deref()), self.answers(state.target_node.as_deref()));
         if state.completed {
             self.hands.forget(&id);
             self.watches.remove(&uid);
+            // Nobody hears of a launcher's exit on a silent node.
+            if !(if state.failed { target_answers } else { source_answers }) {
+                return Ok(());
+            }
             return self.clean_up(vmi, &state, now).await;
         }
         match self.hands.stage(&id, now) {
+            // A silent node's virt-handler tells nothing and begins nothing; KubeVirt waits for it.
+            Stage::Unknown | Stage::Preparing if !target_answers => Ok(()),
+            Stage::Done { .. } if !target_answers => Ok(()),
+            Stage::Ready { .. }
+                if !(if state.target_node_address.is_none() { target_answers } else { source_answers }) =>
+            {
+                Ok(())
+            }
+            Stage::Moving { .. } | Stage::Failed { .. } if !source_answers => Ok(()),
             Stage::Unknown if state.start_timestamp.is_some() => {
                 let reason = "the domain's migration job is unknown to virt-launcher";
                 self.report_failure(vmi, &state, now, reason, false, false, now).await
@@ -103,6 +118,13 @@ impl<H: Hands> KubeVirtStandIn<H> {
                 self.report_failure(vmi, &state, at, &reason, aborted, lost, now).await
             }
         }
+    }
+
+    /// The node's kubelet and virt-handler can be reached, as far as anybody knows.
+    fn answers(&self, node: Option<&str>) -> bool {
+        let Some(node) = node.and_then(|node| self.nodes.get("", node)) else { return true };
+        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        conditions.iter().find(|condition| condition.type_ == "Ready").is_none_or(|ready| ready.status == "True")
     }
 
     /// The source's migration monitor: tells the mode, obeys aborts, and acts when time is up.
@@ -187,7 +209,7 @@ impl<H: Hands> KubeVirtStandIn<H> {
             return self.patch_state(vmi, json!({"completed": true})).await;
         }
         let node = state.target_node.clone().unwrap_or_default();
-        let patch = json!({
+        let mut patch = json!({
             "metadata": {
                 "labels": {NODE_NAME: node},
                 "annotations": {EVICTION_SOURCE: null},
@@ -205,6 +227,17 @@ impl<H: Hands> KubeVirtStandIn<H> {
                 },
             },
         });
+        let status = vmi.status.clone().unwrap_or_default();
+        if status.condition("HotVCPUChange").is_some() {
+            // It has its new sockets now.
+            let others = status.conditions.iter().filter(|condition| condition.kind != "HotVCPUChange");
+            patch["status"]["conditions"] = json!(others.collect::<Vec<_>>());
+            let cpu = vmi.spec.domain.cpu.clone().unwrap_or_default();
+            let part = |part: Option<u32>| part.unwrap_or(1);
+            patch["status"]["currentCPUTopology"] = json!({
+                "sockets": part(cpu.sockets), "cores": part(cpu.cores), "threads": part(cpu.threads),
+            });
+        }
         self.patch_vmi_as_handler(vmi, patch).await?;
         let message = format!("The VirtualMachineInstance migrated to node {node}.");
         self.handler_events.tell(vmi, Severity::Normal, "Migrated", message, now).await;

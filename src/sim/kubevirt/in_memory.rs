@@ -1,23 +1,38 @@
 //! virt-api in front of the in-memory API server.
 
 use super::{
-    Now,
-    admission::{self, ReadView, Refusal, Request},
+    Now, Outages,
+    admission::{self, EvictionVerdict, ReadView, Refusal, Request},
+    names::VIRT_API,
 };
-use crate::sim::apiserver::{Admission, ApiError, ClusterView, Operation, Review};
+use crate::sim::apiserver::{Admission, ApiError, ClusterView, Operation, Refused, Review};
 use miyako_api::names::kubevirt::VMI_NAME;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-/// Hooks virt-api's webhooks into the in-memory API server. (It knows no evictions.)
+/// Hooks virt-api's webhooks into the in-memory API server.
 pub struct VirtApi {
     now: Now,
+    outages: Outages,
 }
 
 impl VirtApi {
-    /// virt-api whose stamps come from this clock.
+    /// virt-api whose stamps come from this clock, and that is away when `outages` says so.
     #[must_use]
-    pub fn new(now: Now) -> Self {
-        Self { now }
+    pub fn new(now: Now, outages: Outages) -> Self {
+        Self { now, outages }
+    }
+
+    /// What the API server answers while virt-api is away.
+    fn answer_in_absence(&self, review: &Review<'_>) -> Result<(), ApiError> {
+        if !self.outages.is_virt_api_away() {
+            return Ok(());
+        }
+        let (webhook, path) = admission::first_webhook(&request(review));
+        Err(ApiError::internal(format!(
+            "failed calling webhook {webhook:?}: failed to call webhook: Post \
+             \"https://virt-api.kubevirt.svc:443/{path}?timeout=10s\": dial tcp virt-api.kubevirt.svc:443: connect: \
+             connection refused"
+        )))
     }
 }
 
@@ -67,7 +82,12 @@ impl Admission for VirtApi {
     }
 
     fn mutate(&self, review: &Review<'_>, object: &mut Value) -> Result<(), ApiError> {
-        admission::mutate(&request(review), object, (self.now)());
+        self.answer_in_absence(review)?;
+        let request = request(review);
+        admission::check_shape(&request, object).map_err(|Refusal { code, reason, message }| {
+            ApiError::refused_by_webhook(admission::first_webhook(&request).0, code, reason, &message)
+        })?;
+        admission::mutate(&request, object, (self.now)());
         Ok(())
     }
 
@@ -77,5 +97,20 @@ impl Admission for VirtApi {
         admission::validate(&request, object, &View(review.cluster)).map_err(|Refusal { code, reason, message }| {
             ApiError::refused_by_webhook(admission::webhook(&request), code, reason, &message)
         })
+    }
+
+    fn evict(&self, review: &Review<'_>, eviction: &Value) -> Result<(), Box<Refused>> {
+        self.answer_in_absence(review).map_err(|error| Box::new(Refused { error, change: None }))?;
+        let request = request(review);
+        let verdict = admission::judge_eviction(&request, eviction, &View(review.cluster));
+        let EvictionVerdict::Evacuates { vmi, patch, refusal } = verdict else { return Ok(()) };
+        let Refusal { code, reason, message } = refusal;
+        let error = ApiError::refused_by_webhook(admission::webhook(&request), code, reason, &message);
+        let marked = json!({
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+            "metadata": {"namespace": review.namespace, "name": vmi},
+        });
+        let change = patch.map(|patch| (VIRT_API.to_owned(), marked, patch));
+        Err(Box::new(Refused { error, change }))
     }
 }

@@ -1,7 +1,7 @@
 //! How launcher pods look, rendered from their VMI. Source: `pkg/virt-controller/services/template.go`, and pods seen
 //! live (`KUBEVIRT.md`, "Launcher pod").
 
-use super::names::TRANSPORT_UNIX;
+use super::names::{OBSOLETE_HOST_MODEL, TRANSPORT_UNIX};
 use crate::observe::convert::quantity::thousandths;
 use k8s_openapi::{
     api::core::v1::{Affinity, Node, Pod, PodAffinityTerm, PodAntiAffinity},
@@ -71,7 +71,7 @@ pub fn launcher(vmi: &VirtualMachineInstance) -> Result<Pod, RenderError> {
     let (memory, vcpus) = (guest_memory(vmi), vcpus(vmi));
     let overhead = memory_overhead(memory, vcpus);
     let mut labels = vmi.metadata.labels.clone().unwrap_or_default();
-    labels.remove(NODE_NAME);
+    // A target is born with the label `kubevirt.io/nodeName` of its source's node.
     labels.remove(MIGRATION_TARGET_NODE);
     labels.insert(APP.into(), LAUNCHER.into());
     labels.insert(CREATED_BY.into(), uid.into());
@@ -105,7 +105,7 @@ pub fn launcher(vmi: &VirtualMachineInstance) -> Result<Pod, RenderError> {
             "enableServiceLinks": false,
             "hostname": name,
             "nodeSelector": node_selector(vmi),
-            "affinity": vmi.spec.affinity,
+            "affinity": affinity(vmi),
             "tolerations": tolerations(vmi),
             "topologySpreadConstraints": vmi.spec.topology_spread_constraints,
             "schedulerName": vmi.spec.scheduler_name,
@@ -184,6 +184,28 @@ fn node_selector(vmi: &VirtualMachineInstance) -> BTreeMap<String, String> {
         selector.insert(CPU_MANAGER.into(), "true".into());
     }
     selector
+}
+
+/// The VM's own; a host-model VM keeps off nodes whose model is obsolete, in every one of its terms.
+fn affinity(vmi: &VirtualMachineInstance) -> Value {
+    let mut affinity = json!(vmi.spec.affinity);
+    if cpu_model(vmi) != HOST_MODEL {
+        return affinity;
+    }
+    let current = json!({"key": OBSOLETE_HOST_MODEL, "operator": "DoesNotExist"});
+    let required = &mut affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    match required["nodeSelectorTerms"].as_array_mut() {
+        Some(terms) if !terms.is_empty() => {
+            for term in terms {
+                match term["matchExpressions"].as_array_mut() {
+                    Some(expressions) => expressions.push(current.clone()),
+                    None => term["matchExpressions"] = json!([current]),
+                }
+            }
+        }
+        _ => required["nodeSelectorTerms"] = json!([{"matchExpressions": [current]}]),
+    }
+    affinity
 }
 
 /// The VM's own, and the two that the API server's `DefaultTolerationSeconds` admission adds.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use miyako_api::{
     kubevirt::{VirtualMachineInstance, VirtualMachineInstanceMigration as Migration},
@@ -48,15 +48,21 @@ impl<H: Hands> KubeVirtStandIn<H> {
     async fn tend_vm(&mut self, vmi: &VirtualMachineInstance, now: Timestamp) -> kube::Result<()> {
         let uid = vmi.uid().unwrap_or_default();
         if vmi.metadata.deletion_timestamp.is_some() {
-            return self.end_vm(vmi).await;
+            self.note_eviction(vmi, now).await?;
+            return self.end_vm(vmi, now).await;
         }
         let status = vmi.status.clone().unwrap_or_default();
         let first = self.active_launchers(&uid).next().cloned();
         match (phases::vmi_phase(vmi), first) {
             ("Pending", None) if status.node_name.is_none() => return self.start_vm(vmi, now).await,
             ("Pending", Some(pod)) if phases::is_ready(&pod) => return self.run_vm(vmi, &pod, now).await,
+            ("Running", _) if status.node_name.is_some() && self.current_launcher(vmi).is_none() => {
+                return self.fail_vm(vmi).await;
+            }
             _ => {}
         }
+        self.note_eviction(vmi, now).await?;
+        self.label_launcher(vmi).await?;
         // KubeVirt lists what exists, finished launchers and failed targets too (`setActivePods`).
         let active: BTreeMap<String, String> = self
             .launchers
@@ -83,7 +89,7 @@ impl<H: Hands> KubeVirtStandIn<H> {
             }
             Err(error) => {
                 let message = format!("failed to render launch manifest: {error}");
-                self.controller_events.tell(vmi, Severity::Warning, "FailedCreate", message, now).await;
+                self.vmi_events.tell(vmi, Severity::Warning, "FailedCreate", message, now).await;
             }
         }
         Ok(())
@@ -98,25 +104,65 @@ impl<H: Hands> KubeVirtStandIn<H> {
         self.patch_vmi_as_handler(vmi, patch).await
     }
 
-    /// The VM was deleted: its launchers end, then it goes.
-    async fn end_vm(&mut self, vmi: &VirtualMachineInstance) -> kube::Result<()> {
-        let namespace = vmi.namespace().unwrap_or_default();
-        let active: Vec<String> =
-            self.active_launchers(&vmi.uid().unwrap_or_default()).map(ResourceExt::name_any).collect();
-        for pod in active {
-            self.exit_launcher(&namespace, &pod, "Succeeded").await?;
+    /// Its launcher is gone, and the guest with it: evicted, deleted, lost with its node.
+    async fn fail_vm(&mut self, vmi: &VirtualMachineInstance) -> kube::Result<()> {
+        let rest: Vec<&String> = vmi.finalizers().iter().filter(|name| *name != VMI_FINALIZER).collect();
+        let patch = json!({"metadata": {"finalizers": rest}, "status": {"phase": "Failed"}});
+        self.patch_vmi_as_controller(vmi, patch).await
+    }
+
+    /// A target is born with its source's node in a label; once the VM has come there, virt-controller corrects it.
+    async fn label_launcher(&mut self, vmi: &VirtualMachineInstance) -> kube::Result<()> {
+        let node = vmi.status.as_ref().and_then(|status| status.node_name.clone());
+        let Some(pod) = self.current_launcher(vmi).filter(|pod| pod.labels().get(NODE_NAME) != node.as_ref()) else {
+            return Ok(());
+        };
+        let name = pod.name_any();
+        self.patch_launcher(vmi, &name, json!({"metadata": {"labels": {NODE_NAME: node}}})).await
+    }
+
+    pub(super) async fn patch_launcher(
+        &mut self,
+        vmi: &VirtualMachineInstance,
+        pod: &str,
+        patch: Value,
+    ) -> kube::Result<()> {
+        let api: Api<Pod> = self.controller_api(&vmi.namespace().unwrap_or_default());
+        match api.patch(pod, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(pod) => {
+                self.launchers.put(pod);
+                self.acted = true;
+                Ok(())
+            }
+            other => ignore_gone(other),
+        }
+    }
+
+    /// The VM was deleted: once its guest has shut down its launchers go, a migration's target first; then it ends,
+    /// then it goes.
+    async fn end_vm(&mut self, vmi: &VirtualMachineInstance, now: Timestamp) -> kube::Result<()> {
+        let deleted = vmi.metadata.deletion_timestamp.as_ref().map_or(now, |deleted| deleted.0);
+        if now < deleted.checked_add(self.timing.shutdown).unwrap_or(now) {
+            self.again.insert((vmi.namespace().unwrap_or_default(), vmi.name_any()));
+            return Ok(());
+        }
+        let uid = vmi.uid().unwrap_or_default();
+        let all: BTreeSet<String> = self.launchers.tagged(&created_by(&uid)).map(ResourceExt::name_any).collect();
+        if !all.is_empty() {
+            let current = self.current_launcher(vmi).map(ResourceExt::name_any);
+            let others: Vec<&String> = all.iter().filter(|pod| Some(*pod) != current.as_ref()).collect();
+            let pods: Api<Pod> = self.controller_api(&vmi.namespace().unwrap_or_default());
+            for pod in if others.is_empty() { all.iter().collect() } else { others } {
+                ignore_gone(pods.delete(pod, &DeleteParams::default()).await)?;
+            }
+            // The watch tells that they are gone.
+            return Ok(());
+        }
+        if !matches!(phases::vmi_phase(vmi), "Succeeded" | "Failed") {
+            return self.patch_vmi_as_handler(vmi, json!({"status": {"phase": "Succeeded"}})).await;
         }
         let rest: Vec<&String> = vmi.finalizers().iter().filter(|name| *name != VMI_FINALIZER).collect();
-        let patch = json!({"metadata": {"finalizers": rest}, "status": {"phase": "Succeeded"}});
-        self.patch_vmi_as_controller(vmi, patch).await?;
-        // What the garbage collector would do for objects owned by the VMI.
-        let pods: Api<Pod> = self.controller_api(&namespace);
-        let owned = created_by(&vmi.uid().unwrap_or_default());
-        let owned: Vec<String> = self.launchers.tagged(&owned).map(ResourceExt::name_any).collect();
-        for pod in owned {
-            ignore_gone(pods.delete(&pod, &DeleteParams::default()).await)?;
-        }
-        Ok(())
+        self.patch_vmi_as_controller(vmi, json!({"metadata": {"finalizers": rest}})).await
     }
 
     /// The VM is gone, and its finished migrations with it. Unfinished ones see to that themselves.

@@ -1,11 +1,14 @@
 //! A stand-in for KubeVirt: virt-api, virt-controller and every virt-handler, as `KUBEVIRT.md` saw them.
+//! `tests/recorded` holds it to what the real ones did, and says what is left different.
 //!
 //! One piece of code plays KubeVirt on the in-memory API server and on a real one, because it knows the cluster through
 //! `kube::Client` alone. Only what carries a migration out differs: [`Hands`], whose first kind is [`Clock`].
 //!
 //! * virt-api: [`admission`], pure functions for the API server's admission or a webhook.
 //! * virt-controller: [`phases`] and [`policy`] (pure), [`controller`], [`retention`], [`evacuation`], [`lifecycle`].
+//! * virt-controller's VirtualMachines: [`virtual_machine`]; what of Events is written at all: [`correlator`].
 //! * virt-handler: [`handler`].
+//! * [`Outages`] takes virt-controller or virt-api away.
 //! * [`create`] makes VMs and the KubeVirt CR, for stands.
 //!
 //! It acts in steps. A step takes in what the watches say, then looks at every unfinished migration, in the order of
@@ -15,6 +18,7 @@
 pub mod admission;
 mod clock;
 mod controller;
+mod correlator;
 pub mod create;
 mod evacuation;
 mod events;
@@ -24,10 +28,14 @@ mod in_memory;
 pub mod launcher;
 mod lifecycle;
 mod names;
+mod outage;
 mod phases;
 mod policy;
 mod retention;
 mod shared_hands;
+mod slots;
+mod targets;
+mod virtual_machine;
 mod writes;
 
 #[cfg(test)]
@@ -37,12 +45,16 @@ pub use clock::{Clock, ClockSettings, Dirtying, Fault};
 pub use hands::{Hands, Job, Mode, Stage};
 pub use in_memory::VirtApi;
 pub use names::{NAMESPACE, VIRT_API, VIRT_CONTROLLER, VIRT_HANDLER, VIRT_OPERATOR, is_kubevirt_account};
+pub use outage::Outages;
 
 use super::watched::{self, Index, ObjectKey, Watched};
 use events::Recorder;
 use jiff::Timestamp;
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
-use kube::{Api, Client, ResourceExt};
+use k8s_openapi::{
+    api::core::v1::{Node, Pod, ResourceQuota},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use kube::{Api, Client, ResourceExt, api::DynamicObject};
 use miyako_api::{
     kubevirt::{KubeVirt, MigrationPolicy, VirtualMachineInstance, VirtualMachineInstanceMigration},
     names::kubevirt::{APP, CREATED_BY, LAUNCHER, MIGRATION_FINALIZER, MIGRATION_JOB_UID, MIGRATION_TARGET_NODE},
@@ -82,6 +94,10 @@ pub struct Timing {
     pub patience: Duration,
     /// From the end of a migration until the launcher that is not needed any more has exited.
     pub launcher_exit: Duration,
+    /// From the deletion of a VMI until its guest has shut down.
+    pub shutdown: Duration,
+    /// Who wins where KubeVirt's own order is a race follows from this: a freed slot, above all.
+    pub chance: u64,
 }
 
 impl Default for Timing {
@@ -92,6 +108,8 @@ impl Default for Timing {
             retry: Duration::from_secs(1),
             patience: Duration::from_secs(30),
             launcher_exit: Duration::from_millis(500),
+            shutdown: Duration::ZERO,
+            chance: 0,
         }
     }
 }
@@ -120,13 +138,23 @@ pub struct KubeVirtStandIn<H> {
     launchers: Watched<Pod>,
     policies: Watched<MigrationPolicy>,
     installation: Watched<KubeVirt>,
+    quotas: Watched<ResourceQuota>,
+    nodes: Watched<Node>,
+    machines: Watched<DynamicObject>,
     memos: BTreeMap<String, controller::Memo>,
+    /// VirtualMachines whose VMI was seen.
+    tended: BTreeMap<ObjectKey, virtual_machine::Tended>,
     watches: BTreeMap<String, handler::Watch>,
     /// VMs to be looked at although they did not change, because the last time something failed.
     again: BTreeSet<ObjectKey>,
     /// Something was written, or will be very soon.
     acted: bool,
+    outages: Outages,
+    /// virt-controller was away at the last look.
+    was_away: bool,
+    /// Each of virt-controller's controllers has a recorder of its own.
     controller_events: Recorder,
+    vmi_events: Recorder,
     handler_events: Recorder,
 }
 
@@ -152,17 +180,35 @@ impl<H: Hands> KubeVirtStandIn<H> {
             ),
             policies: Watched::new(Api::all(client.clone()), None, Index { tags: |_| Vec::new(), prune: |_| {} }),
             installation: Watched::new(Api::all(client.clone()), None, Index { tags: |_| Vec::new(), prune: |_| {} }),
+            quotas: Watched::new(Api::all(client.clone()), None, Index { tags: |_| Vec::new(), prune: |_| {} }),
+            nodes: Watched::new(Api::all(client.clone()), None, Index { tags: |_| Vec::new(), prune: prune_node }),
+            machines: Watched::new(
+                virtual_machine::whole(client.clone(), None),
+                None,
+                Index { tags: |_| Vec::new(), prune: |machine| machine.metadata.managed_fields = None },
+            ),
             memos: BTreeMap::new(),
+            tended: BTreeMap::new(),
             watches: BTreeMap::new(),
             again: BTreeSet::new(),
             acted: false,
-            controller_events: Recorder::new(client, "virtualmachine-controller"),
+            outages: Outages::default(),
+            was_away: false,
+            controller_events: Recorder::new(client.clone(), "virtualmachine-controller"),
+            vmi_events: Recorder::new(client, "virtualmachine-controller"),
             handler_events: Recorder::new(clients.virt_handler.clone(), "virt-handler"),
             clients,
             hands,
             now,
             timing,
         }
+    }
+
+    /// With parts that may be away.
+    #[must_use]
+    pub fn with_outages(mut self, outages: Outages) -> Self {
+        self.outages = outages;
+        self
     }
 
     /// Plays KubeVirt until it is dropped.
@@ -204,16 +250,37 @@ impl<H: Hands> KubeVirtStandIn<H> {
         self.acted = false;
         self.installation.refresh().await?;
         self.policies.refresh().await?;
+        self.quotas.refresh().await?;
+        self.nodes.refresh().await?;
+        self.machines.refresh().await?;
         self.vmis.refresh().await?;
         self.launchers.refresh().await?;
         self.migrations.refresh().await?;
         let now = (self.now)();
-        let tended = self.tend_vms(now).await;
-        let evacuated = self.evacuate().await;
-        let migrating = self.tend_migrations(now).await;
+        let controlled = self.play_controller(now).await;
         let moving = self.play_handlers(now).await;
         let acted = if self.acted { Rest::Soon } else { Rest::UntilNews };
-        Ok([tended, evacuated, migrating, moving, acted].into_iter().max().unwrap_or(Rest::UntilNews))
+        Ok([controlled, moving, acted].into_iter().max().unwrap_or(Rest::UntilNews))
+    }
+
+    /// virt-controller's part of a step. One that comes back knows nothing but what the objects say.
+    async fn play_controller(&mut self, now: Timestamp) -> Rest {
+        if self.outages.is_virt_controller_away() {
+            self.was_away = true;
+            // Nothing in the cluster tells that it is back.
+            return Rest::Retry;
+        }
+        if std::mem::take(&mut self.was_away) {
+            self.memos.clear();
+            self.controller_events.forget();
+            self.vmi_events.forget();
+            self.again.extend(self.vmis.all().map(watched::key_of));
+        }
+        let tended = self.tend_vms(now).await;
+        let kept = self.tend_machines(now).await;
+        let evacuated = self.evacuate().await;
+        let migrating = self.tend_migrations(now).await;
+        [tended, kept, evacuated, migrating].into_iter().max().unwrap_or(Rest::UntilNews)
     }
 
     /// Waits until one of the watches has something to say.
@@ -224,6 +291,9 @@ impl<H: Hands> KubeVirtStandIn<H> {
                 self.migrations.poll_news(context),
                 self.launchers.poll_news(context),
                 self.policies.poll_news(context),
+                self.quotas.poll_news(context),
+                self.nodes.poll_news(context),
+                self.machines.poll_news(context),
                 self.installation.poll_news(context),
             ];
             if polls.iter().any(Poll::is_ready) { Poll::Ready(()) } else { Poll::Pending }
@@ -288,6 +358,17 @@ fn launcher_tags(pod: &Pod) -> Vec<String> {
     let of = labels.get(CREATED_BY).map(|uid| created_by(uid));
     let target = labels.get(MIGRATION_JOB_UID).map(|uid| target_of(uid));
     of.into_iter().chain(target).collect()
+}
+
+/// Of nodes only labels and readiness matter here.
+fn prune_node(node: &mut Node) {
+    node.metadata.managed_fields = None;
+    node.metadata.annotations = None;
+    node.spec = None;
+    if let Some(status) = &mut node.status {
+        let ready = status.conditions.take().map(|all| all.into_iter().filter(|one| one.type_ == "Ready").collect());
+        *status = k8s_openapi::api::core::v1::NodeStatus { conditions: ready, ..Default::default() };
+    }
 }
 
 /// A launcher's containers are known from its VMI; only where it runs matters here.

@@ -22,8 +22,12 @@ pub fn is_kubevirt_account(user: &str) -> bool {
 
 /// Kept on a VMI until its launchers have gone.
 pub(super) const VMI_FINALIZER: &str = "kubevirt.io/foregroundDeleteVirtualMachine";
+/// On a VMI (condition): somebody evicted its launcher, and the mark stands.
+pub(super) const EVICTION_REQUESTED: &str = "EvictionRequested";
 /// On a VMIM (annotation): seconds a target may stay pending for other reasons than its schedule (900 by default).
 pub(super) const PENDING_TIMEOUT: &str = "kubevirt.io/migrationPendingPodTimeoutSeconds";
+/// On a node (label): its host model is one that KubeVirt does not use any more.
+pub(super) const OBSOLETE_HOST_MODEL: &str = "node-labeller.kubevirt.io/obsolete-host-model";
 /// On a launcher pod (annotation): it migrates through virt-handler's unix sockets.
 pub(super) const TRANSPORT_UNIX: &str = "kubevirt.io/migrationTransportUnix";
 

@@ -8,6 +8,8 @@ mod limits;
 mod modes;
 mod objects;
 mod phases;
+mod recorded;
+mod refused_targets;
 mod replay;
 mod retention;
 mod schemas;
