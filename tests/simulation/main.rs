@@ -6,6 +6,7 @@ mod daemon_sets;
 mod days;
 mod faults;
 mod hardships;
+mod kubevirt_away;
 mod leaders;
 mod meeting_others;
 mod moved_again;
