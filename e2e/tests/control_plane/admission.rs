@@ -23,6 +23,8 @@ pub(crate) enum Attempt {
     Patch(&'static str, Value),
     /// A merge patch of the status subresource.
     PatchStatus(&'static str, Value),
+    /// A strategic merge patch of the status subresource, as the operator writes its condition.
+    PatchStatusStrategically(&'static str, Value),
     /// A new object.
     Create(Value),
     /// A deletion.
@@ -38,6 +40,9 @@ impl Attempt {
         match self {
             Change(name, change) => api.patch(name, &patch, &Patch::Merge(change)).await.map(drop),
             PatchStatus(name, change) => api.patch_status(name, &patch, &Patch::Merge(change)).await.map(drop),
+            Self::PatchStatusStrategically(name, change) => {
+                api.patch_status(name, &patch, &Patch::Strategic(change)).await.map(drop)
+            }
             Create(object) => {
                 let object = serde_json::from_value(object.clone()).map_err(kube::Error::SerdeError)?;
                 api.create(&post, &object).await.map(drop)
@@ -172,8 +177,31 @@ pub(crate) async fn operator_and_nodes(scene: Arc<Scene>) -> anyhow::Result<()> 
     trial.refuses(Change(node, label("team", json!("ours"))), "another label", "may not change other labels").await;
     let annotation = json!({ "metadata": { "annotations": { "a": "b" } } });
     trial.refuses(Change(node, annotation), "an annotation", "may not change other annotations").await;
-    let allocatable = json!({ "status": { "allocatable": { "cpu": "1" } } });
-    trial.refuses(PatchStatus(node, allocatable), "its allocatable", "nothing in the status").await;
+    // Every field of a Node's status but its conditions, whether kwok's kubelet has written it or not.
+    for (field, value) in [
+        ("addresses", json!([{ "type": "Hostname", "address": "elsewhere" }])),
+        ("allocatable", json!({ "cpu": "1" })),
+        ("capacity", json!({ "cpu": "1" })),
+        ("daemonEndpoints", json!({ "kubeletEndpoint": { "Port": 4711 } })),
+        ("features", json!({ "supplementalGroupsPolicy": true })),
+        ("images", json!([{ "names": ["registry.invalid/made-up:1"], "sizeBytes": 1 }])),
+        ("nodeInfo", json!({ "kubeletVersion": "v9.9.9" })),
+        ("phase", json!("Terminated")),
+        ("runtimeHandlers", json!([{ "name": "made-up" }])),
+        ("volumesAttached", json!([{ "name": "made-up", "devicePath": "/dev/null" }])),
+        ("volumesInUse", json!(["made-up"])),
+    ] {
+        let change = json!({ "status": { field: value } });
+        trial.refuses(PatchStatus(node, change), field, "nothing in the status").await;
+    }
+    let own = json!({ "status": { "conditions": [{
+        "type": "MiyakoSuspended", "status": "True", "reason": "Suspended", "message": "it sleeps",
+    }] } });
+    trial.takes(Attempt::PatchStatusStrategically(node, own), "its own condition").await;
+    let address = json!({ "spec": { "podCIDR": "10.99.0.0/24", "podCIDRs": ["10.99.0.0/24"] } });
+    trial.refuses(Change(node, address), "its pod CIDR", "nothing in the spec").await;
+    let provider = json!({ "spec": { "providerID": "cloud://made-up" } });
+    trial.refuses(Change(node, provider), "its provider ID", "nothing in the spec").await;
     let conditions = json!({ "status": { "conditions": [{ "type": "Ready", "status": "False" }] } });
     trial.refuses(PatchStatus(node, conditions), "its conditions", "may not change other conditions").await;
     trial.refuses(Delete(node), "deleting it", "cannot delete").await;

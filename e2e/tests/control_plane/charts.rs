@@ -38,7 +38,7 @@ pub(crate) async fn install_again_changes_nothing(scene: Arc<Scene>) -> anyhow::
 
 /// `metadata.generation` (the resource's version where there is none) of each object of a manifest: what counts
 /// changes of the wish, but not of its status.
-async fn generations(scene: &Scene, manifest: &[Value]) -> anyhow::Result<BTreeMap<String, String>> {
+pub(crate) async fn generations(scene: &Scene, manifest: &[Value]) -> anyhow::Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     for object in manifest {
         let kind = kind_of(object)?;
@@ -67,8 +67,8 @@ pub(crate) async fn uninstall(scene: &Scene) -> anyhow::Result<()> {
     kwok.pause()?;
     let uninstalled = {
         let hooks = async {
-            run_the_hook(scene, "wake-all", &["clean-up", "--wake-first", "--namespace", scene.namespace()]).await?;
-            run_the_hook(scene, "clean-up", &["clean-up"]).await
+            run_the_hook(scene, "wake-all").await?;
+            run_the_hook(scene, "clean-up").await
         };
         let (helm, ran) = tokio::join!(Chart::Miyako.uninstall(scene), hooks);
         helm.and(ran)
@@ -128,9 +128,9 @@ async fn leave_what_an_operator_leaves(scene: &Scene) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Plays the kubelet for a Job among the chart's hooks: its program runs with the pod's own token, and how it ended
-/// decides how the pod ends.
-async fn run_the_hook(scene: &Scene, component: &str, args: &[&str]) -> anyhow::Result<()> {
+/// Plays the kubelet for a Job among the chart's hooks: its program runs with the pod's own token and arguments, and how
+/// it ended decides how the pod ends.
+async fn run_the_hook(scene: &Scene, component: &str) -> anyhow::Result<()> {
     let pods: Api<Pod> = Api::namespaced(scene.admin(), scene.namespace());
     let job = ListParams::default().labels(&format!("app.kubernetes.io/component={component}"));
     let pod = until("the hook's pod is bound", SOON, || async {
@@ -147,7 +147,8 @@ async fn run_the_hook(scene: &Scene, component: &str, args: &[&str]) -> anyhow::
     let token = scene.stand().token(scene.namespace(), &format!("miyako-{component}"), how).await?;
     let kubeconfig = scene.stand().kubeconfig_for_token(component, &token)?;
     let program = Program::new(component, env!("CARGO_BIN_EXE_miyako-under-test")).env("KUBECONFIG", kubeconfig);
-    let program = args.iter().fold(program, |program, arg| program.arg(arg));
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let program = containers.flat_map(|container| container.args.iter().flatten()).fold(program, Program::arg);
     let ran = scene.run(&program, SOON).await;
     let phase = if ran.is_ok() { "Succeeded" } else { "Failed" };
     let ended = Patch::Merge(json!({ "status": { "phase": phase } }));

@@ -19,6 +19,7 @@ mod prometheus;
 mod restless;
 mod sleep;
 mod verdicts;
+mod ways_in;
 mod world;
 
 use miyako_e2e::driver::{Scenario, run};
@@ -58,6 +59,10 @@ fn main() -> ExitCode {
             charts::install_again_changes_nothing,
             charts::uninstall_leaves_nothing,
             charts::crds_come_and_go,
+            ways_in::a_plain_manifest,
+            ways_in::upgrades_from_earlier_values,
+            ways_in::missing_values_mean_the_defaults,
+            ways_in::wakers_find_a_place_on_any_control_plane,
             admission::operator_and_vmis,
             admission::operator_and_nodes,
             admission::operator_and_migrations,
