@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt as _};
 use miyako_api::kubevirt::VirtualMachineInstanceMigration;
-use miyako_core::model::{self, Migration, MigrationName, NodeName};
+use miyako_core::model::{self, Migration, MigrationName, Node, NodeName};
 use std::collections::BTreeMap;
 
 /// The pods of one node, and which of them can't be read.
@@ -32,12 +32,16 @@ pub(super) async fn pods_on(client: &Client, node: &NodeName) -> kube::Result<On
     .await
 }
 
-/// The migrations that are not over. One that can't be read is left out, as the watches do: the VM that it moves, and the
+/// The migrations that are not over, as far as this node is an end of them: by its host name it may be a target before
+/// KubeVirt says so. One that can't be read is left out, as the watches do: the VM that it moves, and the
 /// pod that it moves it to, are seen on their nodes.
-pub(super) async fn unfinished_migrations(client: &Client) -> kube::Result<BTreeMap<MigrationName, Migration>> {
+pub(super) async fn unfinished_migrations(
+    client: &Client,
+    node: &Node,
+) -> kube::Result<BTreeMap<MigrationName, Migration>> {
     let api: Api<Lenient<VirtualMachineInstanceMigration>> = Api::all(client.clone());
     pages::fold(&api, &ListParams::default(), BTreeMap::new, |kept, seen| {
-        let migration = seen.object.ok().map(|migration| convert::migration::convert(&migration).value);
+        let migration = seen.object.ok().map(|migration| convert::migration::convert(&migration).value.to([node]));
         if let Some(migration) = migration.filter(Migration::is_unfinished) {
             kept.insert(migration.name.clone(), migration);
         }
@@ -76,7 +80,8 @@ mod tests {
         let mut odd = migration("odd", "Running");
         odd["spec"]["vmiName"] = json!(7);
         server.create("setup", odd).unwrap();
-        let held = unfinished_migrations(&server.client("look")).await.unwrap();
+        let node = Node::new("n", model::Resources::default());
+        let held = unfinished_migrations(&server.client("look"), &node).await.unwrap();
         let names: Vec<_> = held.keys().map(ToString::to_string).collect();
         assert_eq!(names, ["default/a-first", "default/z-last"], "one that can't be read hides no other");
         assert_eq!(server.longest_list("look", MIGRATIONS), pages::PAGE as usize);

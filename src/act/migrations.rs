@@ -9,7 +9,7 @@ use miyako_api::kubevirt::{
     VirtualMachineInstanceMigrationSpec,
 };
 use miyako_api::names::{kubernetes, manager, ours};
-use miyako_core::model::{MigrationMode, MigrationName, NodeName, PlanName, PolicyName, Uid, VmKey};
+use miyako_core::model::{MigrationMode, MigrationName, PlanName, PolicyName, Uid, VmKey};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ impl Actor {
         Ok(())
     }
 
-    /// Asks KubeVirt to move a VM to a node. An object of this name that is there already is the same wish.
+    /// Asks KubeVirt to move a VM to the node whose label `kubernetes.io/hostname` is `hostname`. An object of this name that is there already is the same wish.
     ///
     /// A VMIM names its VMI by name alone, so the VMI is read directly first: one that was deleted and made again under
     /// the same name, which the cache need not show yet, is not moved.
@@ -71,7 +71,7 @@ impl Actor {
         name: &MigrationName,
         vm: &VmKey,
         uid: &Uid,
-        target: &NodeName,
+        hostname: &str,
         plan: &PlanName,
         policy: &PolicyName,
     ) -> Result<VirtualMachineInstanceMigration, ActError> {
@@ -89,7 +89,7 @@ impl Actor {
             },
             spec: VirtualMachineInstanceMigrationSpec {
                 vmi_name: vm.name.to_string(),
-                added_node_selector: BTreeMap::from([(kubernetes::HOSTNAME.into(), target.to_string())]),
+                added_node_selector: BTreeMap::from([(kubernetes::HOSTNAME.into(), hostname.to_owned())]),
                 priority: None,
             },
             status: None,

@@ -383,8 +383,8 @@ impl Actor {
         let look::OnNode { pods, unreadable } = look::pods_on(&client, node).await.attempt(what)?;
         let here = ListParams::default().labels(&format!("{}={node}", kubevirt::NODE_NAME)).limit(pages::PAGE);
         let vmis = Api::<VirtualMachineInstance>::all(client.clone()).list_metadata(&here).await.attempt(what)?;
-        let migrations = look::unfinished_migrations(&client).await.attempt(what)?;
         let mut seen = convert::node::convert(&found).value.node;
+        let migrations = look::unfinished_migrations(&client, &seen).await.attempt(what)?;
         (seen.power, seen.wake_tested) = (PowerState::Emptying, record.wake_tested);
         if wake_test {
             seen.wake_tested = Some(self.clock.now());

@@ -169,9 +169,9 @@ impl Operator {
                 self.actor.label_vm(vm, uid, *mode).await?;
                 Ok(None)
             }
-            Deed::Migrate { vm, uid, migration, target } => {
+            Deed::Migrate { vm, uid, migration, hostname } => {
                 let (plan, policy): (&PlanName, _) = (&record.name, &record.policy);
-                self.actor.migrate(migration, vm, uid, target, plan, policy).await.map(Some)
+                self.actor.migrate(migration, vm, uid, hostname, plan, policy).await.map(Some)
             }
         }
     }

@@ -188,7 +188,7 @@ pub(crate) enum Object {
     VirtualMachine(vm::ObservedVirtualMachine),
     Vmi(Box<vmi::ObservedVmi>),
     Pod(Box<pod::ObservedPod>),
-    Migration(Box<model::Migration>),
+    Migration(Box<migration::ObservedMigration>),
     Class(Box<NodeClass>),
     Policy(Box<policy::Resolved>),
     Plan(Box<PlanRecord>),

@@ -10,6 +10,7 @@ mod kubevirt_away;
 mod leaders;
 mod meeting_others;
 mod moved_again;
+mod placement;
 mod power;
 mod switches;
 mod unheeded;

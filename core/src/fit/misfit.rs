@@ -13,6 +13,15 @@ pub enum Misfit {
     /// A live migration can't end where it began.
     #[error("the VM is there already")]
     SourceNode,
+    /// A migration could not name it.
+    #[error("the node has no label kubernetes.io/hostname, by which a migration names its target")]
+    NoHostname,
+    /// A migration that names it might end elsewhere.
+    #[error("another node has the same label kubernetes.io/hostname={value}, by which a migration names its target")]
+    HostnameOfTwo {
+        /// The label's value.
+        value: String,
+    },
     /// A quota leaves no room for one more pod.
     #[error("quota {quota} leaves {left} of {resource}, {requested} are needed")]
     Quota {

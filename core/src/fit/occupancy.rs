@@ -8,7 +8,7 @@ use super::{
     whereabouts::{Resident, Whereabouts},
 };
 use crate::model::{
-    ByName, Labels, Name, NodeName, PodAffinityTerm, PodOwner, Quota, Scheduling, Selector, Snapshot, Uid, Vm,
+    ByName, Labels, Name, Node, NodeName, PodAffinityTerm, PodOwner, Quota, Scheduling, Selector, Snapshot, Uid, Vm,
 };
 use std::{
     cell::RefCell,
@@ -59,7 +59,20 @@ pub struct Occupancy<'a> {
     /// Those for which there is no such label.
     keep_away_others: Vec<(usize, &'a PodAffinityTerm)>,
     planned_quota: BTreeMap<&'a Name, PlannedUse>,
+    /// Host names that several nodes have.
+    hostnames_of_two: BTreeSet<&'a str>,
     undo: Vec<Undo<'a>>,
+}
+
+/// The host names that several nodes have. As long as each node's is its name there are none.
+fn hostnames_of_two(snapshot: &Snapshot) -> BTreeSet<&str> {
+    let nodes = || snapshot.nodes.values();
+    if nodes().all(|node| node.hostname().is_none_or(|hostname| hostname == node.name.as_str())) {
+        return BTreeSet::new();
+    }
+    let mut hostnames: Vec<_> = nodes().filter_map(|node| node.hostname()).collect();
+    hostnames.sort_unstable();
+    hostnames.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect()
 }
 
 impl<'a> Occupancy<'a> {
@@ -75,6 +88,7 @@ impl<'a> Occupancy<'a> {
             keep_away: HashMap::default(),
             keep_away_others: Vec::new(),
             planned_quota: BTreeMap::new(),
+            hostnames_of_two: hostnames_of_two(snapshot),
             undo: Vec::new(),
         };
         // More VMs than launchers on a node: some launchers do not show.
@@ -195,6 +209,15 @@ impl<'a> Occupancy<'a> {
     /// All nodes with what is in use on them, by name.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeUse<'a>> {
         self.nodes.iter()
+    }
+
+    /// A migration can name this node, and no other by that name.
+    pub(super) fn can_be_named(&self, node: &Node) -> Result<(), Misfit> {
+        let hostname = node.hostname().ok_or(Misfit::NoHostname)?;
+        if self.hostnames_of_two.contains(hostname) {
+            return Err(Misfit::HostnameOfTwo { value: hostname.to_owned() });
+        }
+        Ok(())
     }
 
     /// What is in use on a node, by its number.

@@ -108,6 +108,9 @@ impl<'o, 'a> Probe<'o, 'a> {
         if self.candidate.leaves == Some(&node.name) {
             return Err(Misfit::SourceNode);
         }
+        if self.candidate.leaves.is_some() && self.candidate.vm.is_some() {
+            self.occupancy.can_be_named(node)?;
+        }
         filters::taints(pod, node, moment)?;
         filters::node_affinity(pod, node, moment)?;
         filters::ports(pod, on)?;

@@ -110,6 +110,13 @@ impl Node {
         }
     }
 
+    /// The value of its label `kubernetes.io/hostname`, by which a migration names it (`addedNodeSelector`). Often but not
+    /// always its name.
+    #[must_use]
+    pub fn hostname(&self) -> Option<&str> {
+        self.labels.get("kubernetes.io/hostname").map(String::as_str)
+    }
+
     /// Awake, ready and able to run VMs now.
     #[must_use]
     pub fn is_usable(&self) -> bool {

@@ -16,7 +16,7 @@ use super::renew::renew;
 use super::{MigrateStep, Plan, ProposalVerdict, Step, SuspendStep, WakeReason, WakeStep, candidate, identity};
 use crate::check::{self, Rule};
 use crate::model::{
-    AppliedPolicy, LastMigration, Migration, MigrationMode, MigrationName, MigrationPhase, NodeName, PlanName,
+    AppliedPolicy, LastMigration, Migration, MigrationMode, MigrationName, MigrationPhase, Node, NodeName, PlanName,
     PlanPhase, PlanRecord, Policies, PolicyName, PowerState, RecordedStep, Snapshot, Span, StepOutcome, Timestamp, Uid,
     Vm, VmKey,
 };
@@ -58,8 +58,8 @@ pub enum Deed {
         uid: Uid,
         /// The VMIM's name.
         migration: MigrationName,
-        /// The node to name in `addedNodeSelector`.
-        target: NodeName,
+        /// What to name in `addedNodeSelector`: the value of the target's label `kubernetes.io/hostname`.
+        hostname: String,
     },
 }
 
@@ -369,12 +369,16 @@ impl Next {
                     let Some(found) = found else {
                         return state.end(StepOutcome::Failed, now, "VmGone", format!("{vm} is gone"));
                     };
+                    let Some(hostname) = snapshot.nodes.get(target).and_then(Node::hostname) else {
+                        let message = format!("{target} is gone, or its label kubernetes.io/hostname is");
+                        return state.end(StepOutcome::Failed, now, "NodeGone", message);
+                    };
                     if found.mode_label != Some(*mode) && found.user_migration_policy.is_none() {
                         let (vm, uid) = (vm.clone(), uid.clone());
                         self.deeds.push((index, Deed::LabelVm { vm, uid, mode: *mode }));
                     }
-                    let (vm, uid, migration, target) = (vm.clone(), uid.clone(), migration.clone(), target.clone());
-                    self.deeds.push((index, Deed::Migrate { vm, uid, migration, target }));
+                    let (vm, uid, migration) = (vm.clone(), uid.clone(), migration.clone());
+                    self.deeds.push((index, Deed::Migrate { vm, uid, migration, hostname: hostname.to_owned() }));
                     state.begin(now);
                 } else {
                     state.judge_vanished(found, target, *mode, now);

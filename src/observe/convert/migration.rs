@@ -5,14 +5,34 @@ use miyako_api::{
     kubevirt::{VirtualMachineInstanceMigration, VirtualMachineInstanceMigrationStatus},
     names::{kubernetes, kubevirt, ours},
 };
-use miyako_core::model::{Migration, MigrationName, MigrationPhase, NodeName, PlanName, TargetTrouble, VmKey};
+use miyako_core::model::{Migration, MigrationName, MigrationPhase, Node, NodeName, PlanName, TargetTrouble, VmKey};
 
 /// The condition by which virt-controller tells that a quota refuses the target pod.
 const REFUSED_BY_QUOTA: &str = "migrationRejectedByResourceQuota";
 
+/// A VMIM and what else its object told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObservedMigration {
+    /// The migration; its target only if KubeVirt has chosen one.
+    pub migration: Migration,
+    /// The host name that it asks for (`addedNodeSelector`), which need not be a node's name.
+    pub hostname: Option<String>,
+}
+
+impl ObservedMigration {
+    /// The migration, whose target is the node of the host name that it asks for, until KubeVirt has chosen one.
+    #[must_use]
+    pub fn to<'a>(&self, nodes: impl IntoIterator<Item = &'a Node>) -> Migration {
+        let asked = self.hostname.as_deref().filter(|_| self.migration.target.is_none());
+        let found = asked.and_then(|asked| nodes.into_iter().find(|node| node.hostname() == Some(asked)));
+        let target = self.migration.target.clone().or_else(|| found.map(|node| node.name.clone()));
+        Migration { target, ..self.migration.clone() }
+    }
+}
+
 /// Converts a VMIM. What the scheduler says about its target pod is joined later.
 #[must_use]
-pub fn convert(migration: &VirtualMachineInstanceMigration) -> Converted<Migration> {
+pub fn convert(migration: &VirtualMachineInstanceMigration) -> Converted<ObservedMigration> {
     let mut problems = Problems::default();
     let metadata = &migration.metadata;
     let nothing = VirtualMachineInstanceMigrationStatus::default();
@@ -37,7 +57,7 @@ pub fn convert(migration: &VirtualMachineInstanceMigration) -> Converted<Migrati
             || objects::mark(metadata, kubevirt::EVACUATION_MIGRATION).is_some()
             || objects::mark(metadata, kubevirt::WORKLOAD_UPDATE_MIGRATION).is_some(),
         source: node(state.and_then(|state| state.source_node.as_ref())),
-        target: node(state.and_then(|state| state.target_node.as_ref())).or_else(|| node(asked)),
+        target: node(state.and_then(|state| state.target_node.as_ref())),
         mode: state.and_then(|state| vmi::mode(state.mode.as_deref())),
         created: objects::created(metadata),
         trouble: refused.map(|condition| {
@@ -45,7 +65,8 @@ pub fn convert(migration: &VirtualMachineInstanceMigration) -> Converted<Migrati
         }),
         deleting: metadata.deletion_timestamp.is_some(),
     };
-    Converted::new(converted, problems)
+    let hostname = asked.filter(|hostname| !hostname.is_empty()).cloned();
+    Converted::new(ObservedMigration { migration: converted, hostname }, problems)
 }
 
 fn phase(name: Option<&str>, problems: &mut Problems) -> MigrationPhase {

@@ -41,6 +41,7 @@ impl World {
         let before = self.snapshot.nodes.get(&node.name);
         if before.is_none_or(|before| before.labels != node.labels) {
             self.vms.touch_all(|_, own| own.node.as_ref() == Some(&node.name));
+            self.migrations.touch_asking();
         }
         self.snapshot.nodes.insert(node.name.clone(), node);
     }

@@ -1,7 +1,7 @@
 //! Migrations: those under way, and ours that are over.
 
-use crate::observe::convert::pod::Launcher;
-use miyako_core::model::{Migration, MigrationName, PodKey, TargetTrouble, Uid, VmKey};
+use crate::observe::convert::{migration::ObservedMigration, pod::Launcher};
+use miyako_core::model::{Migration, MigrationName, Node, NodeName, PodKey, TargetTrouble, Uid, VmKey};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What migrations are joined from, besides the Snapshot itself.
@@ -10,6 +10,8 @@ pub(super) struct Migrations {
     /// Those not over, by VM.
     pub(super) unfinished: BTreeMap<VmKey, BTreeSet<MigrationName>>,
     by_uid: BTreeMap<Uid, MigrationName>,
+    /// Those that ask for a host name, as they say it.
+    asking: BTreeMap<MigrationName, ObservedMigration>,
     /// Trouble that the object itself tells.
     told: BTreeMap<MigrationName, TargetTrouble>,
     /// Target pods, by the uid of their migration.
@@ -19,7 +21,8 @@ pub(super) struct Migrations {
 
 impl Migrations {
     /// Takes in a migration. Finished ones of others are of no interest, and a cluster keeps five for each VM.
-    pub(super) fn put(&mut self, migration: Migration, all: &mut BTreeMap<MigrationName, Migration>) {
+    pub(super) fn put(&mut self, observed: ObservedMigration, all: &mut BTreeMap<MigrationName, Migration>) {
+        let migration = observed.migration.clone();
         let name = migration.name.clone();
         self.remove(&name, all);
         if !migration.is_unfinished() && migration.plan.is_none() {
@@ -31,6 +34,10 @@ impl Migrations {
             if let Some(trouble) = &migration.trouble {
                 self.told.insert(name.clone(), trouble.clone());
             }
+            self.dirty.insert(name.clone());
+        }
+        if migration.target.is_none() && observed.hostname.is_some() {
+            self.asking.insert(name.clone(), observed);
             self.dirty.insert(name.clone());
         }
         all.insert(name, migration);
@@ -51,6 +58,7 @@ impl Migrations {
         }
         self.by_uid.remove(&before.uid);
         self.told.remove(name);
+        self.asking.remove(name);
         self.dirty.remove(name);
         Some(before.vm)
     }
@@ -64,14 +72,23 @@ impl Migrations {
         self.dirty.extend(self.by_uid.get(migration).cloned());
     }
 
+    /// A node came or has other labels.
+    pub(super) fn touch_asking(&mut self) {
+        self.dirty.extend(self.asking.keys().cloned());
+    }
+
     /// Joins anew what changed.
     pub(super) fn refresh(
         &mut self,
         all: &mut BTreeMap<MigrationName, Migration>,
         launchers: &BTreeMap<PodKey, Launcher>,
+        nodes: &BTreeMap<NodeName, Node>,
     ) {
         for name in std::mem::take(&mut self.dirty) {
             let Some(migration) = all.get_mut(&name) else { continue };
+            if let Some(asking) = self.asking.get(&name) {
+                migration.target = asking.to(nodes.values()).target;
+            }
             let pod = self.targets.get(&migration.uid).and_then(|pod| launchers.get(pod));
             let nowhere = pod.and_then(|pod| pod.unschedulable.clone()).map(TargetTrouble::Unschedulable);
             migration.trouble = self.told.get(&name).cloned().or(nowhere);

@@ -235,7 +235,7 @@ impl World {
         let unfinished = &self.migrations.unfinished;
         let around = Around { nodes, pods, namespaces, storage: &self.storage, unfinished };
         self.vms.refresh(vms, &around, &mut self.pool);
-        self.migrations.refresh(migrations, &self.vms.launchers);
+        self.migrations.refresh(migrations, &self.vms.launchers, nodes);
         self.snapshot.evacuations_waiting = self.evacuations_waiting();
         self.history.refresh(&mut self.snapshot.history, now);
         self.power_steps.refresh(&mut self.snapshot.power_history);
@@ -407,7 +407,7 @@ impl World {
             }
             Object::Pod(pod) => self.put_pod(*pod),
             Object::Migration(migration) => {
-                self.vms.touch(&migration.vm);
+                self.vms.touch(&migration.migration.vm);
                 self.migrations.put(*migration, &mut self.snapshot.migrations);
             }
             Object::Class(class) => {
@@ -436,6 +436,7 @@ impl World {
                 let node = NodeName::new(name);
                 self.snapshot.nodes.remove(&node);
                 self.outsides.kubelets.remove(&node);
+                self.migrations.touch_asking();
                 self.vms.touch_all(|_, own| own.node.as_ref() == Some(&node));
             }
             Kind::NodePower => {
