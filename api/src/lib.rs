@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod consolidation_plan;
 pub mod consolidation_policy;
+pub mod control_plane;
 mod definitions;
 pub mod duration;
 pub mod kubevirt;

@@ -21,6 +21,9 @@ pub mod marks {
     pub const POST_COPY: &str = "miyako.dev/post-copy";
     /// The value of [`POST_COPY`] that allows it where the policy asks for an opt-in.
     pub const ALLOW: &str = "allow";
+    /// On a Node (label): nodes with the same value have the same processor. For VMs that see their host's own
+    /// (`host-passthrough`) where KubeVirt does not describe it, as on arm64.
+    pub const CPU: &str = "miyako.dev/cpu";
     /// On a Node (annotation): the reason why this node must stay awake.
     pub const KEEP_AWAKE: &str = "miyako.dev/keep-awake";
     /// The descheduler's mark on a pod or VM that should rather not be moved; honoured like [`CONSOLIDATE`]`: never`.
@@ -136,6 +139,8 @@ pub mod kubevirt {
     pub const HOST_MODEL_REQUIRED_PREFIX: &str = "host-model-required-features.node.kubevirt.io/";
     /// On a Node (label prefix): its own CPU's model.
     pub const HOST_MODEL_CPU_PREFIX: &str = "host-model-cpu.node.kubevirt.io/";
+    /// On a Node (label): its CPU's model is one that host-model VMs do not start on.
+    pub const HOST_MODEL_OBSOLETE: &str = "node-labeller.kubevirt.io/obsolete-host-model";
     /// On a Node (label prefix): a machine type that the node offers.
     pub const MACHINE_TYPE_PREFIX: &str = "machine-type.node.kubevirt.io/";
     /// On a Node (label): the kubelet's CPU manager is on, so dedicated CPUs can be had.
@@ -170,6 +175,8 @@ pub mod descheduler {
 pub mod kubernetes {
     /// A Node's host name, by which a migration's target is chosen.
     pub const HOSTNAME: &str = "kubernetes.io/hostname";
+    /// A Node's processor architecture.
+    pub const ARCHITECTURE: &str = "kubernetes.io/arch";
     /// On a Node (label): left out when the node controller counts how much of a zone is down.
     pub const EXCLUDE_DISRUPTION: &str = "node.kubernetes.io/exclude-disruption";
     /// On a Node (label): medik8s' remediators leave it alone.
@@ -180,8 +187,10 @@ pub mod kubernetes {
     pub const REGION: &str = "topology.kubernetes.io/region";
     /// A Namespace's name as a label.
     pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
-    /// On control-plane Nodes.
+    /// On control-plane Nodes of most clusters; [`crate::control_plane`] knows the others.
     pub const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
+    /// On a mirror pod (annotation): the kubelet started it from a file.
+    pub const MIRROR_POD: &str = "kubernetes.io/config.mirror";
 }
 
 /// Types of our conditions (`status.conditions[].type`).

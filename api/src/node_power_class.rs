@@ -130,6 +130,17 @@ pub struct Suspend {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::namespaced_names")]
     pub ignore_daemon_sets: Vec<String>,
+    /// Static pods that serve only their own node and may sleep with it, as namespace/name without the node's name,
+    /// besides the usual ones that Miyako knows. A part of the control plane, such as etcd, keeps its node awake whatever
+    /// is written here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::namespaced_names")]
+    pub ignore_static_pods: Vec<String>,
+    /// Keys of taints that controllers put on a node while it sleeps and take away once it is back, besides the usual
+    /// ones that Miyako knows. They keep no pod and no VM from waking the node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::taint_keys")]
+    pub ignore_taints: Vec<String>,
     /// How many nodes of the class may sleep at once; unlimited by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10_000))]
@@ -147,6 +158,8 @@ impl Default for Suspend {
         Self {
             method: SuspendMethod::default(),
             ignore_daemon_sets: Vec::new(),
+            ignore_static_pods: Vec::new(),
+            ignore_taints: Vec::new(),
             max_nodes_asleep: None,
             max_asleep: seven_days(),
         }

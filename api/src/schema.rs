@@ -186,6 +186,30 @@ fn label_key() -> Schema {
     })
 }
 
+/// Keys of taints, each at most once.
+pub(crate) fn taint_keys(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 32,
+        "x-kubernetes-list-type": "set",
+        "items": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": LABEL_KEY,
+            "x-kubernetes-validations": rules(&[
+                (
+                    &format!("self.matches('{LABEL_KEY_PATTERN}')"),
+                    "write the key of a taint without its value and effect, such as node.cilium.io/agent-not-ready",
+                ),
+                (
+                    "self != 'node.kubernetes.io/unschedulable'",
+                    "leave node.kubernetes.io/unschedulable out: it is a person's cordon, and uncordoning takes it away",
+                ),
+            ]),
+        },
+    })
+}
+
 /// Namespaced objects as `namespace/name`, each at most once.
 pub(crate) fn namespaced_names(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

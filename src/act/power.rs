@@ -19,7 +19,7 @@ use miyako_core::energy::{Recorded, Source};
 use miyako_core::model::{NodeName, Policies, PowerState, SleepMethod, Snapshot, Span, Timestamp, Watts};
 use miyako_core::power::{Desired, Marks, NodeCondition, PhaseChange, PowerRecord, Wakeable};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a node draws and has drawn, for its NodePower.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -383,7 +383,7 @@ impl Actor {
         let look::OnNode { pods, unreadable } = look::pods_on(&client, node).await.attempt(what)?;
         let here = ListParams::default().labels(&format!("{}={node}", kubevirt::NODE_NAME)).limit(pages::PAGE);
         let vmis = Api::<VirtualMachineInstance>::all(client.clone()).list_metadata(&here).await.attempt(what)?;
-        let mut seen = convert::node::convert(&found).value.node;
+        let mut seen = convert::node::convert(&found).value.with_passing(&BTreeSet::new());
         let migrations = look::unfinished_migrations(&client, &seen).await.attempt(what)?;
         (seen.power, seen.wake_tested) = (PowerState::Emptying, record.wake_tested);
         if wake_test {

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use miyako::sim::simulation::{CLASS_LABEL, Simulation, USER};
 use miyako_api::machine_health_check::OpenShiftMachineHealthCheck;
-use miyako_api::names::{condition, ours};
+use miyako_api::names::{condition, kubernetes, ours};
 use miyako_api::node_health_check::NodeHealthCheck;
 use miyako_api::node_power::PowerPhase;
 use serde_json::{Value, json};
@@ -117,6 +117,63 @@ async fn a_cordoned_sleeper_is_not_woken_for_a_pod_that_could_not_run_there() {
     run(&mut world, 60).await;
     assert_eq!(phases(&world).await, [PowerPhase::Suspended, PowerPhase::Awake]);
     assert_eq!(node_of_pod(&world, "web").await.as_deref(), Some("dedicated-1"));
+    assert_unbroken(&world);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_with_etcd_on_it_never_sleeps_whatever_its_labels_say() {
+    let mut world = begin(rested(2)).await;
+    for (name, node) in [("etcd-dedicated-0", "dedicated-0"), ("nginx-proxy-dedicated-1", "dedicated-1")] {
+        let pod = json!({
+            "metadata": {"name": name, "namespace": "default", "annotations": {kubernetes::MIRROR_POD: "1"}},
+            "spec": {"nodeName": node, "containers": [{"name": "main", "image": "main"}]},
+        });
+        let pod: Pod = serde_json::from_value(pod).expect("a Pod");
+        pods(&world).create(&PostParams::default(), &pod).await.expect("kubelets may show their pods");
+    }
+    run(&mut world, 300).await;
+    assert_eq!(phases(&world).await, [PowerPhase::Awake, PowerPhase::Suspended]);
+    // Somebody says what it is, and it wakes for a pod.
+    let role = json!({"metadata": {"labels": {"node-role.kubernetes.io/etcd": "true"}}});
+    change_node(&world, "dedicated-1", role).await;
+    create_pod(&world, "web", json!({"nodeName": "dedicated-1"}), None).await;
+    run(&mut world, 60).await;
+    pods(&world).delete("web", &DeleteParams::default()).await.expect("pods may go");
+    run(&mut world, 400).await;
+    assert_eq!(phases(&world).await, [PowerPhase::Awake; 2]);
+    assert_unbroken(&world);
+}
+
+async fn change_taints(world: &Simulation, node: &str, change: impl FnOnce(&mut Vec<Value>)) {
+    let nodes: Api<Node> = Api::all(world.world.server.client(USER));
+    let found = nodes.get(node).await.expect("the node is there");
+    let own = found.spec.and_then(|spec| spec.taints).unwrap_or_default();
+    let mut taints: Vec<Value> = own.iter().map(|taint| json!(taint)).collect();
+    change(&mut taints);
+    change_node(world, node, json!({"spec": {"taints": taints}})).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sleeper_that_controllers_have_tainted_is_woken_all_the_same() {
+    let mut world = two_asleep().await;
+    // Cilium's operator and a cloud controller find that nobody is there. A person keeps the other one for something.
+    change_taints(&world, "dedicated-0", |all| {
+        for key in ["node.cilium.io/agent-not-ready", "node.cloudprovider.kubernetes.io/shutdown"] {
+            all.push(json!({"key": key, "effect": "NoSchedule"}));
+        }
+    })
+    .await;
+    change_taints(&world, "dedicated-1", |all| {
+        all.push(json!({"key": "example.org/reserved", "effect": "NoSchedule"}))
+    })
+    .await;
+    create_pod(&world, "web", json!({"nodeSelector": {CLASS_LABEL: "dedicated"}}), None).await;
+    run(&mut world, 30).await;
+    // It answers again, so they take their word back.
+    change_taints(&world, "dedicated-0", |all| all.retain(|taint| taint["key"] == ours::POWER)).await;
+    run(&mut world, 30).await;
+    assert_eq!(node_of_pod(&world, "web").await.as_deref(), Some("dedicated-0"));
+    assert_eq!(phases(&world).await, [PowerPhase::Awake, PowerPhase::Suspended]);
     assert_unbroken(&world);
 }
 

@@ -3,7 +3,7 @@
 use crate::model::{Lookup, Name, Pod, PodOwner};
 
 /// DaemonSets that serve nobody but the node they run on, by the end of their name: charts like to put a release name
-/// in front. A class lists further ones in `sleepingDaemonSets`.
+/// in front. A class lists further ones in `suspend.ignoreDaemonSets`.
 pub const SERVES_ONLY_ITS_NODE: &[&str] = &[
     // Networking
     "antrea-agent",
@@ -60,6 +60,18 @@ pub const SERVES_ONLY_ITS_NODE: &[&str] = &[
     "tuned",
 ];
 
+/// Static pods that serve nobody but the node they run on, by the name in their file: its way to the API servers, and
+/// its Services. A class lists further ones in `suspend.ignoreStaticPods`.
+const STATIC_PODS_OF_ITS_NODE: &[&str] = &[
+    // kube-proxy, where RKE2 runs it
+    "kube-proxy",
+    // Local load balancers in front of the API servers: kubespray, kubeadm's guide, k0s
+    "haproxy",
+    "kube-vip",
+    "nginx-proxy",
+    "nllb",
+];
+
 /// Parts of names of pods that hold or serve other nodes' data: a node with one of them never sleeps, whatever a
 /// class says.
 pub const STORAGE_DATA_PLANES: &[&str] = &[
@@ -93,8 +105,12 @@ pub(super) enum Sleep<'a> {
     Along,
     /// It serves other nodes' data.
     DataPlane(&'static str),
+    /// A part of the control plane.
+    ControlPlane(&'a Name),
     /// A DaemonSet that is not known to serve its node alone.
     UnknownDaemonSet(&'a Name),
+    /// A static pod that is not known to serve its node alone.
+    UnknownStaticPod(&'a Name),
     /// A VM's launcher.
     Launcher,
     /// Any other pod.
@@ -128,16 +144,18 @@ pub(super) struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    /// What a pod means for the sleep of its node. A class may still know a DaemonSet that we do not.
+    /// What a pod means for the sleep of its node. A class may still know a DaemonSet or static pod that we do not.
     pub(super) fn sleep_of(&mut self, pod: &'a Pod) -> Sleep<'a> {
         match &pod.owner {
             PodOwner::Vm { .. } => Sleep::Launcher,
             PodOwner::DaemonSet(name) => *self.daemon_sets.get_or_insert_with(name.as_str(), || of_daemon_set(name)),
-            PodOwner::Static | PodOwner::Other => match data_plane(pod.key.name.as_str()) {
+            PodOwner::Static { manifest, control_plane: true } => Sleep::ControlPlane(manifest),
+            PodOwner::Static { manifest, .. } => match data_plane(manifest.as_str()) {
                 Some(part) => Sleep::DataPlane(part),
-                None if pod.owner == PodOwner::Static => Sleep::Along,
-                None => Sleep::Ordinary,
+                None if STATIC_PODS_OF_ITS_NODE.contains(&manifest.as_str()) => Sleep::Along,
+                None => Sleep::UnknownStaticPod(manifest),
             },
+            PodOwner::Other => data_plane(pod.key.name.as_str()).map_or(Sleep::Ordinary, Sleep::DataPlane),
         }
     }
 }

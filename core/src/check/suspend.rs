@@ -24,9 +24,18 @@ use std::{
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "blocker")]
 pub enum Blocker {
-    /// It carries a control-plane role.
-    #[error("it is a control-plane node")]
-    ControlPlane,
+    /// It belongs to the control plane.
+    #[error("it is a control-plane node ({by})")]
+    ControlPlane {
+        /// What says so: a label, a taint or a static pod.
+        by: String,
+    },
+    /// Other nodes' traffic goes through it.
+    #[error("other nodes' traffic goes through it ({by})")]
+    Gateway {
+        /// What says so: a label or an annotation.
+        by: String,
+    },
     /// A person's mark.
     #[error("kept awake: {reason}")]
     KeepAwake {
@@ -102,6 +111,12 @@ pub enum Blocker {
         /// Namespace and name.
         daemon_set: String,
     },
+    /// A static pod that is not known to serve its node alone.
+    #[error("static pod {pod} is not known to serve its node alone")]
+    StaticPod {
+        /// Namespace and the name in its file.
+        pod: String,
+    },
     /// Ordinary pods.
     #[error("{count} pods of namespace {namespace}")]
     Pods {
@@ -135,7 +150,8 @@ impl Blocker {
     #[must_use]
     pub fn kind(&self) -> Cow<'static, str> {
         match self {
-            Self::ControlPlane => "control-plane nodes".into(),
+            Self::ControlPlane { .. } => "control-plane nodes".into(),
+            Self::Gateway { .. } => "gateways and route reflectors".into(),
             Self::KeepAwake { .. } => "miyako.dev/keep-awake".into(),
             Self::NoClass { .. } => "no clear class".into(),
             Self::StorageDataPlane { workload } => format!("{workload} pods").into(),
@@ -149,6 +165,7 @@ impl Blocker {
             Self::Cordoned => "cordoned".into(),
             Self::Tainted { key, .. } => format!("taint {key}").into(),
             Self::DaemonSet { daemon_set } => format!("DaemonSet {daemon_set}").into(),
+            Self::StaticPod { pod } => format!("static pod {pod}").into(),
             Self::Pods { namespace, .. } => format!("pods of namespace {namespace}").into(),
             Self::Volumes { .. } => "attached volumes".into(),
             Self::Migrations { .. } => "migrations".into(),
@@ -160,7 +177,13 @@ impl Blocker {
     #[must_use]
     pub fn advice(&self) -> String {
         match self {
-            Self::ControlPlane => "control-plane nodes never sleep; leave them out of the class's selector".into(),
+            Self::ControlPlane { .. } => {
+                "control-plane nodes never sleep; leave them out of the class's selector".into()
+            }
+            Self::Gateway { by } => format!(
+                "nodes that carry the traffic of others never sleep: leave them out of the class's selector, or remove \
+                 the {by} if it does not say that"
+            ),
             Self::KeepAwake { .. } => {
                 "remove the node's annotation miyako.dev/keep-awake when its reason is gone".into()
             }
@@ -196,6 +219,9 @@ impl Blocker {
                     "if it serves its own node alone, add {daemon_set} to the class's spec.suspend.ignoreDaemonSets"
                 )
             }
+            Self::StaticPod { pod } => {
+                format!("if it serves its own node alone, add {pod} to the class's spec.suspend.ignoreStaticPods")
+            }
             Self::Pods { namespace, .. } => {
                 format!("keep pods of {namespace} off these nodes by a node selector or a taint")
             }
@@ -219,6 +245,10 @@ struct OnNode<'a> {
     ordinary: Vec<&'a Name>,
     /// DaemonSets that are not known to serve their node alone: namespace and name.
     daemon_sets: Vec<(&'a Name, &'a Name)>,
+    /// Static pods that are not known to serve their node alone: namespace and the name in their file.
+    static_pods: Vec<(&'a Name, &'a Name)>,
+    /// Parts of the control plane, by the name in their file.
+    control_plane: Vec<&'a Name>,
     data_planes: Vec<&'static str>,
 }
 
@@ -242,6 +272,8 @@ impl<'a> SuspendBlockers<'a> {
             match judge.sleep_of(pod) {
                 Sleep::Along => {}
                 Sleep::DataPlane(workload) => on.data_planes.push(workload),
+                Sleep::ControlPlane(name) => on.control_plane.push(name),
+                Sleep::UnknownStaticPod(name) => on.static_pods.push((&pod.key.namespace, name)),
                 Sleep::UnknownDaemonSet(name) => on.daemon_sets.push((&pod.key.namespace, name)),
                 Sleep::Launcher => on.launchers += 1,
                 Sleep::Ordinary => on.ordinary.push(&pod.key.namespace),
@@ -308,11 +340,22 @@ impl<'a> SuspendBlockers<'a> {
 
 impl OnNode<'_> {
     fn add_to(&self, class: Option<&NodeClass>, blockers: &mut Vec<Blocker>) {
+        let by = |name: &&Name| Blocker::ControlPlane { by: format!("static pod {name}") };
+        // One reason is enough.
+        if !blockers.iter().any(|blocker| matches!(blocker, Blocker::ControlPlane { .. })) {
+            blockers.extend(self.control_plane.iter().min().map(by));
+        }
         blockers.extend(self.data_planes.iter().map(|part| Blocker::StorageDataPlane { workload: (*part).into() }));
         for (namespace, name) in &self.daemon_sets {
             let daemon_set = format!("{namespace}/{name}");
             if class.is_none_or(|class| !class.sleeping_daemon_sets.contains(&daemon_set)) {
                 blockers.push(Blocker::DaemonSet { daemon_set });
+            }
+        }
+        for (namespace, name) in &self.static_pods {
+            let pod = format!("{namespace}/{name}");
+            if class.is_none_or(|class| !class.sleeping_static_pods.contains(&pod)) {
+                blockers.push(Blocker::StaticPod { pod });
             }
         }
         let mut ordinary: BTreeMap<&Name, u32> = BTreeMap::new();
@@ -335,8 +378,11 @@ impl OnNode<'_> {
 
 /// What the node itself says.
 fn of_node(node: &Node, blockers: &mut Vec<Blocker>) {
-    if node.control_plane {
-        blockers.push(Blocker::ControlPlane);
+    if let Some(by) = &node.control_plane {
+        blockers.push(Blocker::ControlPlane { by: by.clone() });
+    }
+    if let Some(by) = &node.gateway {
+        blockers.push(Blocker::Gateway { by: by.clone() });
     }
     if let Some(reason) = &node.keep_awake {
         blockers.push(Blocker::KeepAwake { reason: reason.clone() });

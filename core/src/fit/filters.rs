@@ -12,10 +12,6 @@ pub enum Moment {
     OnceAwake,
 }
 
-/// Taints that the control plane sets while a node sleeps and takes away when it is back.
-const TAINTS_OF_SLEEP: [&str; 3] =
-    ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable", "node.kubernetes.io/network-unavailable"];
-
 /// Our own taints, which end with the sleep as well.
 const OWN_TAINTS: &str = "miyako.dev/";
 
@@ -25,9 +21,31 @@ const HEARTBEAT_LABEL: &str = "kubevirt.io/schedulable";
 /// The taint that stands for a cordon: who tolerates it may run on a cordoned node.
 const CORDON: &str = "node.kubernetes.io/unschedulable";
 
+/// Taints of people in a group that is otherwise the node controller's own.
+const OF_PEOPLE: [&str; 2] = [CORDON, "node.kubernetes.io/out-of-service"];
+
+/// How the names of taints end that say "it does not answer" or "it is not set up yet".
+const NOT_THERE: [&str; 6] =
+    ["not-ready", "unreachable", "network-unavailable", "uninitialized", "unregistered", "shutdown"];
+
+/// Whether a taint of this key is a controller's word that the node does not answer or is not set up yet. The controller
+/// takes it away by itself once the node is: the node controller (`node.kubernetes.io/…`), a cloud controller
+/// (`node.cloudprovider.kubernetes.io/shutdown`), network and storage plugins (`node.cilium.io/agent-not-ready`). A
+/// person's cordon is none of them.
+#[must_use]
+pub fn goes_by_itself(key: &str) -> bool {
+    if OF_PEOPLE.contains(&key) {
+        return false;
+    }
+    let Some((group, name)) = key.rsplit_once('/') else { return false };
+    let ends_with = |end: &&str| name.strip_suffix(*end).is_some_and(|rest| rest.is_empty() || rest.ends_with('-'));
+    group == "node.kubernetes.io" || NOT_THERE.iter().any(ends_with)
+}
+
 impl Moment {
-    fn counts(self, taint: &Taint) -> bool {
-        let of_sleep = || TAINTS_OF_SLEEP.contains(&taint.key.as_str()) || taint.key.starts_with(OWN_TAINTS);
+    fn counts(self, taint: &Taint, node: &Node) -> bool {
+        let key = taint.key.as_str();
+        let of_sleep = || goes_by_itself(key) || key.starts_with(OWN_TAINTS) || node.passing_taints.contains(key);
         self == Self::Now || !of_sleep()
     }
 }
@@ -47,7 +65,7 @@ pub(super) fn taints(pod: &Scheduling, node: &Node, moment: Moment) -> Result<()
     }
     let keeps_away = |taint: &&Taint| {
         taint.effect != TaintEffect::PreferNoSchedule
-            && moment.counts(taint)
+            && moment.counts(taint, node)
             && !tolerated(&taint.key, &taint.value, taint.effect)
     };
     match node.taints.iter().find(keeps_away) {
@@ -126,4 +144,37 @@ pub(super) fn attach_limits(pod: &Scheduling, on: &NodeUse<'_>) -> Result<(), Mi
 pub(super) fn volumes(pod: &Scheduling, node: &Node) -> Result<(), Misfit> {
     let usable = pod.volume_topology.iter().all(|volume| volume.matches(node.name.as_str(), &node.labels));
     if usable { Ok(()) } else { Err(Misfit::VolumeTopology) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_controllers_say_of_a_node_that_is_not_there_goes_by_itself_and_a_persons_word_does_not() {
+        for key in [
+            "node.kubernetes.io/not-ready",
+            "node.kubernetes.io/unreachable",
+            "node.kubernetes.io/network-unavailable",
+            "node.kubernetes.io/memory-pressure",
+            "node.cloudprovider.kubernetes.io/shutdown",
+            "node.cloudprovider.kubernetes.io/uninitialized",
+            "node.cilium.io/agent-not-ready",
+            "ebs.csi.aws.com/agent-not-ready",
+            "karpenter.sh/unregistered",
+        ] {
+            assert!(goes_by_itself(key), "{key}");
+        }
+        for key in [
+            "node.kubernetes.io/unschedulable",
+            "node.kubernetes.io/out-of-service",
+            "ToBeDeletedByClusterAutoscaler",
+            "dedicated",
+            "example.org/reserved",
+            "example.org/shutdowns",
+            "kubevirt.io/drain",
+        ] {
+            assert!(!goes_by_itself(key), "{key}");
+        }
+    }
 }

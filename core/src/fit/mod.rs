@@ -20,7 +20,7 @@ mod probe;
 mod quota;
 mod whereabouts;
 
-pub use filters::Moment;
+pub use filters::{Moment, goes_by_itself};
 pub use misfit::Misfit;
 pub use node_use::NodeUse;
 pub use occupancy::{Mark, Occupancy};

@@ -138,7 +138,7 @@ fn node(index: usize, role: Role, pool: &str, shape: &Shape, dice: &mut Dice) ->
     }
     let special = |dice: &mut Dice| dice.percent(shape.special / 3);
     node.wake_tested = (!special(dice)).then_some(Timestamp::default());
-    node.control_plane = special(dice) && dice.percent(30);
+    node.control_plane = (special(dice) && dice.percent(30)).then(|| "label node-role.kubernetes.io/etcd".to_owned());
     node.keep_awake = (special(dice) && dice.percent(30)).then(|| "licence server".to_owned());
     if special(dice) {
         node.taints.push(workload::taint("example.com/gpu"));

@@ -44,6 +44,8 @@ fn class(pool: &str, role: Role, name: &str, dice: &mut Dice) -> NodeClass {
         },
         max_vms: dice.percent(30).then(|| u32::try_from(8 + dice.below(10)).unwrap_or(8)),
         sleeping_daemon_sets: BTreeSet::new(),
+        sleeping_static_pods: BTreeSet::new(),
+        passing_taints: BTreeSet::new(),
         power: PowerFigures::default(),
         meter: Default::default(),
         sleep: ClassSleep::default(),

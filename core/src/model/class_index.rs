@@ -90,6 +90,8 @@ mod tests {
             capacity: Default::default(),
             max_vms: None,
             sleeping_daemon_sets: Default::default(),
+            sleeping_static_pods: Default::default(),
+            passing_taints: Default::default(),
             power: Default::default(),
             meter: Default::default(),
             sleep: Default::default(),

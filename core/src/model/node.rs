@@ -60,8 +60,9 @@ pub struct Node {
     pub ready: bool,
     /// What pods may ask for in all.
     pub allocatable: Resources,
-    /// Carries a control-plane role.
-    pub control_plane: bool,
+    /// The label or taint by which it is a control-plane node; one with a part of the control plane among its static
+    /// pods is one too.
+    pub control_plane: Option<String>,
     /// A person's `miyako.dev/keep-awake`, with the reason.
     pub keep_awake: Option<String>,
     /// Its place in the power sequence.
@@ -82,6 +83,11 @@ pub struct Node {
     pub boot_id: Option<String>,
     /// An upgrade or somebody else's drain works on this node (a foreign taint or annotation says so).
     pub maintenance: Option<String>,
+    /// Keys of taints that controllers put on it while it sleeps, as its class says. They don't count for what it will
+    /// be once awake.
+    pub passing_taints: BTreeSet<String>,
+    /// What says that it carries other nodes' traffic, such as a label of an egress gateway.
+    pub gateway: Option<String>,
 }
 
 impl Node {
@@ -96,7 +102,7 @@ impl Node {
             unschedulable: false,
             ready: true,
             allocatable,
-            control_plane: false,
+            control_plane: None,
             keep_awake: None,
             power: PowerState::Awake,
             wake_tested: None,
@@ -107,6 +113,8 @@ impl Node {
             power_condition: None,
             boot_id: None,
             maintenance: None,
+            passing_taints: BTreeSet::new(),
+            gateway: None,
         }
     }
 

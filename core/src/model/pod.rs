@@ -151,7 +151,12 @@ pub enum PodOwner {
     /// A DaemonSet, by name.
     DaemonSet(Name),
     /// A static (mirror) pod.
-    Static,
+    Static {
+        /// The name in its file: the pod's without its node's.
+        manifest: Name,
+        /// It is a part of the control plane, such as etcd.
+        control_plane: bool,
+    },
     /// Anything else.
     Other,
 }

@@ -224,6 +224,10 @@ pub struct NodeClass {
     pub max_vms: Option<u32>,
     /// DaemonSets (`namespace/name`) that may sleep with their node.
     pub sleeping_daemon_sets: BTreeSet<String>,
+    /// Static pods (`namespace/name`, without their node's name) that may sleep with their node.
+    pub sleeping_static_pods: BTreeSet<String>,
+    /// Keys of taints that controllers put on nodes while they sleep, and take away afterwards.
+    pub passing_taints: BTreeSet<String>,
     /// What one draws.
     pub power: PowerFigures,
     /// What measures that, if anything does.

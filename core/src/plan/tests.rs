@@ -29,6 +29,8 @@ impl World {
                     capacity: Capacity::default(),
                     max_vms: None,
                     sleeping_daemon_sets: Default::default(),
+                    sleeping_static_pods: Default::default(),
+                    passing_taints: Default::default(),
                     power: PowerFigures::default(),
                     meter: Default::default(),
                     sleep: ClassSleep::default(),

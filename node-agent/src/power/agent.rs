@@ -12,7 +12,7 @@
 
 use super::{
     Settings,
-    cluster::{Cluster, ClusterError, Heartbeat},
+    cluster::{Cluster, ClusterError, Heartbeat, InTheWay},
     host::{Host, HostError},
     order::{self, Decision, Orders, decide},
     preflight::{Obstacle, obstacles_to, vms},
@@ -200,9 +200,10 @@ impl<C: Cluster, H: Host> PowerAgent<C, H> {
 
     /// What stands in the way of sleep now.
     async fn obstacles(&self, method: SuspendMethod) -> Result<Vec<Obstacle>, LookError> {
-        let pods = self.cluster.pods_in_the_way().await?;
+        let InTheWay { control_plane, pods } = self.cluster.in_the_way().await?;
         let facts = self.host.facts()?;
         let mut obstacles = obstacles_to(method, &facts, self.settings.wake_source);
+        obstacles.extend(control_plane.map(|by| Obstacle::ControlPlane { by }));
         obstacles.extend(pods.into_iter().map(|pod| Obstacle::Pod { pod }));
         Ok(obstacles)
     }

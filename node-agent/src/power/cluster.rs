@@ -8,9 +8,8 @@ pub trait Cluster: Send + Sync + 'static {
     /// The NodePower of this node.
     fn node_power(&self) -> impl Future<Output = Result<Option<NodePower>, ClusterError>> + Send;
 
-    /// Pods of this node (`namespace/name`) that do not belong to it alone: neither finished, nor static, nor a
-    /// DaemonSet's. Which DaemonSets may sleep the operator has judged (`DESIGN.md` §4 rule 3).
-    fn pods_in_the_way(&self) -> impl Future<Output = Result<Vec<String>, ClusterError>> + Send;
+    /// What the cluster knows of this node that keeps it awake.
+    fn in_the_way(&self) -> impl Future<Output = Result<InTheWay, ClusterError>> + Send;
 
     /// Replaces `status.agent`, provided that nobody has changed the object since it was `seen`. Gives it as it is
     /// then.
@@ -25,6 +24,17 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// Forgets connections: after a sleep, nobody is left at their other ends.
     fn reconnect(&self);
+}
+
+/// What keeps a node awake. The operator has judged it before (`DESIGN.md` §4 rule 3); this is the last look.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InTheWay {
+    /// The label, taint or static pod by which the node belongs to the control plane. Such a machine never sleeps,
+    /// whoever orders it.
+    pub control_plane: Option<String>,
+    /// Pods of this node (`namespace/name`) that do not belong to it alone: neither finished, nor static, nor a
+    /// DaemonSet's. Which static pods and DaemonSets may sleep the operator has judged.
+    pub pods: Vec<String>,
 }
 
 /// How KubeVirt's heartbeat stands.

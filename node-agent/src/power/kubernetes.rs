@@ -1,7 +1,7 @@
 //! The real cluster.
 
 use super::{
-    cluster::{Cluster, ClusterError, Heartbeat},
+    cluster::{Cluster, ClusterError, Heartbeat, InTheWay},
     heartbeat::{Verdict, judge},
     merge_patch::merge_patch,
     record,
@@ -15,7 +15,8 @@ use kube::{
     api::{ListParams, Patch, PatchParams},
 };
 use miyako_api::{
-    names::{kubevirt, manager},
+    control_plane,
+    names::{kubernetes::MIRROR_POD, kubevirt, manager},
     node_power::{AgentStatus, NodePower},
 };
 use serde_json::json;
@@ -90,9 +91,13 @@ impl Cluster for KubeCluster {
         ask("read the NodePower", powers.get_opt(&self.node)).await
     }
 
-    async fn pods_in_the_way(&self) -> Result<Vec<String>, ClusterError> {
-        let pods = self.pods().await?;
-        Ok(pods.iter().filter(|pod| is_in_the_way(pod)).map(name_of).collect())
+    async fn in_the_way(&self) -> Result<InTheWay, ClusterError> {
+        let nodes: Api<Node> = Api::all(self.client());
+        let (node, pods) = tokio::try_join!(ask("read the node", nodes.get(&self.node)), self.pods())?;
+        Ok(InTheWay {
+            control_plane: control_plane_by(&node, &pods),
+            pods: pods.iter().filter(|pod| is_in_the_way(pod)).map(name_of).collect(),
+        })
     }
 
     async fn report(&self, seen: &NodePower, agent: &AgentStatus) -> Result<NodePower, ClusterError> {
@@ -143,16 +148,32 @@ fn name_of(pod: &Pod) -> String {
     format!("{}/{}", text(&pod.metadata.namespace), text(&pod.metadata.name))
 }
 
+fn is_static(pod: &Pod) -> bool {
+    pod.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(MIRROR_POD))
+}
+
+/// By what the node belongs to the control plane: its labels, its taints, or what its kubelet starts from files. A
+/// finished pod of etcd is one that is being started again.
+fn control_plane_by(node: &Node, pods: &[Pod]) -> Option<String> {
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    let labels = node.metadata.labels.iter().flatten();
+    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    let by_label =
+        labels.filter(|(key, value)| control_plane::is_role(key, value)).map(|(key, _)| format!("label {key}"));
+    let by_taint =
+        taints.filter(|taint| control_plane::is_role(&taint.key, "")).map(|taint| format!("taint {}", taint.key));
+    let parts = pods.iter().filter(|pod| is_static(pod)).filter(|pod| {
+        control_plane::is_static_pod(control_plane::manifest(pod.metadata.name.as_deref().unwrap_or_default(), name))
+    });
+    by_label.chain(by_taint).chain(parts.map(|pod| format!("static pod {}", name_of(pod)))).next()
+}
+
 fn is_in_the_way(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let finished = matches!(phase, Some("Succeeded" | "Failed"));
-    let mirror = |annotations: &std::collections::BTreeMap<String, String>| {
-        annotations.contains_key("kubernetes.io/config.mirror")
-    };
-    let is_static = pod.metadata.annotations.as_ref().is_some_and(mirror);
     let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
     let daemon = owners.iter().any(|owner| owner.controller == Some(true) && owner.kind == "DaemonSet");
-    !finished && !is_static && !daemon
+    !finished && !is_static(pod) && !daemon
 }
 
 #[cfg(test)]
@@ -177,7 +198,7 @@ mod tests {
                 true,
             ),
             (json!({ "metadata": { "name": "proxy", "ownerReferences": owned_by("DaemonSet") } }), false),
-            (json!({ "metadata": { "name": "etcd", "annotations": { "kubernetes.io/config.mirror": "1" } } }), false),
+            (json!({ "metadata": { "name": "nginx", "annotations": { MIRROR_POD: "1" } } }), false),
             (json!({ "metadata": { "name": "job" }, "status": { "phase": "Succeeded" } }), false),
             (json!({ "metadata": { "name": "job" }, "status": { "phase": "Failed" } }), false),
             (json!({ "metadata": { "name": "job" }, "status": { "phase": "Pending" } }), true),
@@ -185,6 +206,32 @@ mod tests {
         for (value, expected) in cases {
             assert_eq!(is_in_the_way(&pod(value.clone())), expected, "{value}");
         }
+    }
+
+    #[test]
+    fn a_machine_of_the_control_plane_is_known_by_any_of_its_signs() {
+        let node = |labels: serde_json::Value, taints: serde_json::Value| -> Node {
+            let node = json!({ "metadata": { "name": "n1", "labels": labels }, "spec": { "taints": taints } });
+            serde_json::from_value(node).unwrap()
+        };
+        let mirror = |name: &str, annotations: serde_json::Value| {
+            pod(json!({ "metadata": { "namespace": "kube-system", "name": name, "annotations": annotations } }))
+        };
+        let from_file = json!({ MIRROR_POD: "1" });
+        let by = |node: &Node, pods: &[Pod]| control_plane_by(node, pods);
+        let worker = node(json!({ "node-role.kubernetes.io/worker": "true" }), json!([]));
+        assert_eq!(by(&worker, &[]), None);
+        let etcd = node(json!({ "node-role.kubernetes.io/etcd": "true" }), json!([]));
+        assert_eq!(by(&etcd, &[]).as_deref(), Some("label node-role.kubernetes.io/etcd"));
+        let master = node(json!({}), json!([{ "key": "node-role.kubernetes.io/master", "effect": "NoSchedule" }]));
+        assert_eq!(by(&master, &[]).as_deref(), Some("taint node-role.kubernetes.io/master"));
+        for part in ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"] {
+            let name = format!("{part}-n1");
+            let found = by(&worker, &[mirror("nginx-proxy-n1", from_file.clone()), mirror(&name, from_file.clone())]);
+            assert_eq!(found, Some(format!("static pod kube-system/{name}")));
+        }
+        // One that a person named so is an ordinary pod, which is in the way as such.
+        assert_eq!(by(&worker, &[mirror("etcd-n1", json!({}))]), None);
     }
 
     #[test]

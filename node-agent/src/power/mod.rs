@@ -27,7 +27,7 @@ pub mod sleep;
 mod tests;
 
 pub use agent::{Look, LookError, PowerAgent};
-pub use cluster::{Cluster, ClusterError, Heartbeat};
+pub use cluster::{Cluster, ClusterError, Heartbeat, InTheWay};
 pub use host::{Host, HostError, Machine};
 pub use kubernetes::{Connect, KubeCluster};
 pub use linux::{KubeletProbe, LinuxHost};

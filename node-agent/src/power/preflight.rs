@@ -77,6 +77,11 @@ pub enum Obstacle {
         /// Its program.
         program: String,
     },
+    /// The machine belongs to the control plane.
+    ControlPlane {
+        /// What says so: a label, a taint or a static pod.
+        by: String,
+    },
     /// A pod runs here that does not belong to its node alone.
     Pod {
         /// `namespace/name`.
@@ -118,6 +123,7 @@ impl Obstacle {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Qemu { .. } => "QemuRuns",
+            Self::ControlPlane { .. } => "ControlPlane",
             Self::Pod { .. } => "PodRuns",
             Self::NoSuspend { .. } => "NoSuspend",
             Self::NotDeep { .. } => "NoDeepSleep",
@@ -143,6 +149,10 @@ impl fmt::Display for Obstacle {
             Self::Qemu { pid, program } => {
                 write!(f, "a VM runs here ({program}, process {pid}): move it away or stop it first")
             }
+            Self::ControlPlane { by } => write!(
+                f,
+                "this is a control-plane node ({by}), which never sleeps: leave it out of the NodePowerClass's nodeSelector"
+            ),
             Self::Pod { pod } => write!(f, "pod {pod} runs here and belongs to no DaemonSet: drain the node first"),
             Self::NoSuspend { states } => write!(
                 f,

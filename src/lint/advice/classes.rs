@@ -5,7 +5,7 @@ use super::{
     world::{GivenClass, Labelled, World},
 };
 use crate::lint::{Finding, Severity};
-use miyako_api::names::kubernetes::CONTROL_PLANE;
+use miyako_api::control_plane;
 use miyako_api::node_power_class::{SuspendMethod, WakeDriver, WakeProtocol};
 use miyako_api::wake::{Template, check_pattern};
 use std::collections::BTreeSet;
@@ -70,13 +70,20 @@ fn nodes(class: &GivenClass<'_>, world: &World<'_>, advice: &mut Advice<'_>) {
             );
         }
     }
-    let control_plane: Vec<_> =
-        selected.iter().filter(|node| node.labels.contains_key(CONTROL_PLANE)).map(|node| node.name.as_str()).collect();
-    if !control_plane.is_empty() {
+    let role = |node: &Labelled| {
+        let key =
+            node.labels.iter().find(|(key, value)| control_plane::is_role(key, value)).map(|(key, _)| key.clone());
+        Some((node.name.as_str().to_owned(), key?))
+    };
+    let found: Vec<_> = selected.iter().filter_map(|node| role(node)).collect();
+    if let Some((_, key)) = found.first() {
         advice.warn(
             "spec.nodeSelector",
-            format!("selects control-plane nodes, which are never suspended: {}", some(control_plane)),
-            format!("add a matchExpression {{key: {CONTROL_PLANE}, operator: DoesNotExist}}"),
+            format!(
+                "selects control-plane nodes, which are never suspended: {}",
+                some(found.iter().map(|(name, _)| name.as_str()))
+            ),
+            format!("add a matchExpression {{key: {key}, operator: DoesNotExist}}"),
         );
     }
 }

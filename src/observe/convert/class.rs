@@ -34,6 +34,8 @@ pub fn convert(name: &str, spec: &NodePowerClassSpec) -> Converted<NodeClass> {
         },
         max_vms: spec.max_vms,
         sleeping_daemon_sets: spec.suspend.ignore_daemon_sets.iter().cloned().collect(),
+        sleeping_static_pods: spec.suspend.ignore_static_pods.iter().cloned().collect(),
+        passing_taints: spec.suspend.ignore_taints.iter().cloned().collect(),
         power: PowerFigures {
             idle: spec.power.idle_watts,
             full: spec.power.full_watts,
@@ -101,6 +103,8 @@ pub fn unreadable(name: &str, error: &str) -> NodeClass {
         capacity: Capacity::default(),
         max_vms: Some(0),
         sleeping_daemon_sets: Default::default(),
+        sleeping_static_pods: Default::default(),
+        passing_taints: Default::default(),
         power: PowerFigures::default(),
         meter: Meter::Modelled,
         sleep: ClassSleep::default(),

@@ -2,7 +2,8 @@
 
 use super::{Converted, Problems, objects, scheduling};
 use k8s_openapi::api::core::v1::{Pod as KubePod, PodCondition, PodSpec, PodStatus, Volume};
-use miyako_api::names::kubevirt;
+use miyako_api::control_plane;
+use miyako_api::names::{kubernetes, kubevirt};
 use miyako_core::model::{
     Name, NodeName, Pod, PodKey, PodOwner, PodPhase, Scheduling, Selector, Timestamp, Uid, Unsupported, VmKey,
 };
@@ -96,8 +97,11 @@ pub fn convert(pod: &KubePod) -> Converted<ObservedPod> {
 /// Who is behind a pod. A launcher without a readable VM is nobody's: it keeps its node awake, and nothing moves it.
 fn owner(pod: &KubePod, problems: &mut Problems) -> PodOwner {
     let metadata = &pod.metadata;
-    if objects::annotation(metadata, "kubernetes.io/config.mirror").is_some() {
-        return PodOwner::Static;
+    if objects::annotation(metadata, kubernetes::MIRROR_POD).is_some() {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+        let manifest = control_plane::manifest(metadata.name.as_deref().unwrap_or_default(), node);
+        let control_plane = control_plane::is_static_pod(manifest);
+        return PodOwner::Static { manifest: Name::from(manifest), control_plane };
     }
     let label =
         |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).filter(|value| !value.is_empty());

@@ -1,11 +1,14 @@
 //! What an object's coming and going does to the rest of the picture, kind by kind.
 
 use super::{World, storage};
-use crate::observe::{convert::pod::ObservedPod, seen::ObjectKey};
+use crate::observe::{
+    convert::{node::ObservedNode, pod::ObservedPod},
+    seen::ObjectKey,
+};
 use miyako_core::model::{
     KubeVirt, KubeVirtProblem, Labels, Name, Namespace, Node, NodeName, PlanRecord, PodKey, PodOwner, PodPhase, Quota,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl World {
     pub(super) fn put_namespace(&mut self, name: &Name, labels: Labels) {
@@ -32,7 +35,13 @@ impl World {
         }
     }
 
-    pub(super) fn put_node(&mut self, mut node: Node) {
+    pub(super) fn put_node(&mut self, observed: ObservedNode) {
+        let mut node = observed.with_passing(&self.passing_taints(&observed.node));
+        if observed.maintenance_taints.is_empty() {
+            self.tainted.remove(&node.name);
+        } else {
+            self.tainted.insert(node.name.clone(), observed);
+        }
         if let Some(power) = self.snapshot.powers.get(&node.name) {
             (node.power, node.wake_tested) = (power.phase, power.wake_tested);
         }
@@ -44,6 +53,22 @@ impl World {
             self.migrations.touch_asking();
         }
         self.snapshot.nodes.insert(node.name.clone(), node);
+    }
+
+    /// Keys of the taints that pass with this node's sleep, as its class says.
+    fn passing_taints(&self, node: &Node) -> BTreeSet<String> {
+        self.policies.class_of(node).ok().flatten().map(|class| class.passing_taints.clone()).unwrap_or_default()
+    }
+
+    /// A class came, changed or went: nodes are judged by another one's word.
+    pub(super) fn judge_taints(&mut self) {
+        let passing: Vec<_> = self.snapshot.nodes.values().map(|node| self.passing_taints(node)).collect();
+        for (node, passing) in self.snapshot.nodes.values_mut().zip(passing) {
+            if let Some(observed) = self.tainted.get(&node.name) {
+                node.maintenance = observed.with_passing(&passing).maintenance;
+            }
+            node.passing_taints = passing;
+        }
     }
 
     pub(super) fn put_pod(&mut self, observed: ObservedPod) {

@@ -19,7 +19,7 @@ pub use freshness::TOO_LONG;
 pub(crate) use freshness::some;
 
 use super::{
-    convert::Problem,
+    convert::{Problem, node::ObservedNode},
     pool::Pool,
     seen::{Kind, Object, ObjectKey, Seen, Update, Version},
 };
@@ -54,6 +54,8 @@ pub(super) struct World {
     outsides: Outsides,
     history: History,
     attach_limits: BTreeMap<NodeName, BTreeMap<String, u64>>,
+    /// Nodes whose taints tell of maintenance, unless their class knows better.
+    tainted: BTreeMap<NodeName, ObservedNode>,
     power_steps: PowerSteps,
     machine_checks: MachineChecks,
     quotas: BTreeMap<Name, BTreeMap<Name, Quota>>,
@@ -97,6 +99,7 @@ impl World {
             outsides: Outsides::default(),
             history: History::default(),
             attach_limits: BTreeMap::new(),
+            tainted: BTreeMap::new(),
             power_steps: PowerSteps::default(),
             machine_checks: MachineChecks::default(),
             quotas: BTreeMap::new(),
@@ -337,8 +340,8 @@ impl World {
         match object {
             Object::Namespace(labels) => self.put_namespace(&key.name, labels),
             Object::Node(node) => {
-                self.outsides.kubelets.insert(node.node.name.clone(), node.kubelet);
-                self.put_node(node.node);
+                self.outsides.kubelets.insert(node.node.name.clone(), node.kubelet.clone());
+                self.put_node(*node);
             }
             Object::NodePower(power) => {
                 let name = NodeName::new(key.name.as_str());
@@ -412,6 +415,7 @@ impl World {
             }
             Object::Class(class) => {
                 self.policies.classes.insert(class.name.clone(), *class);
+                self.judge_taints();
             }
             Object::Policy(resolved) => self.outsides.put(*resolved, &mut self.policies),
             Object::Plan(plan) => self.put_plan(*plan),
@@ -435,6 +439,7 @@ impl World {
             Kind::Node => {
                 let node = NodeName::new(name);
                 self.snapshot.nodes.remove(&node);
+                self.tainted.remove(&node);
                 self.outsides.kubelets.remove(&node);
                 self.migrations.touch_asking();
                 self.vms.touch_all(|_, own| own.node.as_ref() == Some(&node));
@@ -500,6 +505,7 @@ impl World {
             }
             Kind::NodePowerClass => {
                 self.policies.classes.remove(&ClassName::new(name));
+                self.judge_taints();
             }
             Kind::ConsolidationPolicy => self.outsides.remove(&PolicyName::new(name), &mut self.policies),
             Kind::ConsolidationPlan => {

@@ -105,7 +105,7 @@ fn moment(object: &Value, pointer: &str) -> Option<Timestamp> {
     text(object, pointer).parse().ok()
 }
 
-/// What is on a node that no sleep may take along: launchers, and pods that no DaemonSet owns.
+/// What is on a node that no sleep may take along: launchers, and pods that no DaemonSet owns and no file of the node's.
 fn work_on(view: &ClusterView<'_>, node: &str) -> Vec<String> {
     let owned = |pod: &Value| {
         let owners = pod.pointer("/metadata/ownerReferences").and_then(Value::as_array);
@@ -113,7 +113,11 @@ fn work_on(view: &ClusterView<'_>, node: &str) -> Vec<String> {
     };
     let unfinished = |pod: &&Value| !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
     let pods = view.list("", "pods", "").filter(|pod| text(pod, "/spec/nodeName") == node);
-    let names = pods.filter(unfinished).filter(|pod| !owned(pod)).map(|pod| text(pod, "/metadata/name").to_owned());
+    let is_static = |pod: &&Value| pod.pointer("/metadata/annotations/kubernetes.io~1config.mirror").is_some();
+    let names = pods
+        .filter(unfinished)
+        .filter(|pod| !owned(pod) && !is_static(pod))
+        .map(|pod| text(pod, "/metadata/name").to_owned());
     names.collect()
 }
 

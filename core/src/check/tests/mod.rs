@@ -41,6 +41,8 @@ fn class(name: &str, role: Role) -> NodeClass {
         capacity: Capacity::default(),
         max_vms: None,
         sleeping_daemon_sets: BTreeSet::new(),
+        sleeping_static_pods: BTreeSet::new(),
+        passing_taints: BTreeSet::new(),
         power: PowerFigures::default(),
         meter: Default::default(),
         sleep: ClassSleep { can_be_woken: true, ..ClassSleep::default() },

@@ -10,6 +10,10 @@ fn restless(case: &mut Case, until: Option<Timestamp>) {
     case.snapshot.powers.entry(NodeName::new("d4")).or_default().restless = Some(restless);
 }
 
+fn static_pod(manifest: &str) -> PodOwner {
+    PodOwner::Static { manifest: manifest.into(), control_plane: false }
+}
+
 #[test]
 fn rule_3_a_node_that_somebody_needs_stays_awake() {
     refused_for(
@@ -32,7 +36,19 @@ fn rule_3_a_node_that_somebody_needs_stays_awake() {
             ("a migration comes", |case| {
                 case.add_migration("other", "s1", "d4", MigrationPhase::Pending);
             }),
-            ("control plane", |case| case.node("d4").control_plane = true),
+            ("control plane", |case| case.node("d4").control_plane = Some("label".into())),
+            ("a part of the control plane, even if listed", |case| {
+                case.class("dedicated").sleeping_static_pods.insert("default/etcd".into());
+                case.add_pod("etcd-d4", Some("d4"), PodOwner::Static { manifest: "etcd".into(), control_plane: true });
+            }),
+            ("an unknown static pod", |case| {
+                case.add_pod("x-d4", Some("d4"), static_pod("x"));
+            }),
+            ("a static pod of a storage data plane, even if listed", |case| {
+                case.class("dedicated").sleeping_static_pods.insert("default/ceph-mon".into());
+                case.add_pod("ceph-mon-d4", Some("d4"), static_pod("ceph-mon"));
+            }),
+            ("a gateway", |case| case.node("d4").gateway = Some("label egress-node".into())),
             ("kept awake", |case| case.node("d4").keep_awake = Some("licence server".into())),
             ("no way to wake it", |case| case.class("dedicated").sleep.can_be_woken = false),
             ("no way to wake it, for a test either", |case| {
@@ -78,7 +94,9 @@ fn rule_3_a_node_that_somebody_needs_stays_awake() {
                 case.add_pod("a", Some("d4"), PodOwner::DaemonSet("my-agent".into()));
                 case.add_pod("b", Some("d4"), PodOwner::DaemonSet("monitoring-prometheus-node-exporter".into()));
                 case.add_pod("c", Some("d4"), PodOwner::DaemonSet("virt-handler".into()));
-                case.add_pod("d", Some("d4"), PodOwner::Static);
+                case.class("dedicated").sleeping_static_pods.insert("default/my-proxy".into());
+                case.add_pod("d", Some("d4"), static_pod("my-proxy"));
+                case.add_pod("f", Some("d4"), static_pod("nginx-proxy"));
                 case.add_pod("e", Some("d4"), PodOwner::Other).phase = PodPhase::Finished;
             }),
         ],
@@ -89,13 +107,14 @@ fn rule_3_a_node_that_somebody_needs_stays_awake() {
 fn blockers_are_ranked_and_say_what_to_do() {
     let mut case = Case::good_night();
     case.add_vm("late", "d4", 1, 0.1);
-    case.node("d4").control_plane = true;
+    case.add_pod("etcd-d4", Some("d4"), PodOwner::Static { manifest: "etcd".into(), control_plane: true });
+    case.add_pod("vip-d4", Some("d4"), static_pod("vip"));
     case.add_pod("instance-manager-1", Some("d4"), PodOwner::Other);
     let occupancy = Occupancy::new(&case.snapshot);
     let blockers = SuspendBlockers::new(occupancy.whereabouts(), &case.policies);
     let blockers = blockers.of(&case.snapshot.nodes[&NodeName::new("d4")]);
     let kinds: Vec<_> = blockers.iter().map(Blocker::kind).collect();
-    assert_eq!(kinds, ["control-plane nodes", "instance-manager pods", "VMs"]);
+    assert_eq!(kinds, ["control-plane nodes", "instance-manager pods", "static pod default/vip", "VMs"]);
     assert!(blockers.iter().all(|blocker| !blocker.advice().is_empty()));
 }
 

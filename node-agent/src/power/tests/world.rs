@@ -1,7 +1,7 @@
 //! One NodePower behind the rules of an API server, and a machine whose calls can be the last that an agent makes.
 
 use crate::power::{
-    Cluster, ClusterError, Heartbeat, Host, HostError, Machine, PowerAgent, Settings, SimulatedHost,
+    Cluster, ClusterError, Heartbeat, Host, HostError, InTheWay, Machine, PowerAgent, Settings, SimulatedHost,
     order::LONGEST_ALARM,
     preflight::{Facts, WakeSource},
     record::to_api,
@@ -143,8 +143,9 @@ impl Cluster for Mortal {
         self.call(async { Ok(self.world.power.lock().unwrap().clone()) }).await
     }
 
-    async fn pods_in_the_way(&self) -> Result<Vec<String>, ClusterError> {
-        self.call(async { Ok(self.world.pods.lock().unwrap().clone()) }).await
+    async fn in_the_way(&self) -> Result<InTheWay, ClusterError> {
+        let look = async { Ok(InTheWay { control_plane: None, pods: self.world.pods.lock().unwrap().clone() }) };
+        self.call(look).await
     }
 
     async fn report(&self, seen: &NodePower, agent: &AgentStatus) -> Result<NodePower, ClusterError> {
