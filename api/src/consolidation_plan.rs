@@ -104,6 +104,9 @@ pub struct PlanStep {
     /// The VM that is moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vm: Option<VmReference>,
+    /// The pending pod for which a node is woken. If it does not go there, other nodes are tried first from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodReference>,
     /// From where.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
@@ -212,6 +215,21 @@ pub enum MigrationMode {
     PreCopy,
     /// The switch as early as KubeVirt can, then memory.
     PostCopy,
+}
+
+/// A pod.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodReference {
+    /// Its namespace.
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its uid: another pod of the same name is not meant.
+    #[schemars(length(min = 1, max = 64))]
+    pub uid: String,
 }
 
 /// A VirtualMachineInstance.

@@ -9,7 +9,7 @@ use miyako_api::ConsolidationPlan;
 use miyako_api::answer::{Absent, absent};
 use miyako_api::consolidation_plan::{
     ConsolidationPlanSpec, ConsolidationPlanStatus, FailoverProof, MigrationMode as ApiMode, PlanPhase as ApiPhase,
-    PlanStep, StepKind, StepPhase, StepStatus, VmReference,
+    PlanStep, PodReference, StepKind, StepPhase, StepStatus, VmReference,
 };
 use miyako_api::consolidation_policy::Mode;
 use miyako_api::names::{manager, ours};
@@ -18,7 +18,7 @@ use miyako_core::model::{
     LoadTable, MigrationMode, NodeName, PlanName, PlanPhase, Policy, PolicyMode, Span, StepOutcome, SuspendReason,
     Timestamp, Uid,
 };
-use miyako_core::plan::{MoveReason, Next, Plan, Step, StepState, plan_name};
+use miyako_core::plan::{MoveReason, Next, Plan, Step, StepState, WakeReason, plan_name};
 use std::collections::BTreeMap;
 
 /// What a plan's summary and its reasons take.
@@ -83,6 +83,7 @@ fn step_object(step: &Step, new: &NewPlan<'_>, load: &LoadTable) -> Option<PlanS
     let blank = PlanStep {
         kind: StepKind::Wake,
         vm: None,
+        pod: None,
         source_node: None,
         target_node: String::new(),
         migration_mode: None,
@@ -127,6 +128,14 @@ fn step_object(step: &Step, new: &NewPlan<'_>, load: &LoadTable) -> Option<PlanS
             })
         }
         Step::Wake(step) => Some(PlanStep {
+            pod: match &step.reason {
+                WakeReason::PendingPod { pod, uid } => Some(PodReference {
+                    namespace: pod.namespace.to_string(),
+                    name: pod.name.to_string(),
+                    uid: uid.to_string(),
+                }),
+                _ => None,
+            },
             target_node: step.node.to_string(),
             reason: step.reason.name().into(),
             message: step.reason.to_string(),

@@ -174,7 +174,7 @@ pub(crate) enum Object {
     Namespace(Labels),
     Node(Box<node::ObservedNode>),
     NodePower(Box<PowerRecord>),
-    StorageClass { waits_for_consumer: bool },
+    StorageClass(storage::Class),
     AttachLimits(BTreeMap<String, u64>),
     Volume(storage::Volume),
     Claim(storage::Claim),
@@ -312,7 +312,7 @@ watched! {
     Node, |it| node::convert(it).map(|node| Object::Node(Box::new(node)));
     NodePower, |it| Converted::fine(Object::NodePower(Box::new(node_power::convert(it))));
     CSINode, |it| Converted::fine(Object::AttachLimits(storage::attach_limits(it)));
-    StorageClass, |it| Converted::fine(Object::StorageClass { waits_for_consumer: storage::waits_for_consumer(it).1 });
+    StorageClass, |it| Converted::fine(Object::StorageClass(storage::class(it)));
     PersistentVolume, |it| storage::volume(it).map(Object::Volume);
     PersistentVolumeClaim, |it| Converted::fine(Object::Claim(storage::claim(it)));
     ResourceQuota, |it| namespace::quota(it).map(Object::Quota);

@@ -122,6 +122,8 @@ pub enum RecordedStep {
         node: NodeName,
         /// The reason's name (see `plan::WakeReason`).
         reason: String,
+        /// The uid of the pending pod that it is for.
+        pod: Option<Uid>,
         /// When it began.
         started: Option<Timestamp>,
         /// How it went.

@@ -1,6 +1,6 @@
 //! When nodes sleep, as policies and classes say, and what was done about it lately.
 
-use super::{NodeName, Profile, Span, Timestamp};
+use super::{NodeName, Profile, Span, Timestamp, Uid};
 use crate::power::Pace;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -116,6 +116,8 @@ pub struct PastWake {
     pub node: NodeName,
     /// A VM or a pod waited for it.
     pub awaited: bool,
+    /// The uid of the pending pod that waited for it.
+    pub pod: Option<Uid>,
 }
 
 /// What plans did to the power of nodes lately, folded from ConsolidationPlans.
@@ -132,6 +134,12 @@ impl PowerHistory {
     pub fn suspends_within(&self, now: Timestamp, span: Span, of: impl Fn(&NodeName) -> bool) -> usize {
         let recent = |at: Timestamp| at > now - span && at < now + span;
         self.suspends.iter().filter(|(at, node)| recent(*at) && of(node)).count()
+    }
+
+    /// Wakes for this pod, ascending. It still waits, so it went to none of these nodes.
+    pub fn in_vain_for<'a>(&'a self, pod: &Uid) -> impl DoubleEndedIterator<Item = &'a PastWake> + use<'a> {
+        let pod = pod.clone();
+        self.wakes.iter().filter(move |wake| wake.pod.as_ref() == Some(&pod))
     }
 
     /// Wakes of nodes like this that a VM or a pod waited for, within `span` before `now`.

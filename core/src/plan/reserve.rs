@@ -5,7 +5,7 @@ use super::coming::Coming;
 use super::draft::{Draft, Place};
 use super::{Gate, WakeReason, rest};
 use crate::fit::{Candidate, Moment};
-use crate::model::{ClassName, NodeName, Policy, Role, Span, Timestamp};
+use crate::model::{ClassName, NodeName, Pod, Policy, Role, Span, Timestamp};
 use std::collections::BTreeMap;
 
 /// So many wakes are planned in one pass: a plan has at most 64 steps.
@@ -14,6 +14,12 @@ const AT_ONCE: usize = 32;
 /// A node that is back for less than this may be one that the scheduler has not looked at since: a pod that it could take
 /// is not unschedulable for long.
 const SCHEDULER_LOOKS: Span = Span::from_secs(30);
+
+/// A pod that did not go to a node that was woken for it is kept away by something that we do not see, such as a
+/// provisioner without room there. Another node is woken for it after this time, the third after twice the time …
+const NEXT_AFTER: Span = Span::from_secs(60);
+/// … and any further one after this time at most.
+const NEXT_AT_LAST: Span = Span::from_secs(30 * 60);
 
 /// Wakes what must be awake whatever the load is.
 pub(super) fn wake(draft: &mut Draft<'_>) {
@@ -59,13 +65,28 @@ fn for_pending_pods<'a>(draft: &mut Draft<'a>) {
                 && place.policy.is_some()
                 && probe.fits(&place.node.name, Moment::OnceAwake).is_ok()
         };
-        let Some(place) = draft.places.iter().filter(fits).min_by_key(|place| place.coming) else { continue };
+        // Those that it did not go to come last, of these the one tried longest ago first.
+        let tried = |place: &&Place<'a>| {
+            let sleeps = matches!(place.coming, Coming::Asleep(_));
+            let last = draft.snapshot.power_history.in_vain_for(&pod.uid).rfind(|wake| wake.node == place.node.name);
+            last.filter(|_| sleeps).map(|wake| wake.at)
+        };
+        let rank = |place: &&Place<'a>| (tried(place), place.coming);
+        let Some(place) = draft.places.iter().filter(fits).min_by_key(rank) else { continue };
         let (coming, node, policy) = (place.coming, &place.node.name, place.policy);
         draft.occupancy.place(Candidate::pod(pod), node);
-        if let Some(policy) = policy.filter(|_| coming != Coming::OnItsWay) {
-            draft.wake(policy, node, WakeReason::PendingPod { pod: pod.key.to_string() });
+        if let Some(policy) = policy.filter(|_| coming != Coming::OnItsWay && may_wake_another(draft, pod)) {
+            draft.wake(policy, node, WakeReason::PendingPod { pod: pod.key.clone(), uid: pod.uid.clone() });
         }
     }
+}
+
+/// Whether one more node may be woken for this pod, after those to which it did not go.
+fn may_wake_another(draft: &Draft<'_>, pod: &Pod) -> bool {
+    let wakes = draft.snapshot.power_history.in_vain_for(&pod.uid);
+    let (count, last) = wakes.fold((0_u32, None), |(count, _), wake| (count + 1, Some(wake.at)));
+    let wait = NEXT_AFTER.saturating_mul(1 << count.saturating_sub(1).min(10)).min(NEXT_AT_LAST);
+    last.is_none_or(|last| draft.now.since(last) >= wait)
 }
 
 /// Rule 4: spare dedicated nodes (Reactive Cloud §5.3) and the least number of awake nodes.

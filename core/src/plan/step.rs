@@ -1,6 +1,8 @@
 //! What a plan consists of. It is so specific that carrying it out leaves no choice to make.
 
-use crate::model::{MigrationMode, MigrationName, NodeName, Percent, PolicyName, SuspendReason, Timestamp, Uid, VmKey};
+use crate::model::{
+    MigrationMode, MigrationName, NodeName, Percent, PodKey, PolicyName, SuspendReason, Timestamp, Uid, VmKey,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -91,7 +93,9 @@ pub enum WakeReason {
     /// A pod is pending that fits no awake node (rule 9).
     PendingPod {
         /// The pod.
-        pod: String,
+        pod: PodKey,
+        /// Its uid: one of the same name that came later is another one.
+        uid: Uid,
     },
     /// Spare capacity or the least number of awake nodes is not met (rule 4).
     Reserve,
@@ -119,7 +123,7 @@ impl fmt::Display for WakeReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ForMove { vm } => write!(f, "{vm} must move and no awake node has room for it"),
-            Self::PendingPod { pod } => write!(f, "pod {pod} is pending and fits no awake node"),
+            Self::PendingPod { pod, .. } => write!(f, "pod {pod} is pending and fits no awake node"),
             Self::Reserve => write!(f, "fewer nodes are awake than the policy keeps in reserve"),
             Self::Hold => write!(f, "everything is held awake"),
             Self::MaxAsleep => write!(f, "it has slept as long as its class lets it (spec.suspend.maxAsleep)"),

@@ -600,6 +600,41 @@ fn pending_pods_and_reserves_wake_nodes() {
     assert_eq!(world.decide().0.steps.len(), 1);
 }
 
+#[test]
+fn a_pod_that_did_not_go_to_the_node_woken_for_it_gets_another_one_and_then_ever_more_seldom() {
+    let mut world = World::new();
+    world.vm("pending", "dedicated-0", 0.9);
+    let pod = world.snapshot.pods.values_mut().next().unwrap();
+    (pod.node, pod.phase, pod.unschedulable) = (None, PodPhase::Pending, true);
+    let uid = pod.uid.clone();
+    for node in ["dedicated-0", "dedicated-1"] {
+        world.node_mut(node).power = PowerState::Suspended;
+    }
+    let mut woken_after = |wakes: &[(&str, u64, &Uid)]| {
+        let wake = |&(node, ago, uid): &(&str, u64, &Uid)| crate::model::PastWake {
+            at: NOW - Span::from_secs(ago),
+            node: node.into(),
+            awaited: true,
+            pod: Some(uid.clone()),
+        };
+        world.snapshot.power_history.wakes = wakes.iter().map(wake).collect();
+        let (plan, _) = world.decide();
+        let wakes = plan.steps.iter().filter_map(|step| match step {
+            Step::Wake(step) => Some(step.node.to_string()),
+            _ => None,
+        });
+        wakes.collect::<Vec<_>>()
+    };
+    assert_eq!(woken_after(&[]), ["dedicated-0"]);
+    assert_eq!(woken_after(&[("dedicated-0", 50, &uid)]), [""; 0], "it may still go there");
+    assert_eq!(woken_after(&[("dedicated-0", 70, &uid)]), ["dedicated-1"]);
+    assert_eq!(woken_after(&[("dedicated-0", 200, &uid), ("dedicated-1", 110, &uid)]), [""; 0]);
+    assert_eq!(woken_after(&[("dedicated-0", 210, &uid), ("dedicated-1", 130, &uid)]), ["dedicated-0"]);
+    assert_eq!(woken_after(&[("dedicated-0", 5, &Uid::new("earlier"))]), ["dedicated-0"], "another pod's");
+    let all_day: Vec<_> = (0..20).rev().map(|hour| ("dedicated-1", hour * 1800 + 1700, &uid)).collect();
+    assert_eq!(woken_after(&all_day), [""; 0], "half an hour apart at last");
+}
+
 /// A plan of these moves as the planner would write it, with how each stands.
 fn record(world: &World, moves: &[(&str, &str, &str, StepOutcome)]) -> PlanRecord {
     let steps = moves.iter().map(|(vm, source, target, outcome)| {
@@ -699,6 +734,7 @@ fn a_wake_that_never_comes_ends() {
     plan.steps = vec![RecordedStep::Wake {
         node: "dedicated-1".into(),
         reason: "Reserve".into(),
+        pod: None,
         started: Some(NOW),
         outcome: StepOutcome::Running,
     }];

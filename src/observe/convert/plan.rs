@@ -63,7 +63,8 @@ fn read_step(step: &PlanStep, status: Option<&StepStatus>, outcome: StepOutcome)
     match step.kind {
         StepKind::Wake => {
             let reason = step.reason.clone();
-            return Some(RecordedStep::Wake { node: target, reason, started, outcome });
+            let pod = step.pod.as_ref().map(|pod| Uid::new(&pod.uid));
+            return Some(RecordedStep::Wake { node: target, reason, pod, started, outcome });
         }
         StepKind::Suspend => {
             let reason = SuspendReason::of_name(&step.reason);

@@ -17,6 +17,8 @@ pub struct ObservedPod {
     pub pod: Pod,
     /// Of a launcher: what matters for its VM.
     pub launcher: Option<Launcher>,
+    /// Of a pod without a node: the claims it mounts.
+    pub claims: BTreeSet<Name>,
     /// A ready virt-handler.
     pub ready_handler: bool,
     /// A descheduler, by the labels of its chart and manifests.
@@ -61,13 +63,15 @@ pub fn convert(pod: &KubePod) -> Converted<ObservedPod> {
     let all = Arc::new(all);
     let node = spec.node_name.as_deref().filter(|node| !node.is_empty()).map(NodeName::new);
     let unschedulable = unschedulable(status);
+    let claims = || spec.volumes.iter().flatten().filter_map(|volume| claim(volume, name)).collect();
     let launcher = matches!(owner, PodOwner::Vm { .. }).then(|| Launcher {
         scheduling: Arc::clone(&all),
-        unsupported,
-        claims: spec.volumes.iter().flatten().filter_map(|volume| claim(volume, name)).collect(),
+        unsupported: unsupported.into_iter().find(|unknown| !is_copied_from_vmi(&unknown.field)),
+        claims: claims(),
         created: objects::created(&pod.metadata),
         unschedulable: unschedulable.clone(),
     });
+    let waits_for = if node.is_none() { claims() } else { BTreeSet::new() };
     let scheduling = if node.is_some() { Arc::new(felt_by_others(&all)) } else { all };
     let converted = Pod {
         key: PodKey::new(namespace, name),
@@ -91,7 +95,8 @@ pub fn convert(pod: &KubePod) -> Converted<ObservedPod> {
     let descheduler = ["app.kubernetes.io/name", "app", "k8s-app"]
         .into_iter()
         .any(|key| converted.labels.get(key).is_some_and(|name| name == "descheduler"));
-    Converted::new(ObservedPod { pod: converted, launcher, ready_handler, descheduler }, problems)
+    let observed = ObservedPod { pod: converted, launcher, claims: waits_for, ready_handler, descheduler };
+    Converted::new(observed, problems)
 }
 
 /// Who is behind a pod. A launcher without a readable VM is nobody's: it keeps its node awake, and nothing moves it.

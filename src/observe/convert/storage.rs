@@ -1,11 +1,12 @@
 //! PersistentVolumes, PersistentVolumeClaims, StorageClasses and CSINodes: where a VM's volumes can be used.
 
-use super::{Converted, Problems, objects, selector};
+use super::{Converted, Problems, quantity, selector};
 use k8s_openapi::api::{
     core::v1::{PersistentVolume, PersistentVolumeClaim},
     storage::v1::{CSINode, CSINodeDriver, StorageClass},
 };
-use miyako_core::model::{Name, NodeSelector, NodeSelectorTerm, Operator, Requirement};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use miyako_core::model::{Bytes, Name, NodeSelector, NodeSelectorTerm, Operator, Requirement};
 use std::collections::BTreeMap;
 
 /// Node labels that a PersistentVolume's own labels of the same name tie it to (the scheduler's VolumeZone plugin).
@@ -23,6 +24,8 @@ pub struct Claim {
     pub volume: Option<Name>,
     /// Its class.
     pub class: Option<Name>,
+    /// How large its volume must be.
+    pub size: Bytes,
 }
 
 /// Converts a PersistentVolumeClaim.
@@ -33,7 +36,14 @@ pub fn claim(claim: &PersistentVolumeClaim) -> Claim {
     Claim {
         volume: name(spec.and_then(|spec| spec.volume_name.as_ref())),
         class: name(spec.and_then(|spec| spec.storage_class_name.as_ref())),
+        size: size(spec.and_then(|spec| spec.resources.as_ref()).and_then(|resources| resources.requests.as_ref())),
     }
+}
+
+/// A size that can't be read asks for nothing: it only makes a prediction coarser.
+fn size(amounts: Option<&BTreeMap<String, Quantity>>) -> Bytes {
+    let size = amounts.and_then(|amounts| amounts.get("storage"));
+    size.and_then(|size| quantity::bytes(&size.0).ok()).unwrap_or_default()
 }
 
 /// A PersistentVolume, as far as it decides where it can be used.
@@ -43,6 +53,12 @@ pub struct Volume {
     pub places: Vec<NodeSelector>,
     /// The CSI driver that attaches it.
     pub driver: Option<String>,
+    /// Its class.
+    pub class: Option<Name>,
+    /// No claim has it.
+    pub free: bool,
+    /// How large it is.
+    pub size: Bytes,
 }
 
 /// Converts a PersistentVolume.
@@ -61,8 +77,17 @@ pub fn volume(volume: &PersistentVolume) -> Converted<Volume> {
         let labels = vec![Requirement { key: key.clone(), operator: Operator::In, values }];
         places.push(NodeSelector { terms: vec![NodeSelectorTerm { labels, names: Vec::new() }] });
     }
-    let csi = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref());
-    Converted::new(Volume { places, driver: csi.map(|csi| csi.driver.clone()) }, problems)
+    let spec = volume.spec.as_ref();
+    let phase = volume.status.as_ref().and_then(|status| status.phase.as_deref());
+    let class = spec.and_then(|spec| spec.storage_class_name.as_deref()).filter(|class| !class.is_empty());
+    let converted = Volume {
+        places,
+        driver: spec.and_then(|spec| spec.csi.as_ref()).map(|csi| csi.driver.clone()),
+        class: class.map(Name::from),
+        free: phase == Some("Available") && spec.is_some_and(|spec| spec.claim_ref.is_none()),
+        size: size(spec.and_then(|spec| spec.capacity.as_ref())),
+    };
+    Converted::new(converted, problems)
 }
 
 /// How many volumes of each CSI driver a node takes, where it says so.
@@ -75,10 +100,34 @@ pub fn attach_limits(node: &CSINode) -> BTreeMap<String, u64> {
     node.spec.drivers.iter().filter_map(limit).collect()
 }
 
-/// A StorageClass's name, and whether its claims are bound only when a pod that uses them is placed.
+/// A StorageClass.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Class {
+    /// Its claims are bound only when a pod that uses them is placed.
+    pub waits_for_consumer: bool,
+    /// Volumes are made for its claims; else one that is there already must do.
+    pub provisions: bool,
+    /// Where its volumes can be made; none means anywhere.
+    pub places: Option<NodeSelector>,
+}
+
+/// Converts a StorageClass.
 #[must_use]
-pub fn waits_for_consumer(class: &StorageClass) -> (Name, bool) {
-    (objects::name(&class.metadata), class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"))
+pub fn class(class: &StorageClass) -> Class {
+    let places = class.allowed_topologies.as_ref().filter(|allowed| !allowed.is_empty()).map(|allowed| {
+        let terms = allowed.iter().map(|term| NodeSelectorTerm {
+            labels: (term.match_label_expressions.iter().flatten())
+                .map(|one| Requirement { key: one.key.clone(), operator: Operator::In, values: one.values.clone() })
+                .collect(),
+            names: Vec::new(),
+        });
+        NodeSelector { terms: terms.collect() }
+    });
+    Class {
+        waits_for_consumer: class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"),
+        provisions: class.provisioner != "kubernetes.io/no-provisioner",
+        places,
+    }
 }
 
 #[cfg(test)]

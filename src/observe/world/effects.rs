@@ -72,7 +72,7 @@ impl World {
     }
 
     pub(super) fn put_pod(&mut self, observed: ObservedPod) {
-        let ObservedPod { mut pod, launcher, ready_handler, descheduler } = observed;
+        let ObservedPod { mut pod, launcher, claims, ready_handler, descheduler } = observed;
         let key = pod.key.clone();
         let same =
             self.snapshot.pods.get(&key).is_some_and(|before| before.uid == pod.uid && before.owner == pod.owner);
@@ -94,11 +94,13 @@ impl World {
             self.outsides.deschedulers.insert(key.clone());
         }
         pod.scheduling = self.pool.share(pod.scheduling);
+        self.waiting.put(&pod, claims);
         self.snapshot.pods.insert(key, pod);
     }
 
     pub(super) fn remove_pod(&mut self, key: &PodKey) {
         self.put_handler(key, None);
+        self.waiting.remove(key);
         self.outsides.deschedulers.remove(key);
         let Some(pod) = self.snapshot.pods.remove(key) else { return };
         if let PodOwner::Vm { vm, target_of, .. } = &pod.owner {

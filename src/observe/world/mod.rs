@@ -13,6 +13,7 @@ mod policies;
 mod power;
 mod storage;
 mod vms;
+mod waiting;
 
 pub use expectation::EXPECTED_WITHIN;
 pub use freshness::TOO_LONG;
@@ -37,6 +38,7 @@ use power::PowerSteps;
 use std::collections::{BTreeMap, BTreeSet};
 use storage::Storage;
 use vms::{Around, Vms};
+use waiting::Waiting;
 
 /// Problems are kept for so many objects; a cluster with more has one problem, not many.
 const MOST_PROBLEMS: usize = 1000;
@@ -51,6 +53,7 @@ pub(super) struct World {
     vms: Vms,
     migrations: Migrations,
     storage: Storage,
+    waiting: Waiting,
     outsides: Outsides,
     history: History,
     attach_limits: BTreeMap<NodeName, BTreeMap<String, u64>>,
@@ -96,6 +99,7 @@ impl World {
             vms: Vms::default(),
             migrations: Migrations::default(),
             storage: Storage::default(),
+            waiting: Waiting::default(),
             outsides: Outsides::default(),
             history: History::default(),
             attach_limits: BTreeMap::new(),
@@ -234,7 +238,8 @@ impl World {
             // Joining a half-known world would only be done again.
             return;
         }
-        let Snapshot { nodes, pods, vms, migrations, namespaces, .. } = &mut self.snapshot;
+        let Snapshot { nodes, pods, vms, migrations, namespaces, kubevirt, .. } = &mut self.snapshot;
+        self.waiting.refresh(pods, &self.storage, &mut self.pool);
         let unfinished = &self.migrations.unfinished;
         let around = Around { nodes, pods, namespaces, storage: &self.storage, unfinished };
         self.vms.refresh(vms, &around, &mut self.pool);
@@ -357,16 +362,19 @@ impl World {
                 }
                 self.attach_limits.insert(name, limits);
             }
-            Object::StorageClass { waits_for_consumer } => {
-                self.storage.classes.insert(key.name.clone(), waits_for_consumer);
+            Object::StorageClass(class) => {
+                self.storage.classes.insert(key.name.clone(), class);
+                self.waiting.touch();
             }
             Object::Volume(volume) => {
+                self.waiting.touch();
                 self.storage.volumes.insert(key.name.clone(), volume);
                 self.touch_users_of_volume(&key.name);
             }
             Object::Claim(claim) => {
                 let claim_key = (key.namespace.clone(), key.name.clone());
                 if self.storage.claims.get(&claim_key) != Some(&claim) {
+                    self.waiting.touch();
                     self.storage.claims.insert(claim_key.clone(), claim);
                     self.touch_users_of(&claim_key);
                 }
@@ -460,14 +468,17 @@ impl World {
             }
             Kind::StorageClass => {
                 self.storage.classes.remove(&key.name);
+                self.waiting.touch();
             }
             Kind::PersistentVolume => {
                 self.storage.volumes.remove(&key.name);
+                self.waiting.touch();
                 self.touch_users_of_volume(&key.name);
             }
             Kind::PersistentVolumeClaim => {
                 let claim = (key.namespace.clone(), key.name.clone());
                 self.storage.claims.remove(&claim);
+                self.waiting.touch();
                 self.touch_users_of(&claim);
             }
             Kind::ResourceQuota => self.put_quota(key, None),

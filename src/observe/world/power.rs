@@ -24,9 +24,9 @@ impl PowerSteps {
         for step in &plan.steps {
             match step {
                 RecordedStep::Suspend { node, started: Some(at), .. } => begun.suspends.push((*at, node.clone())),
-                RecordedStep::Wake { node, reason, started: Some(at), .. } => {
+                RecordedStep::Wake { node, reason, pod, started: Some(at), .. } => {
                     let awaited = matches!(reason.as_str(), "ForMove" | "PendingPod");
-                    begun.wakes.push(PastWake { at: *at, node: node.clone(), awaited });
+                    begun.wakes.push(PastWake { at: *at, node: node.clone(), awaited, pod: pod.clone() });
                 }
                 _ => {}
             }

@@ -1,6 +1,6 @@
 //! Claims, volumes and classes: where a VM's disks can be used.
 
-use crate::observe::convert::storage::{Claim, Volume};
+use crate::observe::convert::storage::{Claim, Class, Volume};
 use miyako_core::model::{Name, NodeSelector, Unsupported, VmKey};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,8 +21,7 @@ pub(super) struct Disks {
 pub(super) struct Storage {
     pub(super) claims: BTreeMap<ClaimKey, Claim>,
     pub(super) volumes: BTreeMap<Name, Volume>,
-    /// Classes by name: whether their claims wait for a consumer.
-    pub(super) classes: BTreeMap<Name, bool>,
+    pub(super) classes: BTreeMap<Name, Class>,
     users: BTreeMap<ClaimKey, BTreeSet<VmKey>>,
 }
 
@@ -68,7 +67,7 @@ impl Storage {
             let unknown = |what: &str| Unsupported { field: format!("persistentVolumeClaim {name} ({what})") };
             let claim = self.claims.get(&(namespace.clone(), name.clone())).ok_or_else(|| unknown("not found"))?;
             let Some(volume) = &claim.volume else {
-                let waits = claim.class.as_ref().and_then(|class| self.classes.get(class)) == Some(&true);
+                let waits = self.class_of(claim).is_some_and(|class| class.waits_for_consumer);
                 return Err(unknown(if waits { "WaitForFirstConsumer, not bound yet" } else { "not bound" }));
             };
             let volume = self.volumes.get(volume).ok_or_else(|| unknown("its volume is not found"))?;
@@ -83,4 +82,64 @@ impl Storage {
         }
         Ok(disks)
     }
+
+    fn class_of(&self, claim: &Claim) -> Option<&Class> {
+        self.classes.get(claim.class.as_ref()?)
+    }
+
+    /// Where a pod with these claims could run that has no node yet, as far as its claims tell. What they don't tell
+    /// (how much room a provisioner has where) is found out by trying.
+    pub(super) fn places_for_waiting(&self, namespace: &Name, claims: &BTreeSet<Name>) -> Disks {
+        let mut disks = Disks::default();
+        for name in claims {
+            let place = match self.claims.get(&(namespace.clone(), name.clone())) {
+                Some(claim) => self.places_of(claim, &mut disks.by_driver),
+                // The scheduler waits for it, and no node helps.
+                None => vec![nowhere()],
+            };
+            for place in place {
+                if !disks.places.contains(&place) {
+                    disks.places.push(place);
+                }
+            }
+        }
+        disks
+    }
+
+    /// All of these must match.
+    fn places_of(&self, claim: &Claim, by_driver: &mut BTreeMap<String, u64>) -> Vec<NodeSelector> {
+        if let Some(volume) = &claim.volume {
+            // One that is not seen yet will be in a moment.
+            let Some(volume) = self.volumes.get(volume) else { return vec![nowhere()] };
+            if let Some(driver) = &volume.driver {
+                *by_driver.entry(driver.clone()).or_default() += 1;
+            }
+            return volume.places.clone();
+        }
+        match self.class_of(claim) {
+            Some(class) if class.waits_for_consumer && class.provisions => class.places.iter().cloned().collect(),
+            Some(class) if class.waits_for_consumer => self.where_one_is_free(claim),
+            // It is bound before its pod is placed, whatever nodes there are.
+            _ => vec![nowhere()],
+        }
+    }
+
+    /// Where a volume that nobody has yet would do.
+    fn where_one_is_free(&self, claim: &Claim) -> Vec<NodeSelector> {
+        let fits = |volume: &&Volume| volume.free && volume.class == claim.class && volume.size >= claim.size;
+        let mut somewhere = nowhere();
+        for volume in self.volumes.values().filter(fits) {
+            match &volume.places[..] {
+                [] => return Vec::new(),
+                // Its zone labels, if it has any besides, are left out: too many nodes rather than too few.
+                [place, ..] => somewhere.terms.extend(place.terms.iter().cloned()),
+            }
+        }
+        vec![somewhere]
+    }
+}
+
+/// No node matches it.
+fn nowhere() -> NodeSelector {
+    NodeSelector { terms: Vec::new() }
 }

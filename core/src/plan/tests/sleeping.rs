@@ -199,7 +199,8 @@ fn a_pod_that_waits_keeps_the_node_that_it_needs_awake() {
 fn wakes_that_somebody_waited_for_keep_more_nodes_spare_for_a_while() {
     let mut world = empty();
     world.policy().sleep.most_spare = Some(2);
-    let woken = |ago: u64| PastWake { at: NOW - Span::from_secs(ago), node: "dedicated-0".into(), awaited: true };
+    let woken =
+        |ago: u64| PastWake { at: NOW - Span::from_secs(ago), node: "dedicated-0".into(), awaited: true, pod: None };
     world.snapshot.power_history.wakes = vec![woken(60), woken(30)];
     assert_eq!(suspends(&world), ["dedicated-0"], "one spare is left");
     world.snapshot.power_history.wakes = vec![woken(90), woken(80), woken(60), woken(30)];
