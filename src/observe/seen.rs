@@ -25,7 +25,7 @@ use miyako_api::{
     },
     node_health_check::NodeHealthCheck,
 };
-use miyako_core::model::{self, Labels, Name, NodeClass, PlanRecord, Quota, Switches, Uid};
+use miyako_core::model::{self, Name, NodeClass, PlanRecord, Quota, Switches, Uid};
 use miyako_core::power::PowerRecord;
 use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -171,7 +171,7 @@ impl Version {
 /// An object, pruned.
 #[derive(Debug, Clone)]
 pub(crate) enum Object {
-    Namespace(Labels),
+    Namespace(model::Namespace),
     Node(Box<node::ObservedNode>),
     NodePower(Box<PowerRecord>),
     StorageClass(storage::Class),
@@ -308,7 +308,7 @@ macro_rules! watched {
 }
 
 watched! {
-    Namespace, |it| Converted::fine(Object::Namespace(namespace::convert(it).1));
+    Namespace, |it| Converted::fine(Object::Namespace(namespace::convert(it)));
     Node, |it| node::convert(it).map(|node| Object::Node(Box::new(node)));
     NodePower, |it| Converted::fine(Object::NodePower(Box::new(node_power::convert(it))));
     CSINode, |it| Converted::fine(Object::AttachLimits(storage::attach_limits(it)));

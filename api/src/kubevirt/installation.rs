@@ -4,6 +4,7 @@ use super::{KubeVirtCondition, tolerant};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// `spec` of the KubeVirt CR.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -101,6 +102,9 @@ pub struct DeveloperConfiguration {
         skip_serializing_if = "Option::is_none"
     )]
     pub cpu_allocation_ratio: Option<u32>,
+    /// Node labels that every launcher asks for, besides its VM's own.
+    #[serde(deserialize_with = "tolerant::or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selectors: BTreeMap<String, String>,
 }
 
 /// `status` of the KubeVirt CR.

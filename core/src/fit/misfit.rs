@@ -66,6 +66,12 @@ pub enum Misfit {
     /// NodeAffinity, by the required terms.
     #[error("the required node affinity does not match")]
     NodeAffinity,
+    /// A guest that sees the host's own processor can't go on with another one.
+    #[error("its processor is another one: {label} differs, and the VM's CPU model is host-passthrough")]
+    OtherCpu {
+        /// The first label that differs.
+        label: String,
+    },
     /// NodePorts.
     #[error("host port {port}/{protocol} is taken")]
     PortTaken {

@@ -2,7 +2,8 @@
 //!
 //! The hard filters are here, in the scheduler's order: NodeUnschedulable, TaintToleration, NodeAffinity, NodePorts,
 //! NodeResourcesFit, NodeVolumeLimits, volume topology, PodTopologySpread and InterPodAffinity; and before them what KubeVirt and the
-//! API server add: a target never goes to the node it leaves, and the namespace's quotas must allow one more pod.
+//! API server add: a target never goes to the node it leaves, and the namespace's quotas must allow one more pod. One
+//! thing is ours alone: a guest that sees its host's own processor goes to an equal one only.
 //! Scores are not modelled, because a target carries the one node that we chose.
 //!
 //! Ask as the scheduler does: first once for the pod ([`Occupancy::probe`], its `PreFilter`), then for each node
@@ -12,6 +13,7 @@
 //! a live migration both launcher pods exist.
 
 mod by_label;
+mod cpu;
 mod filters;
 mod misfit;
 mod node_use;
@@ -20,6 +22,7 @@ mod probe;
 mod quota;
 mod whereabouts;
 
+pub use cpu::{OF_PEOPLE as CPU_LABEL, identity as cpu_identity};
 pub use filters::{Moment, goes_by_itself};
 pub use misfit::Misfit;
 pub use node_use::NodeUse;

@@ -1,7 +1,7 @@
 //! One pod's question, prepared once and asked of many nodes: PodTopologySpread and InterPodAffinity need to know
 //! where other pods are before they can judge a node.
 
-use super::{Candidate, Misfit, Moment, NodeUse, Occupancy, filters, occupancy::Placed};
+use super::{Candidate, Misfit, Moment, NodeUse, Occupancy, cpu, filters, occupancy::Placed};
 use crate::model::{Labels, Name, Node, NodeName, PodAffinityTerm, SpreadConstraint};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -113,6 +113,7 @@ impl<'o, 'a> Probe<'o, 'a> {
         }
         filters::taints(pod, node, moment)?;
         filters::node_affinity(pod, node, moment)?;
+        cpu::same(pod, node)?;
         filters::ports(pod, on)?;
         filters::resources(pod, on)?;
         filters::attach_limits(pod, on)?;

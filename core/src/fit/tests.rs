@@ -294,7 +294,7 @@ fn with_quota(hard: &[(&str, u128)], used: &[(&str, u128)]) -> Snapshot {
         pairs.iter().map(|(name, units)| ((*name).to_owned(), units * 1000)).collect()
     };
     let quota = Quota { name: "team".into(), hard: amounts(hard), used: amounts(used) };
-    let namespace = Namespace { labels: Labels::new(), quotas: vec![quota] };
+    let namespace = Namespace { quotas: vec![quota], ..Namespace::default() };
     Snapshot { namespaces: BTreeMap::from([("default".into(), namespace)]), ..cluster([node("n1", "a")]) }
 }
 

@@ -287,6 +287,7 @@ fn promise(cluster: &mut Cluster, dice: &mut Dice) {
         expires: cluster.now + Span::from_secs(600),
         phase: *dice.pick(&[PlanPhase::Running, PlanPhase::Proposed, PlanPhase::Expired]),
         steps: vec![step],
+        refusals: Vec::new(),
     };
     snapshot.plans.insert(record.name.clone(), record);
 }

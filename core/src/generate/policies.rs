@@ -94,7 +94,8 @@ fn policy(pool: &str, dice: &mut Dice) -> Policy {
 /// Namespaces with quotas, limits of KubeVirt, migrations under way, and now and then a reason to stand still.
 pub(super) fn trouble(cluster: &mut Cluster, dice: &mut Dice) {
     for team in 0..4 {
-        let mut namespace = Namespace { labels: Labels::from([("team".into(), team.to_string())]), quotas: vec![] };
+        let labels = Labels::from([("team".into(), team.to_string())]);
+        let mut namespace = Namespace { labels, ..Namespace::default() };
         if dice.percent(20) {
             let pods = |units: u128| BTreeMap::from([("pods".to_owned(), units * 1000)]);
             let (hard, used) = (pods(100), pods(if dice.percent(50) { 100 } else { 60 }));
@@ -145,6 +146,7 @@ fn add_migration(cluster: &mut Cluster, dice: &mut Dice) {
             expires: cluster.now + Span::from_secs(600),
             phase: PlanPhase::Running,
             steps: Vec::new(),
+            refusals: Vec::new(),
         };
         snapshot.plans.insert(plan.clone(), record);
     }

@@ -1,6 +1,6 @@
 //! What was done before, folded from ConsolidationPlans: budgets, back-off and attempts survive a restart.
 
-use super::{MigrationMode, Span, Timestamp, Uid};
+use super::{MigrationMode, NodeName, Span, Timestamp, Uid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What we did to one VM lately.
@@ -12,6 +12,9 @@ pub struct VmMoves {
     pub failures: u32,
     /// When the last failure was noted.
     pub last_failure: Option<Timestamp>,
+    /// Nodes that the scheduler refused as its target, with when it last did, within the last day. What keeps them apart
+    /// is something that we did not see.
+    pub refused_by: BTreeMap<NodeName, Timestamp>,
     /// Modes that we asked for within the last day and KubeVirt did not apply.
     pub ignored: BTreeSet<MigrationMode>,
 }
@@ -28,6 +31,15 @@ impl VmMoves {
     pub fn within_a_day(&self, now: Timestamp) -> usize {
         let day = Span::from_secs(24 * 3600);
         self.moves.iter().filter(|&&at| at > now - day && at < now + day).count()
+    }
+
+    /// How long a node that refused it is not asked again.
+    pub const REFUSES_FOR: Span = Span::from_secs(1800);
+
+    /// Until when this node is not asked to take it again.
+    #[must_use]
+    pub fn refused_until(&self, node: &NodeName) -> Option<Timestamp> {
+        Some(*self.refused_by.get(node)? + Self::REFUSES_FOR)
     }
 
     /// Until when it is left alone after failures.

@@ -1,5 +1,7 @@
 //! The KubeVirt installation as a whole.
 
+use std::collections::BTreeMap;
+
 /// Why migrations can't be asked of KubeVirt at all.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub enum KubeVirtProblem {
@@ -28,12 +30,23 @@ pub struct KubeVirt {
     pub outbound_per_node: u32,
     /// virt-handler is being rolled out, or KubeVirt upgraded (rule 10).
     pub rolling_out: bool,
+    /// Node labels that every launcher asks for (`developerConfiguration.nodeSelectors`).
+    pub node_selectors: BTreeMap<String, String>,
+    /// vCPUs for which a launcher requests one CPU (`developerConfiguration.cpuAllocationRatio`, 10 by default).
+    pub cpu_allocation_ratio: u32,
 }
 
 impl Default for KubeVirt {
     /// KubeVirt's own defaults (`KUBEVIRT.md`, "Limits").
     fn default() -> Self {
-        Self { problem: None, parallel_per_cluster: 5, outbound_per_node: 2, rolling_out: false }
+        Self {
+            problem: None,
+            parallel_per_cluster: 5,
+            outbound_per_node: 2,
+            rolling_out: false,
+            node_selectors: BTreeMap::new(),
+            cpu_allocation_ratio: 10,
+        }
     }
 }
 

@@ -38,7 +38,7 @@ pub use policy::{
     Budgets, Capacity, DestinationOrder, Meter, MigrationChoice, NodeClass, Policies, Policy, PolicyMode, PostCopyUse,
     PowerFigures, Profile, Role, Thresholds, VmSelector,
 };
-pub use proposal::{PlanPhase, PlanRecord, RecordedStep, StepOutcome, SuspendReason};
+pub use proposal::{PlanPhase, PlanRecord, RecordedStep, Refusal, StepOutcome, SuspendReason};
 pub use selector::{Labels, NodeSelector, NodeSelectorTerm, Operator, Requirement, Selector};
 pub use sleep::{ClassSleep, PastWake, PowerHistory, SleepMethod, SleepRules, WakeTests};
 pub use snapshot::{Namespace, Quota, Snapshot, Switches};

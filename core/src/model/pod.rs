@@ -134,6 +134,9 @@ pub struct Scheduling {
     pub volume_topology: Vec<NodeSelector>,
     /// How many volumes of each CSI driver must be attached to its node.
     pub csi_volumes: BTreeMap<String, u64>,
+    /// What tells processors apart, as the node says on which a VM with the host's own processor (`host-passthrough`)
+    /// runs: a migration needs a node that says the same, no less and no more.
+    pub same_cpu: Option<Labels>,
 }
 
 /// Who is behind a pod.

@@ -186,6 +186,19 @@ pub struct PlanRecord {
     pub phase: PlanPhase,
     /// What it does.
     pub steps: Vec<RecordedStep>,
+    /// Targets of its moves that the scheduler refused.
+    pub refusals: Vec<Refusal>,
+}
+
+/// A node that the scheduler refused as the target of a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The VMI's uid.
+    pub vm: Uid,
+    /// The node.
+    pub node: NodeName,
+    /// When the move was given up.
+    pub at: Timestamp,
 }
 
 impl PlanRecord {

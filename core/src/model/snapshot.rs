@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 pub struct Namespace {
     /// Its labels.
     pub labels: Labels,
+    /// Node labels that admission makes each of its pods ask for.
+    pub node_selector: BTreeMap<String, String>,
     /// Its quotas.
     pub quotas: Vec<Quota>,
 }

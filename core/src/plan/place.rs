@@ -67,9 +67,14 @@ fn find<'a>(
     let wish = Wish { vm, role, load, minutes, home };
     // Where other pods are is found out only when a node is worth asking.
     let scheduler = OnceCell::new();
+    let moves = draft.snapshot.history.of(&vm.uid).filter(|moves| !moves.refused_by.is_empty());
     let takes = |number: usize| {
         let place = &draft.places[number];
         worth_asking(policy, &wish, place, draft.now)?;
+        let refuses = moves.and_then(|moves| moves.refused_until(&place.node.name));
+        if let Some(until) = refuses.filter(|until| draft.now < *until) {
+            return Err(NoPlace::RefusedLately { until });
+        }
         let no_fit = |misfit| NoPlace::Misfit { misfit };
         let probe = scheduler.get_or_init(|| draft.occupancy.probe(Candidate::target_of(vm)));
         probe.quota().map_err(no_fit)?;
@@ -105,7 +110,8 @@ fn find<'a>(
         }
     }
     let nodes = refusals(shelf);
-    if scheduler.get().is_none_or(|probe| !probe.minds_others() && probe.quota().is_ok()) {
+    // What refused this VM alone says nothing about others.
+    if moves.is_none() && scheduler.get().is_none_or(|probe| !probe.minds_others() && probe.quota().is_ok()) {
         shelf.refuse(wish);
     }
     Err(StayReason::NoRoom { nodes })

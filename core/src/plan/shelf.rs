@@ -149,6 +149,7 @@ fn asks_no_less(pod: &Scheduling, other: &Scheduling) -> bool {
         host_ports,
         volume_topology,
         csi_volumes,
+        same_cpu,
     } = other;
     std::ptr::eq(pod, other)
         || pod.requests.cover(requests)
@@ -160,6 +161,7 @@ fn asks_no_less(pod: &Scheduling, other: &Scheduling) -> bool {
             && all_in(spread, &pod.spread)
             && all_in(host_ports, &pod.host_ports)
             && all_in(volume_topology, &pod.volume_topology)
+            && (same_cpu.is_none() || *same_cpu == pod.same_cpu)
             && csi_volumes.iter().all(|(driver, count)| pod.csi_volumes.get(driver).is_some_and(|own| own >= count))
 }
 

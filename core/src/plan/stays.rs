@@ -263,6 +263,11 @@ pub enum NoPlace {
     },
     /// It moves as many VMs at once as it may.
     Busy,
+    /// The scheduler refused it there, though we saw no reason.
+    RefusedLately {
+        /// Until when it is not asked again.
+        until: Timestamp,
+    },
 }
 
 impl fmt::Display for NoPlace {
@@ -282,6 +287,9 @@ impl fmt::Display for NoPlace {
             Self::MaxVms => write!(f, "hosts as many VMs as its class allows"),
             Self::StayWithin { key } => write!(f, "another {key}"),
             Self::Busy => write!(f, "moves as many VMs at once as it may"),
+            Self::RefusedLately { until } => {
+                write!(f, "the scheduler refused the VM's last target pod there, so it is not asked before {until}")
+            }
         }
     }
 }

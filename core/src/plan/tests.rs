@@ -521,6 +521,7 @@ fn a_plan_that_waits_speaks_for_its_vm_until_its_reason_is_gone() {
                 outcome: StepOutcome::Waiting,
                 mode_ignored: false,
             }],
+            refusals: Vec::new(),
         },
     );
     let (plan, report) = world.decide();
@@ -566,6 +567,38 @@ fn troubled_targets_are_aborted() {
     assert!(matches!(&world.decide().0.steps[..], [Step::Abort { migration, .. }] if *migration == name));
     world.snapshot.migrations.get_mut(&name).unwrap().plan = None;
     assert_eq!(world.decide().0.steps, [], "a migration of somebody else is theirs");
+}
+
+#[test]
+fn a_node_where_the_scheduler_refused_a_vm_is_not_asked_again_for_a_while() {
+    let mut world = World::new();
+    world.vm("busy", "shared-0", 1.9);
+    world.vm("calm", "shared-0", 0.05);
+    let target = |world: &World| {
+        let plan = world.decide().0;
+        plan.migrations().map(|step| (step.vm.name.to_string(), step.target.to_string())).collect::<Vec<_>>()
+    };
+    let busy = |node: &str| vec![("busy".to_owned(), node.to_owned())];
+    assert_eq!(target(&world), busy("dedicated-0"));
+    let uid = world.vm_mut("busy").uid.clone();
+    let refused = |world: &mut World, ago: u64| {
+        let refused_by = [("dedicated-0".into(), NOW - Span::from_secs(ago))].into();
+        world.snapshot.history.vms.insert(uid.clone(), VmMoves { refused_by, ..VmMoves::default() });
+    };
+    refused(&mut world, 1700);
+    assert_eq!(target(&world), busy("dedicated-1"));
+    refused(&mut world, 1900);
+    assert_eq!(target(&world), busy("dedicated-0"));
+    // Where it is the only one, the VM stays and says why; others may go there all the same.
+    refused(&mut world, 1700);
+    world.node_mut("dedicated-1").unschedulable = true;
+    assert_eq!(world.stays("busy"), "NoRoom");
+    let (_, report) = world.decide();
+    let why = match &report.vms.get(&VmKey::new("vms", "busy")).unwrap().verdict {
+        VmVerdict::Stays { reason } => format!("{reason:?}"),
+        other => panic!("{other:?}"),
+    };
+    assert!(why.contains("RefusedLately"), "{why}");
 }
 
 #[test]
@@ -664,6 +697,7 @@ fn record(world: &World, moves: &[(&str, &str, &str, StepOutcome)]) -> PlanRecor
         expires: NOW + Span::from_secs(60),
         phase: PlanPhase::Proposed,
         steps: steps.collect(),
+        refusals: Vec::new(),
     }
 }
 

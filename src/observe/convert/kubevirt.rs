@@ -42,7 +42,15 @@ pub fn convert(object: &KubeVirtObject) -> Converted<KubeVirt> {
         _ if phase == "Deployed" || (upgrading && phase == "Deploying") => None,
         _ => Some(KubeVirtProblem::NotDeployed { phase: phase.to_owned() }),
     };
-    let converted = KubeVirt { problem, parallel_per_cluster, outbound_per_node, rolling_out: upgrading || updating };
+    let developer = object.spec.configuration.developer_configuration.clone().unwrap_or_default();
+    let converted = KubeVirt {
+        problem,
+        parallel_per_cluster,
+        outbound_per_node,
+        rolling_out: upgrading || updating,
+        node_selectors: developer.node_selectors,
+        cpu_allocation_ratio: developer.cpu_allocation_ratio.unwrap_or(10).max(1),
+    };
     Converted::new(converted, problems)
 }
 

@@ -6,17 +6,24 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 use miyako_api::names::kubernetes;
-use miyako_core::model::{Labels, Name, Quota};
+use miyako_core::model::{Namespace, Quota};
 use std::collections::BTreeMap;
 
-/// A namespace's name and labels.
+/// Annotations by which a namespace's pods get a node selector at admission: the API server's PodNodeSelector, and
+/// OpenShift's projects. Written as `key=value,key=value`.
+const NODE_SELECTORS: [&str; 2] = ["scheduler.alpha.kubernetes.io/node-selector", "openshift.io/node-selector"];
+
+/// A namespace's labels, and what admission makes its pods ask of nodes. Its quotas are joined later.
 #[must_use]
-pub fn convert(namespace: &KubeNamespace) -> (Name, Labels) {
+pub fn convert(namespace: &KubeNamespace) -> Namespace {
     let name = objects::name(&namespace.metadata);
     let mut labels = namespace.metadata.labels.clone().unwrap_or_default();
     // The API server sets it on every namespace.
     labels.entry(kubernetes::NAMESPACE_NAME.into()).or_insert_with(|| name.to_string());
-    (name, labels)
+    let annotations = NODE_SELECTORS.iter().filter_map(|key| objects::annotation(&namespace.metadata, key));
+    let pairs = annotations.flat_map(|text| text.split(',')).filter_map(|pair| pair.split_once('='));
+    let pairs = pairs.map(|(key, value)| (key.trim().to_owned(), value.trim_matches(['=', ' ']).to_owned()));
+    Namespace { labels, node_selector: pairs.collect(), quotas: Vec::new() }
 }
 
 /// A quota, or none if its scopes exempt launcher pods.
@@ -66,6 +73,16 @@ mod tests {
         assert_eq!(counted.hard["requests.cpu"], 1500);
         assert_eq!((counted.hard["pods"], counted.used["requests.cpu"]), (4000, 1000));
         assert_eq!(object(&["BestEffort"]), None);
+    }
+
+    #[test]
+    fn what_admission_adds_to_pods_stands_in_annotations() {
+        let object = json!({"metadata": {"name": "shop", "annotations": {
+            "scheduler.alpha.kubernetes.io/node-selector": "tier=web, disk = ssd", "openshift.io/node-selector": ""}}});
+        let namespace = convert(&from_value(object).unwrap());
+        let pairs: Vec<_> = namespace.node_selector.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(pairs, [("disk", "ssd"), ("tier", "web")]);
+        assert_eq!(namespace.labels["kubernetes.io/metadata.name"], "shop");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{Converted, Problems, objects};
 use miyako_api::consolidation_plan::{self as api, ConsolidationPlan, PlanStep, StepKind, StepPhase, StepStatus};
 use miyako_core::model::{
-    MigrationMode, MigrationName, NodeName, PlanName, PlanPhase, PlanRecord, PolicyName, RecordedStep, Span,
+    MigrationMode, MigrationName, NodeName, PlanName, PlanPhase, PlanRecord, PolicyName, RecordedStep, Refusal, Span,
     StepOutcome, SuspendReason, Timestamp, Uid, VmKey, VmMoves,
 };
 use miyako_core::plan::MODE_IGNORED;
@@ -25,6 +25,7 @@ pub fn convert(plan: &ConsolidationPlan) -> Converted<PlanRecord> {
         });
         steps.push(step);
     }
+    let refusals = refusals(&steps, &status.steps);
     let record = PlanRecord {
         name: PlanName::new(objects::name(&plan.metadata).as_str()),
         policy: PolicyName::new(&spec.policy),
@@ -43,8 +44,29 @@ pub fn convert(plan: &ConsolidationPlan) -> Converted<PlanRecord> {
             Some(api::PlanPhase::Refused) => PlanPhase::Refused,
         },
         steps,
+        refusals,
     };
     Converted::new(record, problems)
+}
+
+/// Reasons of a failed move whose migration was taken back before it moved memory: by us, because its target was
+/// unschedulable, or by a person, who will have had a reason.
+const TAKEN_BACK: [&str; 2] = ["TargetUnschedulable", "MigrationDeleted"];
+
+/// The targets that were refused. Where the VM's own selector, affinity or tolerations say so we would not have asked:
+/// it is something that we do not see, and does not go away by asking again.
+fn refusals(steps: &[RecordedStep], statuses: &[StepStatus]) -> Vec<Refusal> {
+    let refused = statuses.iter().filter(|status| {
+        status.phase == StepPhase::Failed && status.reason.as_deref().is_some_and(|reason| TAKEN_BACK.contains(&reason))
+    });
+    let of = |status: &StepStatus| {
+        let RecordedStep::Migrate { uid, target, .. } = steps.get(usize::try_from(status.index).ok()?)? else {
+            return None;
+        };
+        let at = status.ended_at.as_ref().or(status.started_at.as_ref()).map(objects::timestamp)?;
+        Some(Refusal { vm: uid.clone(), node: target.clone(), at })
+    };
+    refused.filter_map(of).collect()
 }
 
 fn outcome(status: Option<&StepStatus>) -> StepOutcome {
@@ -123,6 +145,15 @@ pub fn moves(plan: &PlanRecord) -> Vec<RecordedMove> {
         _ => None,
     });
     begun.collect()
+}
+
+/// Notes who refused this VM within the last day, the newest word of each node.
+pub fn note_refusals<'a>(moves: &mut VmMoves, refusals: impl IntoIterator<Item = &'a Refusal>, now: Timestamp) {
+    let day_ago = now - Span::from_secs(24 * 3600);
+    for Refusal { node, at, .. } in refusals.into_iter().filter(|refusal| refusal.at > day_ago) {
+        let newest = moves.refused_by.entry(node.clone()).or_insert(*at);
+        *newest = (*newest).max(*at);
+    }
 }
 
 /// Folds the recorded moves of one VM. The order they come in does not matter, so a restart folds the same.

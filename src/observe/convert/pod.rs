@@ -30,7 +30,8 @@ pub struct ObservedPod {
 pub struct Launcher {
     /// All its constraints, volumes and the anti-affinity towards its VM's other launchers not included.
     pub scheduling: Arc<Scheduling>,
-    /// A constraint of it that we do not understand.
+    /// A constraint that we do not understand and that its next pod has too. What a pod copies from its VMI is judged
+    /// there: the VMI may say something else by now.
     pub unsupported: Option<Unsupported>,
     /// The claims it mounts.
     pub claims: BTreeSet<Name>,
@@ -128,6 +129,12 @@ fn owner(pod: &KubePod, problems: &mut Problems) -> PodOwner {
         Some(daemon_set) => PodOwner::DaemonSet(Name::from(daemon_set)),
         None => PodOwner::Other,
     }
+}
+
+fn is_copied_from_vmi(field: &str) -> bool {
+    ["spec.affinity", "spec.tolerations", "spec.topologySpreadConstraints"]
+        .iter()
+        .any(|copied| field.starts_with(copied))
 }
 
 /// Of a bound pod's constraints those that decide where *others* may run.

@@ -11,7 +11,7 @@ use miyako_core::model::{
 };
 use std::collections::BTreeMap;
 
-/// The constraints of a pod, and the first of them that the model has no word for.
+/// The constraints of a pod, and those of them that the model has no word for.
 ///
 /// A constraint without a word is left out of the value: for a VM's launcher the caller leaves the whole VM alone,
 /// for any other pod it only makes a prediction about *that* pod coarser.
@@ -20,7 +20,7 @@ pub fn of(
     status: Option<&PodStatus>,
     namespace: &str,
     problems: &mut Problems,
-) -> (Scheduling, Option<Unsupported>) {
+) -> (Scheduling, Vec<Unsupported>) {
     let mut unknown = Unknown::default();
     let node = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     let pods = spec.affinity.as_ref().and_then(|affinity| affinity.pod_affinity.as_ref());
@@ -60,6 +60,7 @@ pub fn of(
         // What volumes ask for stands in other objects.
         volume_topology: Vec::<NodeSelector>::new(),
         csi_volumes: BTreeMap::new(),
+        same_cpu: None,
     };
     if spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
         unknown.field("spec.schedulingGates");
@@ -73,13 +74,13 @@ pub fn of(
     (scheduling, unknown.0)
 }
 
-/// The first constraint that the model has no word for.
+/// Constraints that the model has no word for.
 #[derive(Default)]
-struct Unknown(Option<Unsupported>);
+struct Unknown(Vec<Unsupported>);
 
 impl Unknown {
     fn field(&mut self, field: impl Into<String>) {
-        self.0.get_or_insert_with(|| Unsupported { field: field.into() });
+        self.0.push(Unsupported { field: field.into() });
     }
 }
 
@@ -204,9 +205,9 @@ mod tests {
         let mut problems = Problems::default();
         let mut spec = spec;
         spec["containers"] = json!([]);
-        let converted = of(&from_value(spec).unwrap(), None, "shop", &mut problems);
+        let (scheduling, unknown) = of(&from_value(spec).unwrap(), None, "shop", &mut problems);
         assert!(problems.is_empty(), "{problems:?}");
-        converted
+        (scheduling, unknown.into_iter().next())
     }
 
     fn spread(extra: &Value) -> Value {

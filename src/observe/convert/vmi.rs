@@ -1,14 +1,17 @@
 //! VirtualMachineInstances. What their pods, nodes and VirtualMachines add is joined later.
 
-use super::{Converted, Problems, objects, quantity, target};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use super::{Converted, Problems, objects, quantity, scheduling};
+use k8s_openapi::{
+    api::core::v1::PodSpec,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
 use miyako_api::{
     kubevirt::{MigrationState, VirtualMachineInstance, VirtualMachineInstanceStatus},
-    names::{descheduler, marks, ours},
+    names::{descheduler, kubevirt, marks, ours},
 };
 use miyako_core::model::{
-    AppliedPolicy, Bytes, Labels, LastMigration, Marks, MigrationMode, Name, NodeName, PostCopyMark, Uid, Unsupported,
-    Vm, VmActivity, VmKey,
+    AppliedPolicy, Bytes, Labels, LastMigration, Marks, MigrationMode, Name, NodeName, NodeSelector, Operator,
+    PostCopyMark, Requirement, Scheduling, Uid, Unsupported, Vm, VmActivity, VmKey,
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -24,14 +27,40 @@ pub struct ObservedVmi {
 /// What a VMI asks of nodes and volumes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Asks {
-    /// The keys among [`target::PLACES`] that the VM's own node selector names.
-    pub places: BTreeSet<String>,
-    /// Its CPU is the host's model, so a target must offer the source's.
-    pub host_model: bool,
+    /// What its launchers copy from its spec: node selector, affinity, tolerations, spread. KubeVirt may change it while
+    /// the VM runs, and then the launcher that runs asks for something else.
+    pub terms: Arc<Scheduling>,
+    /// Its CPU model.
+    pub cpu: CpuModel,
+    /// What a hot-plug that is under way adds to it.
+    pub plugged: Plugged,
     /// The claims behind its volumes, hot-plugged ones included.
     pub claims: BTreeSet<Name>,
     /// KubeVirt wants it off this node.
     pub evacuating_from: Option<NodeName>,
+}
+
+/// The model of a VM's processor, as far as it decides where the VM may go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CpuModel {
+    /// The host's model, so a target must offer the source's.
+    #[default]
+    Host,
+    /// The host's own processor, so a target must have the same.
+    Passthrough,
+    /// A model by name, which the launcher's node selector names.
+    Named,
+}
+
+/// What a VM's next launcher has and the one that runs has not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Plugged {
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Each of them requests a whole CPU.
+    pub dedicated: bool,
+    /// Guest memory.
+    pub memory: Bytes,
 }
 
 /// Converts a VMI.
@@ -45,6 +74,8 @@ pub fn convert(vmi: &VirtualMachineInstance) -> Converted<ObservedVmi> {
     let namespace = metadata.namespace.as_deref().unwrap_or_default();
     let phase = status.phase.as_deref().unwrap_or_default();
     let named = |name: &Option<String>| name.as_deref().filter(|name| !name.is_empty()).map(NodeName::new);
+    let cpu = cpu_model(vmi);
+    let (terms, unknown) = terms(vmi, cpu, namespace, &mut problems);
     let vm = Vm {
         key: VmKey::new(namespace, objects::name(metadata).as_str()),
         uid: objects::uid(metadata),
@@ -58,7 +89,7 @@ pub fn convert(vmi: &VirtualMachineInstance) -> Converted<ObservedVmi> {
         marks: read_marks(metadata, &mut problems),
         last_migration: status.migration_state.as_ref().and_then(last_migration),
         target: Arc::default(),
-        unsupported: unsupported(vmi),
+        unsupported: unsupported(vmi).or(unknown),
         launcher_labels: Labels::new(),
         mode_label: labels.get(ours::MIGRATION_MODE).and_then(|mode| match mode.as_str() {
             ours::POST_COPY => Some(MigrationMode::PostCopy),
@@ -68,10 +99,10 @@ pub fn convert(vmi: &VirtualMachineInstance) -> Converted<ObservedVmi> {
         labels,
         user_migration_policy: None,
     };
-    let model = vmi.spec.domain.cpu.as_ref().and_then(|cpu| cpu.model.as_deref());
     let asks = Asks {
-        places: vmi.spec.node_selector.keys().filter(|key| target::PLACES.contains(&key.as_str())).cloned().collect(),
-        host_model: model.is_none_or(|model| model == "host-model"),
+        terms: Arc::new(terms),
+        cpu,
+        plugged: plugged(vmi, status, &mut problems),
         claims: vmi.spec.volumes.iter().filter_map(|volume| volume.claim()).map(Name::from).collect(),
         evacuating_from: named(&status.evacuation_node_name),
     };
@@ -101,6 +132,71 @@ pub fn read_marks(metadata: &ObjectMeta, problems: &mut Problems) -> Marks {
     let prefer_no_eviction =
         objects::mark(metadata, marks::PREFER_NO_EVICTION).is_some_and(|value| !value.eq_ignore_ascii_case("false"));
     Marks { never_consolidate, prefer_no_eviction, post_copy }
+}
+
+fn cpu_model(vmi: &VirtualMachineInstance) -> CpuModel {
+    match vmi.spec.domain.cpu.as_ref().and_then(|cpu| cpu.model.as_deref()).filter(|model| !model.is_empty()) {
+        Some("host-model") => CpuModel::Host,
+        Some("host-passthrough") => CpuModel::Passthrough,
+        Some(_) => CpuModel::Named,
+        // What virt-api writes into a VMI that does not say.
+        None if vmi.spec.architecture.as_deref() == Some("arm64") => CpuModel::Passthrough,
+        None => CpuModel::Host,
+    }
+}
+
+/// What virt-controller copies into each launcher, with the node affinities that it adds for the processor
+/// (`pkg/virt-controller/services/template.go`), and the first thing there that we do not understand.
+fn terms(
+    vmi: &VirtualMachineInstance,
+    cpu: CpuModel,
+    namespace: &str,
+    problems: &mut Problems,
+) -> (Scheduling, Option<Unsupported>) {
+    let own = &vmi.spec;
+    let spec = PodSpec {
+        node_selector: Some(own.node_selector.clone()),
+        affinity: own.affinity.clone(),
+        tolerations: Some(own.tolerations.clone()),
+        topology_spread_constraints: Some(own.topology_spread_constraints.clone()),
+        scheduler_name: own.scheduler_name.clone(),
+        ..PodSpec::default()
+    };
+    let (mut terms, unknown) = scheduling::of(&spec, None, namespace, problems);
+    let features = own.domain.cpu.iter().flat_map(|cpu| &cpu.features);
+    let forbidden = features.filter(|feature| feature.policy.as_deref() == Some("forbid"));
+    let mut rejected: Vec<_> =
+        forbidden.map(|feature| format!("{}{}", kubevirt::CPU_FEATURE_PREFIX, feature.name)).collect();
+    if cpu == CpuModel::Host {
+        rejected.push(kubevirt::HOST_MODEL_OBSOLETE.to_owned());
+    }
+    for key in rejected {
+        let required = terms.node_affinity.get_or_insert_with(|| NodeSelector { terms: vec![Default::default()] });
+        for term in &mut required.terms {
+            term.labels.push(Requirement { key: key.clone(), operator: Operator::DoesNotExist, values: Vec::new() });
+        }
+    }
+    (terms, unknown.into_iter().next())
+}
+
+/// What a hot-plug under way will add. KubeVirt brings it by a migration, whose target asks for it.
+fn plugged(vmi: &VirtualMachineInstance, status: &VirtualMachineInstanceStatus, problems: &mut Problems) -> Plugged {
+    let domain = &vmi.spec.domain;
+    let holds = |kind: &str| status.condition(kind).is_some_and(|condition| condition.is_true());
+    let mut plugged = Plugged::default();
+    // A request that the VMI itself names stays what it is.
+    if let Some(cpu) = domain.cpu.as_ref().filter(|_| holds("HotVCPUChange"))
+        && !domain.resources.requests.contains_key("cpu")
+    {
+        plugged.vcpus = cpu.vcpus().saturating_sub(vcpus(vmi, status, problems));
+        plugged.dedicated = cpu.dedicated_cpu_placement == Some(true);
+    }
+    let guest = domain.memory.as_ref().and_then(|memory| memory.guest.as_ref());
+    if let Some(guest) = guest.filter(|_| holds("HotMemoryChange")) {
+        let wanted: Bytes = problems.or_default("spec.domain.memory.guest", quantity::bytes(&guest.0));
+        plugged.memory = wanted.saturating_sub(memory(vmi, status, problems));
+    }
+    plugged
 }
 
 fn vcpus(vmi: &VirtualMachineInstance, status: &VirtualMachineInstanceStatus, problems: &mut Problems) -> u32 {

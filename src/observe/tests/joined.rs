@@ -12,16 +12,16 @@ use miyako_core::{
 };
 use serde_json::{Value, json};
 
-fn db() -> VmKey {
+pub(super) fn db() -> VmKey {
     VmKey::new("shop", "db")
 }
 
-fn vm(world: &mut World) -> Vm {
+pub(super) fn vm(world: &mut World) -> Vm {
     look(world).0.vms[&db()].clone()
 }
 
 /// The small cluster without the migration that is under way.
-fn at_rest() -> World {
+pub(super) fn at_rest() -> World {
     let quiet = |object: &Value| {
         object["kind"] != "VirtualMachineInstanceMigration" && object["metadata"]["name"] != "virt-launcher-db-2"
     };
@@ -29,11 +29,11 @@ fn at_rest() -> World {
 }
 
 /// The VMI with some fields replaced, by JSON pointer.
-fn vmi(changes: &[(&str, Value)]) -> Value {
+pub(super) fn vmi(changes: &[(&str, Value)]) -> Value {
     changed(object("VirtualMachineInstance", "db"), changes)
 }
 
-fn changed(mut object: Value, changes: &[(&str, Value)]) -> Value {
+pub(super) fn changed(mut object: Value, changes: &[(&str, Value)]) -> Value {
     for (pointer, value) in changes {
         let (parent, key) = pointer.rsplit_once('/').unwrap();
         let key = key.replace("~1", "/");

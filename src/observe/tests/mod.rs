@@ -3,6 +3,7 @@
 mod joined;
 mod nonsense;
 mod own_writes;
+mod placed;
 mod scale;
 mod watched;
 

@@ -6,18 +6,19 @@ use crate::observe::{
     seen::ObjectKey,
 };
 use miyako_core::model::{
-    KubeVirt, KubeVirtProblem, Labels, Name, Namespace, Node, NodeName, PlanRecord, PodKey, PodOwner, PodPhase, Quota,
+    KubeVirt, KubeVirtProblem, Name, Namespace, Node, NodeName, PlanRecord, PodKey, PodOwner, PodPhase, Quota,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
 impl World {
-    pub(super) fn put_namespace(&mut self, name: &Name, labels: Labels) {
-        let before = self.snapshot.namespaces.get(name);
-        if before.is_none_or(|before| before.labels != labels) {
+    pub(super) fn put_namespace(&mut self, name: &Name, mut namespace: Namespace) {
+        let same =
+            |before: &Namespace| before.labels == namespace.labels && before.node_selector == namespace.node_selector;
+        if !self.snapshot.namespaces.get(name).is_some_and(same) {
             self.vms.touch_all(|vm, _| vm.namespace == *name);
         }
-        let quotas = self.quotas.get(name).into_iter().flat_map(BTreeMap::values).cloned().collect();
-        self.snapshot.namespaces.insert(name.clone(), Namespace { labels, quotas });
+        namespace.quotas = self.quotas.get(name).into_iter().flat_map(BTreeMap::values).cloned().collect();
+        self.snapshot.namespaces.insert(name.clone(), namespace);
     }
 
     /// Quotas may come before their namespace, and outlive it: the two watches are independent.
@@ -144,6 +145,12 @@ impl World {
         let missing = || KubeVirt { problem: Some(KubeVirtProblem::Missing), ..KubeVirt::default() };
         let mut kubevirt = working.or(self.kubevirts.values().next()).cloned().unwrap_or_else(missing);
         kubevirt.rolling_out |= self.rollouts.values().any(|rolling_out| *rolling_out);
+        let before = &self.snapshot.kubevirt;
+        let renders_alike = before.node_selectors == kubevirt.node_selectors
+            && before.cpu_allocation_ratio == kubevirt.cpu_allocation_ratio;
+        if !renders_alike {
+            self.vms.touch_all(|_, _| true);
+        }
         self.snapshot.kubevirt = kubevirt;
     }
 

@@ -1,13 +1,14 @@
 //! What we did before, folded from all ConsolidationPlans, plan by plan as they change.
 
 use crate::observe::convert::plan::{self, RecordedMove};
-use miyako_core::model::{MoveHistory, PlanName, PlanRecord, Timestamp, Uid};
+use miyako_core::model::{MoveHistory, PlanName, PlanRecord, Refusal, Timestamp, Uid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The moves of every plan.
 #[derive(Debug, Default)]
 pub(super) struct History {
     moves: BTreeMap<PlanName, Vec<RecordedMove>>,
+    refusals: BTreeMap<PlanName, Vec<Refusal>>,
     plans_of: BTreeMap<Uid, BTreeSet<PlanName>>,
     dirty: BTreeSet<Uid>,
 }
@@ -23,9 +24,13 @@ impl History {
         if !moves.is_empty() {
             self.moves.insert(plan.name.clone(), moves);
         }
+        if !plan.refusals.is_empty() {
+            self.refusals.insert(plan.name.clone(), plan.refusals.clone());
+        }
     }
 
     pub(super) fn remove(&mut self, plan: &PlanName) {
+        self.refusals.remove(plan);
         for one in self.moves.remove(plan).into_iter().flatten() {
             if let Some(plans) = self.plans_of.get_mut(&one.vm) {
                 plans.remove(plan);
@@ -47,7 +52,10 @@ impl History {
         for vm in std::mem::take(&mut self.dirty) {
             let plans = self.plans_of.get(&vm).into_iter().flatten();
             let moves = plans.filter_map(|plan| self.moves.get(plan)).flatten().filter(|one| one.vm == vm);
-            let folded = plan::fold(moves, now);
+            let mut folded = plan::fold(moves, now);
+            let plans = self.plans_of.get(&vm).into_iter().flatten();
+            let refusals = plans.filter_map(|plan| self.refusals.get(plan)).flatten();
+            plan::note_refusals(&mut folded, refusals.filter(|refusal| refusal.vm == vm), now);
             if folded == Default::default() {
                 history.vms.remove(&vm);
             } else {

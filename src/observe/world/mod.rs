@@ -241,7 +241,7 @@ impl World {
         let Snapshot { nodes, pods, vms, migrations, namespaces, kubevirt, .. } = &mut self.snapshot;
         self.waiting.refresh(pods, &self.storage, &mut self.pool);
         let unfinished = &self.migrations.unfinished;
-        let around = Around { nodes, pods, namespaces, storage: &self.storage, unfinished };
+        let around = Around { nodes, pods, namespaces, kubevirt, storage: &self.storage, unfinished };
         self.vms.refresh(vms, &around, &mut self.pool);
         self.migrations.refresh(migrations, &self.vms.launchers, nodes);
         self.snapshot.evacuations_waiting = self.evacuations_waiting();
@@ -343,7 +343,7 @@ impl World {
 
     fn put_object(&mut self, key: &ObjectKey, object: Object) {
         match object {
-            Object::Namespace(labels) => self.put_namespace(&key.name, labels),
+            Object::Namespace(namespace) => self.put_namespace(&key.name, namespace),
             Object::Node(node) => {
                 self.outsides.kubelets.insert(node.node.name.clone(), node.kubelet.clone());
                 self.put_node(*node);
@@ -412,7 +412,8 @@ impl World {
                 }
                 self.vms.touch(&vm);
             }
-            Object::Vmi(vmi) => {
+            Object::Vmi(mut vmi) => {
+                vmi.asks.terms = self.pool.share(vmi.asks.terms);
                 let vm = self.vms.put(*vmi, &mut self.storage);
                 self.snapshot.vms.insert(vm.key.clone(), vm);
             }

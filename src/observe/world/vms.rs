@@ -10,8 +10,8 @@ use crate::observe::convert::{
 };
 use crate::observe::pool::Pool;
 use miyako_core::model::{
-    Labels, Marks, MigrationName, Name, Namespace, Node, NodeName, Pod, PodKey, PodOwner, Uid, Unsupported, Vm,
-    VmActivity, VmKey,
+    KubeVirt, Labels, Marks, MigrationName, Name, Namespace, Node, NodeName, Pod, PodKey, PodOwner, Uid, Unsupported,
+    Vm, VmActivity, VmKey,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -49,6 +49,7 @@ pub(super) struct Around<'a> {
     pub(super) nodes: &'a BTreeMap<NodeName, Node>,
     pub(super) pods: &'a BTreeMap<PodKey, Pod>,
     pub(super) namespaces: &'a BTreeMap<Name, Namespace>,
+    pub(super) kubevirt: &'a KubeVirt,
     pub(super) storage: &'a Storage,
     /// Migrations that are not over, by VM.
     pub(super) unfinished: &'a BTreeMap<VmKey, BTreeSet<MigrationName>>,
@@ -139,8 +140,9 @@ impl Vms {
         let launchers = self.active_launchers(&vm.key, &vm.uid, around);
         vm.activity = activity(own, machine, launchers.len(), around.unfinished.contains_key(&vm.key));
         let none = Labels::new();
-        let namespace = around.namespaces.get(&vm.key.namespace).map_or(&none, |namespace| &namespace.labels);
-        let policy = migration_policy::matching(self.policies.values(), &vm.labels, namespace);
+        let namespace = around.namespaces.get(&vm.key.namespace);
+        let of_namespace = namespace.map_or(&none, |namespace| &namespace.labels);
+        let policy = migration_policy::matching(self.policies.values(), &vm.labels, of_namespace);
         vm.user_migration_policy = policy.map(|policy| policy.name.clone());
         let Some((pod, launcher)) = the_one_that_runs(&launchers, own.node.as_ref(), around, &vm.key) else {
             vm.target = Arc::default();
@@ -148,17 +150,19 @@ impl Vms {
             vm.unsupported = Some(Unsupported { field: "its launcher pod (not found)".into() });
             return;
         };
-        vm.launcher_labels.clone_from(&pod.labels);
+        vm.launcher_labels = target::labels(&vm.labels, &pod.labels);
         let claims = own.asks.claims.union(&launcher.claims).cloned().collect();
         let (disks, unknown_place) = match around.storage.places(&vm.key.namespace, &claims) {
             Ok(disks) => (disks, None),
             Err(unknown) => (Disks::default(), Some(unknown)),
         };
         let source = vm.node.as_ref().and_then(|node| around.nodes.get(node)).map(|node| &node.labels);
-        let mut next = target::next(&own.asks, launcher, source, disks.places);
+        let from = target::Sources { launcher, source, volumes: disks.places, namespace, kubevirt: around.kubevirt };
+        let (mut next, unknown_cpu) = target::next(&own.asks, from);
         next.csi_volumes = disks.by_driver;
         vm.target = pool.share(Arc::new(next));
-        vm.unsupported = own.unsupported.clone().or_else(|| launcher.unsupported.clone()).or(unknown_place);
+        let not_understood = own.unsupported.clone().or_else(|| launcher.unsupported.clone());
+        vm.unsupported = not_understood.or(unknown_cpu).or(unknown_place);
     }
 
     /// The launchers of this very VMI that have not finished. One whose VMI has been replaced is nobody's.

@@ -359,6 +359,7 @@ fn promises_of_running_plans_count() {
         expires: NOW,
         phase: PlanPhase::Running,
         steps: vec![promise],
+        refusals: Vec::new(),
     };
     case.snapshot.plans.insert(record.name.clone(), record);
     let rules: Vec<_> = case.violations().iter().map(|violation| (violation.rule, violation.step)).collect();
