@@ -31,6 +31,9 @@ pub trait Fence: Send + Sync {
     /// How long a request that begins right now may take: until then nobody else leads. None if none may begin.
     fn remaining(&self) -> Option<Duration>;
 
+    /// What the clock shows by which the lease is held. It goes on while this machine sleeps: others may lead by then.
+    fn uptime(&self) -> Duration;
+
     /// Whether the lease is safely held right now.
     fn holds(&self) -> bool {
         self.remaining().is_some()

@@ -347,6 +347,10 @@ mod tests {
         fn remaining(&self) -> Option<Duration> {
             Some(Duration::from_secs(5))
         }
+
+        fn uptime(&self) -> Duration {
+            Duration::ZERO
+        }
     }
 
     fn next(phase: PlanPhase) -> Next {

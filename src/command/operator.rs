@@ -4,7 +4,7 @@ use crate::act::{Actor, Fence};
 use crate::certificate::kept::Keeper;
 use crate::certificate::mounted::{self, MountedError};
 use crate::certificate::presented::{Presented, PresentedError};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, machine_uptime};
 use crate::command::prometheus::PrometheusArgs;
 use crate::controller::{Candidate, Leadership, LeaseTimes, Metrics, Operator, Options, View};
 use crate::observe::load::SharedLoadStore;
@@ -109,7 +109,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Metrics::new().map_err(OperatorError::Metrics)?;
     let store = SharedLoadStore::default();
-    let leadership = Leadership::new(LeaseTimes::default());
+    let leadership = Leadership::new(LeaseTimes::default(), machine_uptime());
 
     let mut candidate = Candidate::new(
         client.clone(),

@@ -1,13 +1,14 @@
-//! One leader. The Lease tells the replicas who writes; a monotonic deadline tells the leader when it must stop.
+//! One leader. The Lease tells the replicas who writes; a deadline tells the leader when it must stop.
 //!
 //! A follower takes the Lease over only when it has not changed for its whole duration on the follower's own clock.
 //! A leader begins a write only while its last successful renewal *began* less than the renew deadline ago, less a
 //! margin, and gives it up at that deadline: the margin is the least time that a write has.
 //! As the deadline is shorter than the duration, the old leader has stopped before a new one starts, even if it was
-//! frozen in between: the deadline is judged on a clock that goes on, just before each write.
+//! frozen or its machine slept in between: the deadline is judged, just before each write, on a clock that goes on all the
+//! while ([`Uptime`]).
 
 use crate::act::Fence;
-use crate::clock::Clock;
+use crate::clock::{Clock, Uptime};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Client;
@@ -42,20 +43,21 @@ impl Default for LeaseTimes {
 }
 
 /// Whether this replica leads.
-#[derive(Debug)]
 pub struct Leadership {
     times: LeaseTimes,
-    renewed: Mutex<Option<Instant>>,
+    uptime: Uptime,
+    /// When the last successful renewal began.
+    renewed: Mutex<Option<Duration>>,
 }
 
 impl Leadership {
-    /// Not leading.
+    /// Not leading. `uptime` is the clock by which the lease is held.
     #[must_use]
-    pub fn new(times: LeaseTimes) -> Arc<Self> {
-        Arc::new(Self { times, renewed: Mutex::new(None) })
+    pub fn new(times: LeaseTimes, uptime: Uptime) -> Arc<Self> {
+        Arc::new(Self { times, uptime, renewed: Mutex::new(None) })
     }
 
-    fn set(&self, renewed: Option<Instant>) {
+    fn set(&self, renewed: Option<Duration>) {
         *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
     }
 }
@@ -63,12 +65,17 @@ impl Leadership {
 impl Fence for Leadership {
     fn remaining(&self) -> Option<Duration> {
         let renewed = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = self.times.renew_deadline.checked_sub(renewed?.elapsed())?;
+        let left = self.times.renew_deadline.checked_sub(self.uptime().saturating_sub(renewed?))?;
         (left > self.times.margin).then_some(left)
+    }
+
+    fn uptime(&self) -> Duration {
+        (self.uptime)()
     }
 }
 
-/// What a follower has seen of another's lease, and when on its own clock.
+/// What a follower has seen of another's lease, and when on its own clock. That clock may stand still while its machine
+/// sleeps: the lease then lasts longer for it, never shorter.
 struct Seen {
     holder: String,
     renewals: Option<String>,
@@ -138,7 +145,7 @@ impl Candidate {
     /// # Errors
     /// The API server's answer. A conflict is none: another replica was faster, and we do not lead.
     pub async fn round(&mut self) -> Result<(), kube::Error> {
-        let began = Instant::now();
+        let began = self.leadership.uptime();
         let held = self.held.take();
         let found = if held.is_some() { held } else { self.api.get_opt(&self.name).await? };
         let Some(lease) = found else {
@@ -158,7 +165,7 @@ impl Candidate {
         self.judge(began, replaced)
     }
 
-    fn judge(&mut self, began: Instant, written: Result<Lease, kube::Error>) -> Result<(), kube::Error> {
+    fn judge(&mut self, began: Duration, written: Result<Lease, kube::Error>) -> Result<(), kube::Error> {
         match written {
             Ok(lease) => {
                 self.held = Some(lease);
@@ -204,5 +211,26 @@ impl Candidate {
             lease_transitions: Some(if kept.is_some() { transitions } else { transitions.saturating_add(1) }),
             ..LeaseSpec::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    #[test]
+    fn a_leader_whose_machine_slept_leads_no_more() {
+        let seconds = Arc::new(AtomicU64::new(1000));
+        let shown = seconds.clone();
+        let uptime = Arc::new(move || Duration::from_secs(shown.load(Ordering::SeqCst)));
+        let leadership = Leadership::new(LeaseTimes::default(), uptime);
+        assert!(!leadership.holds());
+        leadership.set(Some(leadership.uptime()));
+        seconds.store(1007, Ordering::SeqCst);
+        assert_eq!(leadership.remaining(), Some(Duration::from_secs(3)));
+        // No timer of the process has moved.
+        seconds.store(1007 + 3600, Ordering::SeqCst);
+        assert_eq!(leadership.remaining(), None);
     }
 }

@@ -1,7 +1,7 @@
 //! One operator replica in a simulated world: the real loop, its election, and the samples it is fed.
 
 use crate::act::Actor;
-use crate::clock::Clock;
+use crate::clock::{Clock, simulated_uptime};
 use crate::controller::{Candidate, Leadership, LeaseTimes, Metrics, Onlookers, Operator, Options, View};
 use crate::observe::load::SharedLoadStore;
 use crate::observe::{Observer, Settings};
@@ -40,7 +40,7 @@ impl Replica {
     ) -> Result<Self, prometheus::Error> {
         let store = SharedLoadStore::default();
         let metrics = Metrics::new()?;
-        let leadership = Leadership::new(LeaseTimes::default());
+        let leadership = Leadership::new(LeaseTimes::default(), simulated_uptime());
         let lease = miyako_api::names::ours::LEASE;
         let mut candidate = Candidate::new(client.clone(), NAMESPACE, lease, name, leadership.clone(), clock.clone());
         let settings = Settings { namespace: NAMESPACE.to_owned(), seed };
