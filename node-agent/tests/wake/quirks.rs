@@ -135,10 +135,11 @@ async fn basic_that_is_offered_and_refused_is_followed_by_a_session() {
     assert_eq!(bmc.lock().unwrap().count(LOGIN), 2);
     assert_eq!(bmc.lock().unwrap().count(READING), 2, "Basic is not tried again");
     // Only where it is offered: when no session is left, the next call begins with Basic, which may be on by now.
-    let mut locked = bmc.lock().unwrap();
-    locked.sessions.insert("another's".into(), "/x".into());
-    locked.basic = true;
-    drop(locked);
+    {
+        let mut bmc = bmc.lock().unwrap();
+        bmc.sessions.insert("another's".into(), "/x".into());
+        bmc.basic = true;
+    }
     assert_eq!(driver.read().await.unwrap_err().category(), "NoSession");
     assert_eq!(driver.read().await.unwrap().state, PowerState::Off);
 }

@@ -165,7 +165,8 @@ impl Bmc {
     }
 
     fn log_in(&mut self, body: &str) -> Vec<u8> {
-        if body != json!({ "UserName": USER, "Password": PASSWORD }).to_string() {
+        let told: Value = serde_json::from_str(body).unwrap();
+        if told != json!({ "UserName": USER, "Password": PASSWORD }) {
             return answer("401 Unauthorized", &[], "");
         }
         if self.sessions.len() >= self.most {
