@@ -9,6 +9,7 @@ pub mod duration;
 pub mod kubevirt;
 pub mod machine_health_check;
 pub mod names;
+pub mod neighbours;
 pub mod node_health_check;
 pub mod node_power;
 pub mod node_power_class;

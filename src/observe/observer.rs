@@ -9,6 +9,7 @@ use super::{
 use crate::clock::Clock;
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
+    batch::v1::CronJob,
     core::v1::{ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota},
     storage::v1::{CSINode, StorageClass},
 };
@@ -21,6 +22,7 @@ use miyako_api::{
         OpenShiftMachine, OpenShiftMachineHealthCheck,
     },
     names::{kubevirt, ours},
+    neighbours::{BareMetalHost, MachineConfigPool},
     node_health_check::NodeHealthCheck,
 };
 use miyako_core::model::{LoadTable, Name, PlanName, Policies, Snapshot, Timestamp, Uid};
@@ -86,6 +88,9 @@ impl Observer {
         observer.watch::<ClusterApiMachine>(&all, seed);
         observer.watch::<OldClusterApiMachineHealthCheck>(&all, seed);
         observer.watch::<OldClusterApiMachine>(&all, seed);
+        observer.watch::<BareMetalHost>(&all, seed);
+        observer.watch::<MachineConfigPool>(&all, seed);
+        observer.watch::<CronJob>(&all, seed);
         observer
     }
 

@@ -2,14 +2,15 @@
 
 use super::{
     convert::{
-        Converted, Problem, class, health_check, kubevirt, machine, migration, migration_policy, namespace, node,
-        node_power, objects, plan, pod, policy, storage, switches, vm, vmi,
+        Converted, Problem, class, health_check, kubevirt, machine, migration, migration_policy, namespace, neighbours,
+        node, node_power, objects, plan, pod, policy, storage, switches, vm, vmi,
     },
     pool::Pool,
 };
 use k8s_openapi::{
     api::{
         apps::v1::DaemonSet,
+        batch::v1::CronJob,
         core::v1::{ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota},
         storage::v1::{CSINode, StorageClass},
     },
@@ -23,6 +24,7 @@ use miyako_api::{
         ClusterApiMachine, ClusterApiMachineHealthCheck, OldClusterApiMachine, OldClusterApiMachineHealthCheck,
         OpenShiftMachine, OpenShiftMachineHealthCheck,
     },
+    neighbours::{BareMetalHost, MachineConfigPool},
     node_health_check::NodeHealthCheck,
 };
 use miyako_core::model::{self, Name, NodeClass, PlanRecord, Quota, Switches, Uid};
@@ -60,11 +62,14 @@ pub enum Kind {
     ClusterApiMachine,
     OldClusterApiMachineHealthCheck,
     OldClusterApiMachine,
+    BareMetalHost,
+    MachineConfigPool,
+    CronJob,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::Namespace,
         Self::Node,
         Self::NodePower,
@@ -91,6 +96,9 @@ impl Kind {
         Self::ClusterApiMachine,
         Self::OldClusterApiMachineHealthCheck,
         Self::OldClusterApiMachine,
+        Self::BareMetalHost,
+        Self::MachineConfigPool,
+        Self::CronJob,
     ];
 
     /// Its CRD comes with KubeVirt or with somebody else whom a cluster may do without: then there are simply none.
@@ -107,7 +115,7 @@ impl Kind {
             )
     }
 
-    /// Its CRD comes with what repairs nodes, and most clusters do without.
+    /// Its CRD comes with what else manages nodes, and most clusters do without.
     #[must_use]
     pub fn is_seldom_installed(self) -> bool {
         matches!(
@@ -119,6 +127,8 @@ impl Kind {
                 | Self::ClusterApiMachine
                 | Self::OldClusterApiMachineHealthCheck
                 | Self::OldClusterApiMachine
+                | Self::BareMetalHost
+                | Self::MachineConfigPool
         )
     }
 }
@@ -183,6 +193,9 @@ pub(crate) enum Object {
     HealthCheck(model::HealthCheck),
     MachineCheck(Kind, Option<machine::MachineCheck>),
     Machine(Kind, Option<machine::Machine>),
+    PoweredHost(Option<neighbours::PoweredHost>),
+    ConfigRollout(Option<model::Selector>),
+    ScheduledDescheduler(bool),
     KubeVirt(model::KubeVirt),
     Handler { rolling_out: Option<bool> },
     VirtualMachine(vm::ObservedVirtualMachine),
@@ -345,4 +358,7 @@ watched! {
         .map(|check| Object::MachineCheck(Kind::OldClusterApiMachineHealthCheck, check));
     OldClusterApiMachine, |it| Converted::fine(Object::Machine(
         Kind::OldClusterApiMachine, machine::machine(&it.metadata, Some(&it.spec.cluster_name), it.status.as_ref())));
+    BareMetalHost, |it| Converted::fine(Object::PoweredHost(neighbours::powered(it)));
+    MachineConfigPool, |it| neighbours::rollout(it).map(Object::ConfigRollout);
+    CronJob, |it| Converted::fine(Object::ScheduledDescheduler(neighbours::schedules_descheduler(it)));
 }

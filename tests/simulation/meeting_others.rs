@@ -8,6 +8,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use miyako::sim::simulation::{CLASS_LABEL, Simulation, USER};
 use miyako_api::machine_health_check::OpenShiftMachineHealthCheck;
 use miyako_api::names::{condition, kubernetes, ours};
+use miyako_api::neighbours::{BareMetalHost, MachineConfigPool};
 use miyako_api::node_health_check::NodeHealthCheck;
 use miyako_api::node_power::PowerPhase;
 use serde_json::{Value, json};
@@ -327,5 +328,72 @@ async fn nodes_that_a_machine_health_check_would_replace_stay_awake_until_it_is_
     run(&mut world, 400).await;
     assert_eq!(phases(&world).await, [PowerPhase::Suspended; 2]);
     assert_eq!(condition(&world, condition::SLEEPERS_COUNTED).await, None);
+    assert_unbroken(&world);
+}
+
+async fn asleep_beside(world: &mut Simulation, seconds: u32) -> [PowerPhase; 2] {
+    run(world, seconds).await;
+    phases(world).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_metal3_would_turn_on_stay_awake_until_their_host_is_detached() {
+    let mut world = two_asleep().await;
+    let crd = foreign_crd("metal3.io", "Namespaced", "v1alpha1", "BareMetalHost");
+    world.world.server.add_crd(&crd).expect("the CRD is taken");
+    let host = json!({
+        "apiVersion": "metal3.io/v1alpha1", "kind": "BareMetalHost",
+        "metadata": {"name": "dedicated-0", "namespace": "default"}, "spec": {"online": true},
+    });
+    world.world.server.create(USER, host).expect("it is taken");
+    // Such a kind is looked for every five minutes.
+    assert_eq!(asleep_beside(&mut world, 400).await, [PowerPhase::Awake, PowerPhase::Suspended]);
+    let hosts: Api<BareMetalHost> = Api::default_namespaced(world.world.server.client(USER));
+    let detached = Patch::Merge(json!({"metadata": {"annotations": {"baremetalhost.metal3.io/detached": ""}}}));
+    hosts.patch("dedicated-0", &PatchParams::default(), &detached).await.expect("people may detach it");
+    assert_eq!(asleep_beside(&mut world, 400).await, [PowerPhase::Suspended; 2]);
+    assert_unbroken(&world);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_rolls_a_configuration_out_has_its_nodes_awake_until_it_is_done() {
+    let mut world = two_asleep().await;
+    let crd = foreign_crd("machineconfiguration.openshift.io", "Cluster", "v1", "MachineConfigPool");
+    world.world.server.add_crd(&crd).expect("the CRD is taken");
+    let pool = json!({
+        "apiVersion": "machineconfiguration.openshift.io/v1", "kind": "MachineConfigPool",
+        "metadata": {"name": "worker"},
+        "spec": {"nodeSelector": {"matchLabels": {CLASS_LABEL: "dedicated"}}, "maxUnavailable": 1, "paused": false},
+        "status": {"unavailableMachineCount": 2, "conditions": [{"type": "Updating", "status": "True"}]},
+    });
+    world.world.server.create(USER, pool).expect("it is taken");
+    assert_eq!(asleep_beside(&mut world, 400).await, [PowerPhase::Awake; 2]);
+    let pools: Api<MachineConfigPool> = Api::all(world.world.server.client(USER));
+    let done = Patch::Merge(json!({"status": {"conditions": [{"type": "Updating", "status": "False"}]}}));
+    pools.patch("worker", &PatchParams::default(), &done).await.expect("the pool is done");
+    assert_eq!(asleep_beside(&mut world, 400).await, [PowerPhase::Suspended; 2]);
+    assert_unbroken(&world);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_descheduler_that_runs_now_and_then_stops_a_policy_between_its_runs_too() {
+    let mut world = begin(rested(2)).await;
+    let job = json!({
+        "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "spread", "namespace": "kube-system"},
+        "spec": {"schedule": "*/2 * * * *", "suspend": false, "jobTemplate": {"spec": {"template": {"spec": {
+            "restartPolicy": "Never",
+            "containers": [{"name": "d", "image": "registry.k8s.io/descheduler/descheduler:v0.35.0"}],
+        }}}}},
+    });
+    world.world.server.create(USER, job).expect("it is taken");
+    assert_eq!(asleep_beside(&mut world, 300).await, [PowerPhase::Awake; 2]);
+    let (why, message) = condition(&world, condition::DEGRADED).await.expect("people are told");
+    assert_eq!(why, "RivalDescheduler");
+    assert!(message.contains("CronJob kube-system/spread"), "{message}");
+    let jobs: Api<k8s_openapi::api::batch::v1::CronJob> =
+        Api::namespaced(world.world.server.client(USER), "kube-system");
+    let suspended = Patch::Merge(json!({"spec": {"suspend": true}}));
+    jobs.patch("spread", &PatchParams::default(), &suspended).await.expect("people may suspend it");
+    assert_eq!(asleep_beside(&mut world, 300).await, [PowerPhase::Suspended; 2]);
     assert_unbroken(&world);
 }

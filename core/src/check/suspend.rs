@@ -7,8 +7,8 @@ use super::{
 use crate::{
     fit::{NodeNumbers, Resident, Whereabouts},
     model::{
-        ClassIndex, ClassName, Name, Node, NodeClass, NodeName, Policies, PowerState, Snapshot, SuspendReason,
-        TaintEffect, Timestamp,
+        ClassIndex, ClassName, Name, Neighbour, Node, NodeClass, NodeName, Policies, PowerState, Snapshot,
+        SuspendReason, TaintEffect, Timestamp,
     },
     plan::SuspendStep,
     power::PowerRecord,
@@ -65,6 +65,12 @@ pub enum Blocker {
     NoWakeDriver {
         /// The class.
         class: ClassName,
+    },
+    /// A program of somebody else's does not let it sleep.
+    #[error("{neighbour}")]
+    Neighbour {
+        /// Which, and for what.
+        neighbour: Neighbour,
     },
     /// Nobody has tried whether it wakes.
     #[error("it was never woken for a test")]
@@ -157,6 +163,10 @@ impl Blocker {
             Self::StorageDataPlane { workload } => format!("{workload} pods").into(),
             Self::MachineHealthCheck { check } => format!("MachineHealthCheck {check}").into(),
             Self::NoWakeDriver { class } => format!("no wake driver in class {class}").into(),
+            Self::Neighbour { neighbour: Neighbour::Metal3 { .. } } => "powered by Metal3".into(),
+            Self::Neighbour { neighbour: Neighbour::MachineConfigPool { pool } } => {
+                format!("rollout of MachineConfigPool {pool}").into()
+            }
             Self::NoWakeTest => "no wake test".into(),
             Self::WillNotStayAsleep { .. } => "does not stay asleep".into(),
             Self::NotAwake { power } => format!("{power:?}").into(),
@@ -200,6 +210,7 @@ impl Blocker {
                 "write into NodePowerClass {class} how its nodes are woken (spec.wake, docs/wake.md), and let a waker run \
                  (waker.enabled=true in the chart's values)"
             ),
+            Self::Neighbour { neighbour } => neighbour.advice(),
             Self::NoWakeTest => {
                 "its policy tests it when it is empty (class's wakeTest); `miyako wake-test NODE` asks for it now"
                     .into()
@@ -259,6 +270,7 @@ pub struct SuspendBlockers<'a> {
     nodes: Vec<OnNode<'a>>,
     machine_checks: &'a BTreeMap<NodeName, Name>,
     powers: &'a BTreeMap<NodeName, PowerRecord>,
+    neighbours: &'a BTreeMap<NodeName, Neighbour>,
 }
 
 impl<'a> SuspendBlockers<'a> {
@@ -290,8 +302,8 @@ impl<'a> SuspendBlockers<'a> {
                 nodes[number].migrations += 1;
             }
         }
-        let (machine_checks, powers) = (&snapshot.machine_checks, &snapshot.powers);
-        Self { classes: ClassIndex::new(policies), numbers: numbers.clone(), nodes, machine_checks, powers }
+        let Snapshot { machine_checks, powers, neighbours, .. } = snapshot;
+        Self { classes: ClassIndex::new(policies), numbers: numbers.clone(), nodes, machine_checks, powers, neighbours }
     }
 
     /// Indexes a snapshot that nothing else has indexed.
@@ -319,6 +331,8 @@ impl<'a> SuspendBlockers<'a> {
             let (times, why) = (restless.times, restless.why.clone());
             Some(Blocker::WillNotStayAsleep { times, why, until: restless.until? })
         }));
+        let neighbour = self.neighbours.get(&node.name).cloned();
+        blockers.extend(neighbour.map(|neighbour| Blocker::Neighbour { neighbour }));
         if let Some(on) = self.numbers.get(&node.name).map(|number| &self.nodes[number]) {
             on.add_to(class, &mut blockers);
         }

@@ -11,6 +11,7 @@ mod load;
 mod lookup;
 mod migration;
 mod names;
+mod neighbour;
 mod node;
 mod pod;
 mod policy;
@@ -30,6 +31,7 @@ pub use load::{LoadHistory, LoadTable, WindowAverage};
 pub(crate) use lookup::{ByName, Lookup};
 pub use migration::{Migration, MigrationMode, MigrationPhase, TargetTrouble};
 pub use names::{ClassName, MigrationName, Name, NodeName, PlanName, PodKey, PolicyName, Uid, VmKey};
+pub use neighbour::Neighbour;
 pub use node::{Node, PowerState, Taint, TaintEffect};
 pub use pod::{
     Pod, PodAffinityTerm, PodOwner, PodPhase, Resources, Scheduling, SpreadConstraint, Toleration, TolerationOperator,

@@ -1,8 +1,8 @@
 //! Everything the planner may look at, at one moment.
 
 use super::{
-    HealthCheck, KubeVirt, Labels, LoadTable, Migration, MigrationName, MoveHistory, Name, Node, NodeName, PlanName,
-    PlanRecord, Pod, PodKey, PowerHistory, Uid, Vm, VmKey,
+    HealthCheck, KubeVirt, Labels, LoadTable, Migration, MigrationName, MoveHistory, Name, Neighbour, Node, NodeName,
+    PlanName, PlanRecord, Pod, PodKey, PowerHistory, Uid, Vm, VmKey,
 };
 use crate::power::PowerRecord;
 use std::collections::BTreeMap;
@@ -65,6 +65,8 @@ pub struct Snapshot {
     pub health_checks: BTreeMap<Name, HealthCheck>,
     /// By node, the MachineHealthCheck (namespace/name) that would replace its machine if it did not answer.
     pub machine_checks: BTreeMap<NodeName, Name>,
+    /// By node, somebody else's program that does not let it sleep now.
+    pub neighbours: BTreeMap<NodeName, Neighbour>,
     /// What was measured.
     pub load: LoadTable,
     /// People's switches.

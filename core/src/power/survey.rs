@@ -157,6 +157,9 @@ fn wish(
     if let Some(check) = snapshot.machine_checks.get(&node.name) {
         return awake(Urgency::Other, format!("MachineHealthCheck {check} would replace its machine"));
     }
+    if let Some(neighbour) = snapshot.neighbours.get(&node.name) {
+        return awake(Urgency::Other, neighbour.to_string());
+    }
     if ruler.is_none() {
         return awake(Urgency::Other, "no policy that acts rules it".into());
     }

@@ -10,6 +10,7 @@ pub mod machine;
 pub mod migration;
 pub mod migration_policy;
 pub mod namespace;
+pub mod neighbours;
 pub mod node;
 pub mod node_power;
 pub mod objects;

@@ -57,6 +57,8 @@ pub struct ObservedNode {
     pub maintenance_taints: Vec<String>,
     /// Its kubelet's version: several of them in one cluster mean an upgrade.
     pub kubelet: String,
+    /// Who it is to whoever provides machines; Metal3 names its host there.
+    pub provider_id: Option<String>,
 }
 
 impl ObservedNode {
@@ -120,7 +122,9 @@ pub fn convert(node: &KubeNode) -> Converted<ObservedNode> {
     let maintenance_taints = converted.taints.iter().filter(|taint| is_maintenance(taint));
     let maintenance_taints = maintenance_taints.map(|taint| taint.key.clone()).collect();
     let kubelet = status.and_then(|status| status.node_info.as_ref()).map(|info| info.kubelet_version.clone());
-    let observed = ObservedNode { node: converted, maintenance_taints, kubelet: kubelet.unwrap_or_default() };
+    let provider_id = spec.and_then(|spec| spec.provider_id.clone()).filter(|id| !id.is_empty());
+    let kubelet = kubelet.unwrap_or_default();
+    let observed = ObservedNode { node: converted, maintenance_taints, kubelet, provider_id };
     Converted::new(observed, problems)
 }
 

@@ -1,6 +1,6 @@
 //! Pods: whose they are, what they ask for, and what a launcher pod says about its VM's next target.
 
-use super::{Converted, Problems, objects, scheduling};
+use super::{Converted, Problems, neighbours, objects, scheduling};
 use k8s_openapi::api::core::v1::{Pod as KubePod, PodCondition, PodSpec, PodStatus, Volume};
 use miyako_api::control_plane;
 use miyako_api::names::{kubernetes, kubevirt};
@@ -21,7 +21,7 @@ pub struct ObservedPod {
     pub claims: BTreeSet<Name>,
     /// A ready virt-handler.
     pub ready_handler: bool,
-    /// A descheduler, by the labels of its chart and manifests.
+    /// A descheduler that evicts.
     pub descheduler: bool,
 }
 
@@ -93,9 +93,7 @@ pub fn convert(pod: &KubePod) -> Converted<ObservedPod> {
     let ready_handler = converted.labels.get(kubevirt::APP).is_some_and(|app| app == kubevirt::HANDLER)
         && !converted.terminating
         && converted.ready;
-    let descheduler = ["app.kubernetes.io/name", "app", "k8s-app"]
-        .into_iter()
-        .any(|key| converted.labels.get(key).is_some_and(|name| name == "descheduler"));
+    let descheduler = neighbours::is_descheduler(&converted.labels, spec);
     let observed = ObservedPod { pod: converted, launcher, claims: waits_for, ready_handler, descheduler };
     Converted::new(observed, problems)
 }

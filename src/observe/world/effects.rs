@@ -92,7 +92,7 @@ impl World {
         }
         self.put_handler(&key, pod.node.as_ref().filter(|_| ready_handler));
         if descheduler {
-            self.outsides.deschedulers.insert(key.clone());
+            self.neighbours.put_descheduler(&key, true);
         }
         pod.scheduling = self.pool.share(pod.scheduling);
         self.waiting.put(&pod, claims);
@@ -102,7 +102,7 @@ impl World {
     pub(super) fn remove_pod(&mut self, key: &PodKey) {
         self.put_handler(key, None);
         self.waiting.remove(key);
-        self.outsides.deschedulers.remove(key);
+        self.neighbours.put_descheduler(key, false);
         let Some(pod) = self.snapshot.pods.remove(key) else { return };
         if let PodOwner::Vm { vm, target_of, .. } = &pod.owner {
             self.vms.remove_launcher(vm, key);

@@ -9,6 +9,7 @@ mod freshness;
 mod history;
 mod machines;
 mod migrations;
+mod neighbours;
 mod policies;
 mod power;
 mod storage;
@@ -33,6 +34,7 @@ use miyako_core::model::{
     ClassName, KubeVirt, KubeVirtProblem, LoadTable, MigrationName, Name, NodeName, PlanName, PodKey, Policies,
     PolicyName, Quota, Snapshot, Switches, Timestamp, Uid, VmKey,
 };
+use neighbours::Neighbours;
 use policies::Outsides;
 use power::PowerSteps;
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +63,7 @@ pub(super) struct World {
     tainted: BTreeMap<NodeName, ObservedNode>,
     power_steps: PowerSteps,
     machine_checks: MachineChecks,
+    neighbours: Neighbours,
     quotas: BTreeMap<Name, BTreeMap<Name, Quota>>,
     /// Ready virt-handler pods by node, and their nodes.
     handlers: BTreeMap<NodeName, BTreeSet<PodKey>>,
@@ -106,6 +109,7 @@ impl World {
             tainted: BTreeMap::new(),
             power_steps: PowerSteps::default(),
             machine_checks: MachineChecks::default(),
+            neighbours: Neighbours::default(),
             quotas: BTreeMap::new(),
             handlers: BTreeMap::new(),
             handler_nodes: BTreeMap::new(),
@@ -248,7 +252,14 @@ impl World {
         self.history.refresh(&mut self.snapshot.history, now);
         self.power_steps.refresh(&mut self.snapshot.power_history);
         self.machine_checks.refresh(&mut self.snapshot.machine_checks);
-        self.outsides.refresh(&mut self.policies, &self.snapshot, &self.vms.backing_up, now);
+        self.neighbours.refresh(&self.snapshot.nodes, &mut self.snapshot.neighbours);
+        self.outsides.refresh(
+            &mut self.policies,
+            &self.snapshot,
+            &self.vms.backing_up,
+            self.neighbours.descheduler(),
+            now,
+        );
     }
 
     /// VMs that KubeVirt wants to move away and that hold none of its slots yet.
@@ -318,6 +329,7 @@ impl World {
             | Kind::ClusterApiMachine
             | Kind::OldClusterApiMachineHealthCheck
             | Kind::OldClusterApiMachine => self.machine_checks.known(kind),
+            Kind::BareMetalHost | Kind::MachineConfigPool | Kind::CronJob => self.neighbours.known(kind),
         };
         known.extend(self.problems.keys().filter(|(of, _)| *of == kind).map(|(_, key)| key.clone()));
         known
@@ -346,6 +358,7 @@ impl World {
             Object::Namespace(namespace) => self.put_namespace(&key.name, namespace),
             Object::Node(node) => {
                 self.outsides.kubelets.insert(node.node.name.clone(), node.kubelet.clone());
+                self.neighbours.put_node(&node.node.name, node.provider_id.clone());
                 self.put_node(*node);
             }
             Object::NodePower(power) => {
@@ -392,6 +405,9 @@ impl World {
             }
             Object::MachineCheck(kind, check) => self.machine_checks.put_check(kind, key, check),
             Object::Machine(kind, machine) => self.machine_checks.put_machine(kind, key, machine),
+            Object::PoweredHost(host) => self.neighbours.put_host(key, host),
+            Object::ConfigRollout(nodes) => self.neighbours.put_rollout(key, nodes),
+            Object::ScheduledDescheduler(is_one) => self.neighbours.put_scheduled_descheduler(key, is_one),
             Object::KubeVirt(kubevirt) => {
                 self.kubevirts.insert(key.clone(), kubevirt);
                 self.judge_kubevirt();
@@ -534,6 +550,7 @@ impl World {
             | Kind::ClusterApiMachine
             | Kind::OldClusterApiMachineHealthCheck
             | Kind::OldClusterApiMachine => self.machine_checks.remove(kind, key),
+            Kind::BareMetalHost | Kind::MachineConfigPool | Kind::CronJob => self.neighbours.remove(kind, key),
         }
     }
 }

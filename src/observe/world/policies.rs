@@ -5,7 +5,7 @@ use crate::observe::convert::{
     schedule::{self, InSchedule, Window},
 };
 use miyako_api::consolidation_policy::HoldReason;
-use miyako_core::model::{ClassName, NodeName, PodKey, Policies, PolicyName, Snapshot, Timestamp, VmKey};
+use miyako_core::model::{ClassName, NodeName, Policies, PolicyName, Snapshot, Timestamp, VmKey};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a policy is judged by besides its values.
@@ -25,8 +25,6 @@ pub(super) struct Outsides {
     outside: BTreeMap<PolicyName, Outside>,
     /// Kubelets' versions by node.
     pub(super) kubelets: BTreeMap<NodeName, String>,
-    /// Pods of a descheduler.
-    pub(super) deschedulers: BTreeSet<PodKey>,
 }
 
 impl Outsides {
@@ -48,11 +46,12 @@ impl Outsides {
         policies: &mut Policies,
         snapshot: &Snapshot,
         backing_up: &BTreeSet<VmKey>,
+        descheduler: Option<String>,
         now: Timestamp,
     ) {
         let versions: BTreeSet<_> = self.kubelets.values().filter(|version| !version.is_empty()).collect();
-        let rival = self.deschedulers.first().map(|pod| {
-            format!("the descheduler {pod} would spread what is packed; stop it, or leave the policy in mode Recommend")
+        let rival = descheduler.map(|descheduler| {
+            format!("the descheduler {descheduler} would spread what is packed; stop it, or leave the policy in mode Recommend")
         });
         for (name, policy) in &mut policies.policies {
             let Some(outside) = self.outside.get_mut(name) else { continue };

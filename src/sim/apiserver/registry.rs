@@ -235,6 +235,7 @@ const BUILT_IN: &[Row] = &[
     ("apps", "v1", "daemonsets", "DaemonSet", true, true, Generation::Spec, "ds"),
     ("apps", "v1", "deployments", "Deployment", true, true, Generation::Spec, "deploy"),
     ("apps", "v1", "controllerrevisions", "ControllerRevision", true, false, Generation::None, ""),
+    ("batch", "v1", "cronjobs", "CronJob", true, true, Generation::Spec, "cj"),
     ("coordination.k8s.io", "v1", "leases", "Lease", true, false, Generation::None, ""),
     ("events.k8s.io", "v1", "events", "Event", true, false, Generation::None, "ev"),
     ("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", true, true, Generation::Spec, "pdb"),
