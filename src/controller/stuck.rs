@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(look(&mut stuck, hopeless(), 0), [""; 0]);
         assert_eq!(look(&mut stuck, hopeless(), 59), [""; 0]);
         let said = format!("a has been overloaded since {BEGAN}, and no VM on it can be moved (NothingToMove)");
-        assert_eq!(look(&mut stuck, hopeless(), 60), [said.clone()]);
+        assert_eq!(look(&mut stuck, hopeless(), 60), std::slice::from_ref(&said));
         // Somebody who waits for a moment relieves nothing.
         assert_eq!(look(&mut stuck, NodeVerdict::Relieving { load: load() }, 61), [""; 0]);
         assert_eq!(look(&mut stuck, hopeless(), 62), [said]);
