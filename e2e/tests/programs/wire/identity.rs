@@ -1,6 +1,6 @@
 //! Whom the operator lets in.
 
-use crate::scene::{account, token_reviews};
+use crate::wire::scene::{account, token_reviews};
 use miyako::observe::load::agents::{Authenticate, AuthenticationError, TokenReviewer};
 use miyako_core::model::NodeName;
 use std::{

@@ -1,6 +1,6 @@
 //! What BMCs measure, from the wakers that read them to the operator that counts it.
 
-use crate::paused::{CableDialer, Stand, clock};
+use crate::wire::paused::{CableDialer, Stand, clock};
 use futures::{FutureExt as _, future::BoxFuture};
 use miyako::sim::world::{World, WorldSettings};
 use miyako_agent::{
@@ -203,7 +203,7 @@ async fn without_an_operator_nothing_is_read_and_a_new_one_hears_all_that_is_fre
     stage.stand.start();
     sleep(MINUTE).await;
     stage.stand.stop();
-    stage.stand.store = crate::scene::store(clock(stage.stand.begun));
+    stage.stand.store = crate::wire::scene::store(clock(stage.stand.begun));
     stage.stand.start();
     sleep(Duration::from_secs(15)).await;
     assert_eq!(stage.metered(), both(), "long before they are read again");

@@ -1,6 +1,6 @@
 //! Over in-memory streams under paused time: what happens when either end is slow, silent, dead or lying.
 
-use crate::scene::{cpu_of, refused, store};
+use crate::wire::scene::{cpu_of, refused, store};
 use futures::{FutureExt as _, future::BoxFuture};
 use hyper_util::rt::TokioIo;
 use miyako::observe::load::{

@@ -2,7 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "certificates are dated by the real clock")]
 
-use crate::scene::{account, cpu_of, refused, store, token_reviews};
+use crate::wire::scene::{account, cpu_of, refused, store, token_reviews};
 use miyako::{
     certificate::{identity::Identity, presented::Presented},
     observe::load::{
