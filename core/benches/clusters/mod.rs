@@ -7,7 +7,7 @@ use miyako_core::{
         Switches, Timestamp,
     },
     plan::decide,
-    power::PowerRecord,
+    power::{AgentWord, PowerRecord},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -115,7 +115,12 @@ fn sleepy(nodes: usize) -> Cluster {
     snapshot.migrations.clear();
     for node in snapshot.nodes.values_mut() {
         (node.power, node.ready, node.wake_tested) = (PowerState::Awake, true, Some(an_hour_ago));
-        let record = PowerRecord { uid: Some("n".into()), empty_since: Some(an_hour_ago), ..PowerRecord::default() };
+        let record = PowerRecord {
+            uid: Some("n".into()),
+            empty_since: Some(an_hour_ago),
+            agent: AgentWord { boot_id: Some("boot".into()), ..AgentWord::default() },
+            ..PowerRecord::default()
+        };
         snapshot.powers.insert(node.name.clone(), record);
     }
     cluster.policies.classes.values_mut().for_each(|class| class.sleep.can_be_woken = true);

@@ -2,6 +2,7 @@
 
 use super::Gate;
 use crate::model::{NodeName, Timestamp};
+use crate::power::NoAgent;
 use serde::Serialize;
 use std::fmt;
 
@@ -16,6 +17,11 @@ pub enum AwakeBecause {
     },
     /// Its class names no way to wake it.
     NoWakeDriver,
+    /// No agent on it would obey an order to sleep.
+    NoAgent {
+        /// How that is known.
+        silence: NoAgent,
+    },
     /// By the figures of its class it draws no less asleep than idle.
     SavesNothing,
     /// It was not seen empty before.
@@ -104,6 +110,7 @@ impl AwakeBecause {
         match self {
             Self::Gated { .. } => "Gated",
             Self::NoWakeDriver => "NoWakeDriver",
+            Self::NoAgent { .. } => "NoAgent",
             Self::SavesNothing => "SavesNothing",
             Self::JustEmptied => "JustEmptied",
             Self::Waits { .. } => "Waits",
@@ -130,6 +137,9 @@ impl fmt::Display for AwakeBecause {
         match self {
             Self::Gated { gate } => write!(f, "its policy suspends nothing now: {gate}"),
             Self::NoWakeDriver => write!(f, "its class names no way to wake it (spec.wake)"),
+            Self::NoAgent { silence } => {
+                write!(f, "{silence}: see whether the DaemonSet miyako-agent runs there, with power enabled")
+            }
             Self::SavesNothing => write!(f, "by its class's figures it draws no less asleep than idle"),
             Self::JustEmptied => write!(f, "it became empty just now"),
             Self::Waits { until, wary: false } => write!(f, "it sleeps after {until} if it stays empty"),

@@ -202,6 +202,9 @@ fn may_sleep(
     let Some(class) = place.class else { return Err(AwakeBecause::NoWakeDriver) };
     let Some(pays) = break_even(class.power, class.sleep.pace) else { return Err(AwakeBecause::SavesNothing) };
     let record = draft.snapshot.powers.get(name);
+    if let Some(silence) = record.and_then(PowerRecord::no_agent) {
+        return Err(AwakeBecause::NoAgent { silence });
+    }
     if let Some(detail) = record.and_then(|record| record.agent.obstacles.first()) {
         return Err(AwakeBecause::Obstacle { detail: detail.clone() });
     }

@@ -52,7 +52,7 @@ mod tests;
 pub use advance::advance;
 pub use facts::{Facts, Wish};
 pub use marks::{Marks, NodeCondition};
-pub use record::{AgentWord, Ask, Desired, Order, PowerRecord, Purpose, Request};
+pub use record::{AgentWord, Ask, Desired, NoAgent, Order, PowerRecord, Purpose, Request};
 pub use restless::{FEW, Restless};
 pub use state::State;
 pub use survey::{Seat, survey};

@@ -192,7 +192,44 @@ pub struct PowerRecord {
     pub energy: Option<Recorded>,
 }
 
+/// Why nobody on the node would obey an order to sleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum NoAgent {
+    /// No agent has ever said anything from it.
+    NeverHeard,
+    /// The last order to sleep was acknowledged by nobody, and nothing was since.
+    Unanswered,
+}
+
+impl fmt::Display for NoAgent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NeverHeard => "no agent has said anything from it",
+            Self::Unanswered => "no agent answered its last order to sleep",
+        })
+    }
+}
+
+impl AgentWord {
+    /// An agent has written this: each begins with the boot id of its machine.
+    fn is_heard(&self) -> bool {
+        self.boot_id.is_some() || self.acknowledged.is_some()
+    }
+}
+
 impl PowerRecord {
+    /// Why an order to sleep would be obeyed by nobody. An agent acknowledges orders to be awake too, so one that comes
+    /// back ends this.
+    #[must_use]
+    pub fn no_agent(&self) -> Option<NoAgent> {
+        let unanswered = |generation| generation <= self.generation() && !self.acknowledged(generation);
+        match self.suspend_generation {
+            _ if !self.agent.is_heard() => Some(NoAgent::NeverHeard),
+            Some(generation) if unanswered(generation) => Some(NoAgent::Unanswered),
+            _ => None,
+        }
+    }
+
     /// The generation of the newest order, 0 if there was none.
     #[must_use]
     pub fn generation(&self) -> i64 {

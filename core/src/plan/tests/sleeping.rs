@@ -1,7 +1,7 @@
 //! Which nodes go to sleep, why the others stay awake, and what is done while one comes back.
 
 use super::*;
-use crate::power::{PowerRecord, Purpose};
+use crate::power::{AgentWord, Desired, Order, PowerRecord, Purpose};
 
 /// Two trusted, empty dedicated nodes, and a shared one with a VM that needs no other.
 fn empty() -> World {
@@ -16,6 +16,7 @@ fn empty() -> World {
             noted: true,
             since: Some(NOW - Span::from_secs(86_400)),
             empty_since: (node != "shared-0").then_some(NOW - Span::from_secs(100)),
+            agent: AgentWord { boot_id: Some("boot".into()), ..AgentWord::default() },
             ..PowerRecord::default()
         };
         world.snapshot.powers.insert(NodeName::new(node), record);
@@ -53,7 +54,7 @@ fn an_empty_node_sleeps_one_at_a_time() {
 #[test]
 fn whatever_speaks_against_it_is_named() {
     type Change = fn(&mut World);
-    let cases: [(Change, &str); 10] = [
+    let cases: [(Change, &str); 12] = [
         (|world| record(world, "dedicated-0").empty_since = None, "became empty just now"),
         (|world| record(world, "dedicated-0").empty_since = Some(NOW - Span::from_secs(10)), "if it stays empty"),
         (
@@ -64,6 +65,22 @@ fn whatever_speaks_against_it_is_named() {
             "if it stays empty",
         ),
         (|world| record(world, "dedicated-0").last_sleep = Some(Span::from_secs(5)), "slept too short"),
+        (|world| record(world, "dedicated-0").agent = AgentWord::default(), "no agent has said anything"),
+        (
+            |world| {
+                let order = Order {
+                    desired: Desired::Awake,
+                    method: SleepMethod::S3,
+                    generation: 4,
+                    issued: NOW,
+                    expires: NOW,
+                    reason: String::new(),
+                };
+                let record = record(world, "dedicated-0");
+                (record.order, record.suspend_generation, record.agent.acknowledged) = (Some(order), Some(3), Some(2));
+            },
+            "no agent answered its last order",
+        ),
         (|world| world.policy().spare_dedicated = 2, "keeps 2 dedicated nodes spare"),
         (|world| world.policy().min_awake = 3, "keeps 3 nodes awake"),
         (|world| world.policy().sleep.suspends_per_hour = Some(0), "suspends 0 nodes an hour"),
