@@ -48,7 +48,7 @@ pub struct NewPlan<'a> {
 /// The object for a new plan.
 #[must_use]
 pub fn plan_object(new: &NewPlan<'_>, load: &LoadTable) -> ConsolidationPlan {
-    let name = plan_name(&new.policy.name, new.policy_uid, &new.plan, new.round);
+    let name = plan_name(new.policy, new.policy_uid, &new.plan, new.round);
     let steps: Vec<PlanStep> = new.plan.steps.iter().filter_map(|step| step_object(step, new, load)).collect();
     let ttl = if new.policy.mode == PolicyMode::Recommend { new.policy.plan_ttl } else { AUTOMATIC_TTL };
     ConsolidationPlan {

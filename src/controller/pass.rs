@@ -112,8 +112,8 @@ fn new_plans(
             continue;
         }
         let uid = known.policies.get(name);
-        let Some(round) = round(known, now, |round| plan_name(name, uid, &plan, round)) else { continue };
-        if snapshot.plans.contains_key(&plan_name(name, uid, &plan, round)) {
+        let Some(round) = round(known, now, |round| plan_name(policy, uid, &plan, round)) else { continue };
+        if snapshot.plans.contains_key(&plan_name(policy, uid, &plan, round)) {
             continue;
         }
         let proofs = check::prove(snapshot, policies, &plan, now);

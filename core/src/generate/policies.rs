@@ -88,6 +88,7 @@ fn policy(pool: &str, dice: &mut Dice) -> Policy {
         held: None,
         invalid: None,
         rival: None,
+        changed: crate::model::Timestamp::default(),
     }
 }
 

@@ -189,6 +189,9 @@ pub struct Policy {
     pub invalid: Option<String>,
     /// A descheduler that would spread what we pack (rule 10).
     pub rival: Option<String>,
+    /// When its spec, or that of one of its classes, was last seen to change. What was decided before answers other
+    /// rules than those of now.
+    pub changed: Timestamp,
 }
 
 /// What a node is for.

@@ -206,7 +206,13 @@ impl PlanRecord {
     /// a pod that only a sleeping node could take (rule 9), the reserve (rule 4), a hold.
     #[must_use]
     pub fn is_cleared(&self) -> bool {
-        !self.needs_approval || self.approved || (!self.steps.is_empty() && self.steps.iter().all(RecordedStep::is_due))
+        !self.needs_approval || self.approved || self.is_due()
+    }
+
+    /// It holds nothing but wakes that nobody is asked about, in whatever mode.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        !self.steps.is_empty() && self.steps.iter().all(RecordedStep::is_due)
     }
 
     /// What the suspends of this plan are for.

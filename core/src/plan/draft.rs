@@ -330,10 +330,12 @@ impl<'a> Draft<'a> {
             matches!(step, RecordedStep::Wake { node: woken, outcome, .. }
                 if woken == node && matches!(outcome, StepOutcome::Waiting | StepOutcome::Running))
         };
-        let standing =
-            self.snapshot.plans.values().filter(|record| {
-                matches!(self.report.proposals.get(&record.name), Some(super::ProposalVerdict::Stands))
-            });
+        // Nobody is asked about this wake if it is due, so it does not wait for a plan that waits for people.
+        let due = !matches!(reason, WakeReason::ForMove { .. });
+        let standing = self.snapshot.plans.values().filter(|record| {
+            let stands = matches!(self.report.proposals.get(&record.name), Some(super::ProposalVerdict::Stands));
+            stands && (!due || record.is_cleared())
+        });
         let on_its_way = self.place(node).is_some_and(|place| place.coming == Coming::OnItsWay);
         if on_its_way || self.plan.steps.iter().any(planned) || standing.flat_map(|record| &record.steps).any(recorded)
         {
@@ -413,7 +415,7 @@ impl<'a> Draft<'a> {
 ///
 /// # Errors
 /// No mode is left.
-fn mode_for(policy: &Policy, vm: &Guest<'_>, relief: bool) -> Result<MigrationMode, StayReason> {
+pub(super) fn mode_for(policy: &Policy, vm: &Guest<'_>, relief: bool) -> Result<MigrationMode, StayReason> {
     let wanted = match policy.migration {
         MigrationChoice::PostCopy => true,
         MigrationChoice::PreCopy => false,

@@ -1,7 +1,7 @@
 //! Names that are digests of what they stand for, so that the same wish never makes a second object.
 
 use super::{Plan, Step};
-use crate::model::{MigrationName, PlanName, PolicyName, Uid, Vm};
+use crate::model::{MigrationName, PlanName, Policy, PolicyMode, Uid, Vm};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 
@@ -30,11 +30,15 @@ pub fn migration_name(vm: &Vm, attempt: u32) -> MigrationName {
     MigrationName::new(vm.key.namespace.as_str(), name)
 }
 
-/// The name of the ConsolidationPlan with these steps: the same wish of the same policy has the same name. A wish that
-/// comes again after its plan was over is the next round.
+/// The name of the ConsolidationPlan with these steps: the same wish of the same policy in the same mode has the same
+/// name. A wish that comes again after its plan was over is the next round. To ask people and to act are two wishes: one
+/// does not wait because the other came to nothing.
 #[must_use]
-pub fn plan_name(policy: &PolicyName, policy_uid: Option<&Uid>, plan: &Plan, round: u32) -> PlanName {
+pub fn plan_name(policy: &Policy, policy_uid: Option<&Uid>, plan: &Plan, round: u32) -> PlanName {
+    let asks = policy.mode == PolicyMode::Recommend;
+    let policy = &policy.name;
     let mut parts = vec![policy.to_string(), policy_uid.map(Uid::to_string).unwrap_or_default(), round.to_string()];
+    parts.extend(asks.then(|| "asks".to_owned()));
     for step in &plan.steps {
         match step {
             Step::Migrate(step) => parts.extend([

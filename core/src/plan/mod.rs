@@ -23,6 +23,7 @@ mod renew;
 mod report;
 mod reserve;
 mod rest;
+mod ruled;
 mod shelf;
 mod sleep;
 mod stays;

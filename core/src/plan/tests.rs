@@ -1,5 +1,6 @@
 //! Decision tests: a small cluster in, the intended steps and reasons out.
 
+mod proposals;
 mod returning;
 mod sleeping;
 
@@ -68,6 +69,7 @@ impl World {
             held: None,
             invalid: None,
             rival: None,
+            changed: Timestamp::default(),
         };
         world.policies.policies.insert(policy.name.clone(), policy);
         world.node("shared-0", "shared", 2);
@@ -495,7 +497,8 @@ fn a_plan_that_waits_speaks_for_its_vm_until_its_reason_is_gone() {
     world.vm("busier", "shared-0", 0.95);
     let (plan, _) = world.decide();
     let Some(Step::Migrate(step)) = plan.steps.first().cloned() else { panic!("{plan:?}") };
-    let name = plan_name(&step.policy, None, &plan, 0);
+    world.policy().mode = PolicyMode::Recommend;
+    let name = plan_name(&world.policies.policies[&step.policy], None, &plan, 0);
     world.snapshot.plans.insert(
         name.clone(),
         PlanRecord {

@@ -7,7 +7,7 @@ use miyako_api::{
 };
 use miyako_core::model::{
     Budgets, ClassName, DestinationOrder, MigrationChoice, Percent, Policy, PolicyMode, PolicyName, PostCopyUse,
-    Profile, Selector, SleepRules, Span, Thresholds, VmSelector,
+    Profile, Selector, SleepRules, Span, Thresholds, Timestamp, VmSelector,
 };
 
 /// A policy and what decides from outside whether it may act.
@@ -77,6 +77,7 @@ pub fn resolve(name: &str, spec: &ConsolidationPolicySpec) -> Converted<Resolved
         held: None,
         invalid: None,
         rival: None,
+        changed: Timestamp::default(),
     };
     let mut converted = Converted::new(Resolved { policy, windows, hold_when: spec.hold_when.clone() }, problems);
     let said: Vec<_> = converted.problems.iter().map(ToString::to_string).collect();

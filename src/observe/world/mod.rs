@@ -338,7 +338,12 @@ impl World {
     fn put(&mut self, kind: Kind, seen: Seen) {
         let Seen { key, uid, generation, object, problems, .. } = seen;
         if matches!(kind, Kind::ConsolidationPolicy | Kind::NodePowerClass | Kind::ConsolidationPlan) {
-            self.own.insert((kind, key.name.clone()), (uid, generation));
+            let before = self.own.insert((kind, key.name.clone()), (uid.clone(), generation));
+            // At the start everything is new, and nothing has changed.
+            let declares = kind != Kind::ConsolidationPlan && self.freshness.synced();
+            if declares && before.is_none_or(|before| before != (uid, generation)) {
+                self.outsides.note_change(kind, &key.name);
+            }
         }
         let id = (kind, key);
         if problems.is_empty() {
@@ -449,6 +454,9 @@ impl World {
     }
 
     fn remove(&mut self, kind: Kind, key: &ObjectKey) {
+        if matches!(kind, Kind::ConsolidationPolicy | Kind::NodePowerClass) {
+            self.outsides.note_change(kind, &key.name);
+        }
         self.problems.remove(&(kind, key.clone()));
         self.own.remove(&(kind, key.name.clone()));
         self.remove_object(kind, key);

@@ -4,9 +4,13 @@ use crate::observe::convert::{
     policy::Resolved,
     schedule::{self, InSchedule, Window},
 };
+use crate::observe::seen::Kind;
 use miyako_api::consolidation_policy::HoldReason;
-use miyako_core::model::{ClassName, NodeName, Policies, PolicyName, Snapshot, Timestamp, VmKey};
+use miyako_core::model::{ClassName, Name, NodeName, Policies, PolicyName, Snapshot, Span, Timestamp, VmKey};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// No proposal waits longer than the longest `planTTL`.
+const OLDEST_PROPOSAL: Span = Span::from_secs(168 * 3600);
 
 /// What a policy is judged by besides its values.
 #[derive(Debug)]
@@ -25,6 +29,10 @@ pub(super) struct Outsides {
     outside: BTreeMap<PolicyName, Outside>,
     /// Kubelets' versions by node.
     pub(super) kubelets: BTreeMap<NodeName, String>,
+    /// Policies and classes whose specs are not those that were known before, until the next refresh.
+    fresh: BTreeSet<(Kind, Name)>,
+    /// When their specs were last seen to change.
+    changed: BTreeMap<(Kind, Name), Timestamp>,
 }
 
 impl Outsides {
@@ -33,6 +41,11 @@ impl Outsides {
         let outside = Outside { windows, hold_when, invalid: policy.invalid.clone(), schedule: None };
         self.outside.insert(policy.name.clone(), outside);
         policies.policies.insert(policy.name.clone(), policy);
+    }
+
+    /// The spec of this policy or class is another one than before, or there is none any more.
+    pub(super) fn note_change(&mut self, kind: Kind, name: &Name) {
+        self.fresh.insert((kind, name.clone()));
     }
 
     pub(super) fn remove(&mut self, name: &PolicyName, policies: &mut Policies) {
@@ -49,6 +62,10 @@ impl Outsides {
         descheduler: Option<String>,
         now: Timestamp,
     ) {
+        for one in std::mem::take(&mut self.fresh) {
+            self.changed.insert(one, now);
+        }
+        self.changed.retain(|_, at| now.since(*at) < OLDEST_PROPOSAL);
         let versions: BTreeSet<_> = self.kubelets.values().filter(|version| !version.is_empty()).collect();
         let rival = descheduler.map(|descheduler| {
             format!("the descheduler {descheduler} would spread what is packed; stop it, or leave the policy in mode Recommend")
@@ -59,6 +76,10 @@ impl Outsides {
             policy.in_schedule = schedule.inside;
             policy.schedule_changes = schedule.changes;
             policy.rival.clone_from(&rival);
+            let changed = |kind: Kind, name: &str| self.changed.get(&(kind, Name::from(name))).copied();
+            let of_classes = policy.classes.iter().map(|class| changed(Kind::NodePowerClass, class.as_str()));
+            let own = changed(Kind::ConsolidationPolicy, name.as_str());
+            policy.changed = of_classes.chain([own]).flatten().max().unwrap_or_default();
             let unknown: Vec<&str> = policy
                 .classes
                 .iter()

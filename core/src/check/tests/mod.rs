@@ -81,6 +81,7 @@ fn policy(name: &str, classes: &[&str]) -> Policy {
         held: None,
         invalid: None,
         rival: None,
+        changed: Timestamp::default(),
     }
 }
 
