@@ -152,6 +152,25 @@ async fn an_outage_makes_the_picture_incomplete_until_it_ends() {
     assert_eq!(after(&mut observer, 40).await.incomplete, None);
 }
 
+/// A connection that a firewall forgot: nothing comes, and nothing says so.
+#[tokio::test(start_paused = true)]
+async fn a_silent_watch_is_begun_anew_and_not_believed_for_long() {
+    let server = server(Options::default());
+    fill(&server);
+    let mut observer = synced(&server).await;
+    assert_eq!(after(&mut observer, 600).await.incomplete, None, "a quiet cluster is no silent one");
+    server.lag_watches(US, Duration::from_secs(3600));
+    server.set_faults(Some(Box::new(|request: &RequestInfo| {
+        let mute = &*request.actor == US && request.verb == Verb::Watch && request.resource == "nodes";
+        mute.then(|| Fault::Delay(Duration::from_secs(3600)))
+    })));
+    let why = after(&mut observer, 125).await.incomplete.clone().expect("it is silent");
+    assert!(why.starts_with("Node: ") && !why.contains("Pod"), "only that kind can't be begun anew: {why}");
+    server.set_faults(None);
+    server.lag_watches(US, Duration::ZERO);
+    assert_eq!(after(&mut observer, 60).await.incomplete, None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn own_writes_are_seen_through_a_watch_that_lags() {
     let server = server(Options::default());

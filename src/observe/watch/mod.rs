@@ -29,8 +29,9 @@ use tokio::{
 const PAGE: u32 = 500;
 /// The API server ends a watch after this long. kube-runtime's value: API servers never allow less than 5 minutes.
 const WATCH_SECONDS: u32 = 290;
-/// A watch that is silent for longer than the API server would keep it is dead.
-const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 5);
+/// API servers send a bookmark every minute. A watch that is silent for longer may be dead, and is begun anew from the last
+/// version: that costs one request, and tells.
+const SILENCE: Duration = Duration::from_secs(100);
 /// A watch that ends sooner is no watch, and is not begun again without a wait.
 const AT_ONCE: Duration = Duration::from_secs(1);
 /// A list or a direct read that takes longer failed.
@@ -166,7 +167,7 @@ impl<K: Watched> Watch<K> {
             let began = Instant::now();
             let failure = loop {
                 let event = match time::timeout(SILENCE, stream.next()).await {
-                    // The API server ended the watch in its time, or it died: go on from the last version.
+                    // It was silent for too long, or the API server ended it in its time: go on from the last version.
                     Err(_) | Ok(None) => {
                         break (began.elapsed() < AT_ONCE).then(|| "the watch ended at once".to_owned());
                     }

@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 /// A watch that fails for longer leaves the picture incomplete (rule 8). Shorter, it may only have been reconnected.
 pub const TOO_LONG: Span = Span::from_secs(30);
 
+/// A watch without any sign of life for longer leaves the picture incomplete. It is begun anew before (`watch`), so this
+/// tells that nothing came of that.
+const SILENT_FOR: Span = Span::from_secs(120);
+
 #[derive(Debug, Default)]
 struct State {
     listed: bool,
@@ -82,6 +86,9 @@ impl Freshness {
                 State { listed: false, .. } => "not listed yet".to_owned(),
                 State { failing: Some((since, error)), .. } if now.since(*since) > TOO_LONG => {
                     format!("the watch has failed for {} s: {error}", now.since(*since).as_secs())
+                }
+                State { unknown: false, alive: Some(alive), .. } if now.since(*alive) > SILENT_FOR => {
+                    format!("the watch has given no sign of life for {} s", now.since(*alive).as_secs())
                 }
                 _ => continue,
             };

@@ -173,7 +173,11 @@ impl Watch {
         }
         if self.bookmarks && now >= self.next_bookmark {
             self.next_bookmark = now + BOOKMARK_EVERY;
-            if self.told < self.cursor {
+            // The real one tells the same version again. A watch that lags tells nothing at all.
+            let faults = self.shared.faults.lock().unwrap_or_else(PoisonError::into_inner);
+            let lags = !faults.lag(&self.actor).is_zero();
+            drop(faults);
+            if self.told < self.cursor || !lags {
                 self.push_bookmark(false);
             }
         }
