@@ -8,7 +8,8 @@ mod status;
 
 pub use sleep::Sleep;
 pub use status::{
-    Blocker, ConsolidationPolicyStatus, Energy, LastDecision, LoadSource, LoadStatus, NodeCounts, VmCounts,
+    Blocker, ConsolidationPolicyStatus, Energy, Hold, LastDecision, LoadSource, LoadStatus, NodeCounts, SwitchesOn,
+    VmCounts,
 };
 
 use crate::{duration::Duration, schema};

@@ -55,6 +55,8 @@ pub mod ours {
     pub const PRE_COPY_POLICY: &str = "miyako-pre-copy";
     /// The ConfigMap through which `miyako pause`, `hold` and `resume` speak to the operator.
     pub const SWITCHES: &str = "miyako-switches";
+    /// On that ConfigMap: `miyako resume` turned the switches off, and when. One without it that is new turns nothing off.
+    pub const RESUMED: &str = "miyako.dev/resumed";
     /// The Lease of the leading operator.
     pub const LEASE: &str = "miyako-operator";
     /// On a Node (taint and label): it is being emptied, asleep or quarantined.

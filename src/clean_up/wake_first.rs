@@ -4,6 +4,7 @@
 use super::hook::HookError;
 use crate::command::power::{PowerError, not_awake};
 use crate::command::switches::{Switch, SwitchError, turn_on};
+use crate::observe::convert::switches::UNINSTALL;
 use kube::Client;
 use std::time::Duration;
 
@@ -31,8 +32,7 @@ pub enum WakeFirstError {
 /// # Errors
 /// See [`WakeFirstError`].
 pub async fn run(client: &Client, namespace: &str) -> Result<u32, WakeFirstError> {
-    let why = "Miyako is being uninstalled, and wakes all nodes";
-    match turn_on(client, namespace, Switch::Hold, "miyako", why).await {
+    match turn_on(client, namespace, Switch::Hold, "miyako", UNINSTALL).await {
         // An installation that was never complete: there is nobody to be held, and nodes that sleep are waited for.
         Err(SwitchError::Missing { .. }) => {
             tracing::warn!(namespace, "there is no ConfigMap miyako-switches: no operator is told to wake nodes");

@@ -3,8 +3,11 @@
 //! They speak to the API server alone, so they work while the operator is down: it reads the switches before it does
 //! anything.
 
+mod still;
+
 use super::cluster::{self, ClusterArgs, ClusterError};
 use super::output::{self, Output};
+use crate::clock::{Clock, SystemClock};
 use crate::observe::convert::switches::{HELD, PAUSED};
 use clap::Args;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -57,9 +60,10 @@ pub enum SwitchError {
         /// What is wrong, and what to write.
         problem: String,
     },
-    /// The chart makes the ConfigMap, so Miyako is not there.
+    /// The chart makes the ConfigMap, so Miyako is not there, or somebody deleted it.
     #[error(
-        "there is no ConfigMap {} in namespace {namespace}: name Miyako's namespace with --namespace",
+        "there is no ConfigMap {} in namespace {namespace}: name Miyako's namespace with --namespace; if somebody deleted \
+         it, apply the chart again, and what was on stays on until `miyako resume`",
         ours::SWITCHES
     )]
     Missing {
@@ -117,6 +121,9 @@ pub struct Switched {
     pub now: BTreeMap<String, String>,
     /// What follows from it.
     pub meaning: &'static str,
+    /// What else keeps policies from acting, after `resume`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub still: Vec<String>,
 }
 
 impl fmt::Display for Switched {
@@ -133,7 +140,8 @@ impl fmt::Display for Switched {
         for (switch, said) in &self.now {
             writeln!(f, "  {switch}: {said}")?;
         }
-        write!(f, "{}", self.meaning)
+        write!(f, "{}", self.meaning)?;
+        self.still.iter().try_for_each(|still| write!(f, "\n  {still}"))
     }
 }
 
@@ -159,7 +167,7 @@ pub async fn run_on(switch: Switch, args: &SwitchOnArgs, out: &mut dyn io::Write
 /// See [`SwitchError`].
 pub async fn run_resume(args: &ResumeArgs, out: &mut dyn io::Write) -> Result<(), SwitchError> {
     let client = args.cluster.client().await?;
-    let switched = resume(&client, &args.cluster.namespace).await?;
+    let switched = resume(&client, &args.cluster.namespace, &SystemClock).await?;
     Ok(output::print(&switched, args.output, out)?)
 }
 
@@ -188,7 +196,12 @@ pub async fn turn_on(
     let before = on(&read(client, namespace).await?);
     let changed = before.get(switch.key()) != Some(&said);
     let now = match changed {
-        true => on(&patch(client, namespace, json!({ "data": { switch.key(): said } })).await?),
+        true => {
+            // What is turned on from here on, no earlier `resume` turned off.
+            let change =
+                json!({ "metadata": { "annotations": { ours::RESUMED: null } }, "data": { switch.key(): said } });
+            on(&patch(client, namespace, change).await?)
+        }
         false => before.clone(),
     };
     let (command, meaning) = match switch {
@@ -201,7 +214,7 @@ pub async fn turn_on(
             "Nothing moves, and every sleeping node is woken and kept awake until `miyako resume`. Migrations that KubeVirt has begun run to their end.",
         ),
     };
-    Ok(Switched { command, changed, before, now, meaning })
+    Ok(Switched { command, changed, before, now, meaning, still: Vec::new() })
 }
 
 /// Turns both switches off, and takes away whatever else is in the ConfigMap: the operator pauses for what it does not
@@ -209,19 +222,33 @@ pub async fn turn_on(
 ///
 /// # Errors
 /// See [`SwitchError`].
-pub async fn resume(client: &Client, namespace: &str) -> Result<Switched, SwitchError> {
+pub async fn resume(client: &Client, namespace: &str, clock: &dyn Clock) -> Result<Switched, SwitchError> {
     let map = read(client, namespace).await?;
     let before = on(&map);
     let keys = |names: Vec<&String>| names.into_iter().map(|key| (key.clone(), Value::Null)).collect::<Value>();
     let data = keys(map.data.iter().flatten().map(|(key, _)| key).collect());
     let binary = keys(map.binary_data.iter().flatten().map(|(key, _)| key).collect());
-    let changed = data != json!({}) || binary != json!({});
+    // Without this mark a ConfigMap that was made anew turns nothing off, whatever it holds.
+    let marked = map.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(ours::RESUMED));
+    let changed = data != json!({}) || binary != json!({}) || !marked;
     let now = match changed {
-        true => on(&patch(client, namespace, json!({ "data": data, "binaryData": binary })).await?),
+        true => {
+            let resumed = json!({ "annotations": { ours::RESUMED: crate::time::to_api(clock.now()) } });
+            let change = json!({ "metadata": resumed, "data": data, "binaryData": binary });
+            on(&patch(client, namespace, change).await?)
+        }
         false => before.clone(),
     };
-    let meaning = "Policies act again as their mode and schedules say.";
-    Ok(Switched { command: "resume", changed, before, now, meaning })
+    let still = still::holds(client).await;
+    let meaning = match &still {
+        Ok(still) if still.is_empty() => "Policies act again as their mode and schedules say.",
+        Ok(_) => "The switches are off, but these still hold; `miyako explain policy NAME` says more:",
+        Err(_) => {
+            "The switches are off. Whether something else holds is not known: the ConsolidationPolicies can't be read; ask \
+             `miyako explain`."
+        }
+    };
+    Ok(Switched { command: "resume", changed, before, now, meaning, still: still.unwrap_or_default() })
 }
 
 /// What is on: an empty value is off.

@@ -54,6 +54,8 @@ pub struct Metrics {
     pub can_sleep: IntGauge,
     /// Nodes that nothing keeps awake by itself, by why they are awake all the same.
     pub awake: IntGaugeVec,
+    /// What has held for longer than such a thing takes, by what it is.
+    pub overdue: IntGaugeVec,
     /// What each part of a wake took, while this replica led.
     wakes: HistogramVec,
     /// What each node draws, while this replica leads.
@@ -157,6 +159,11 @@ impl Metrics {
                 "Nodes that nothing on them keeps awake, by why they are awake all the same.",
                 &["because"],
             )?,
+            overdue: gauges(
+                "miyako_holds_overdue",
+                "Evacuations, rollouts, upgrades and backups that have lasted for too long, by reason.",
+                &["reason"],
+            )?,
             can_sleep: gauge("miyako_nodes_can_sleep", "Nodes that nothing keeps awake.")?,
             registry,
         })
@@ -200,6 +207,12 @@ impl Metrics {
             }
         }
         self.can_sleep.set(can_sleep);
+        self.overdue.reset();
+        let holds = report.policies.values().flat_map(|policy| &policy.holds).filter(|hold| hold.overdue);
+        let overdue: std::collections::BTreeSet<_> = holds.map(|hold| (hold.kind, &hold.key)).collect();
+        for (kind, _) in overdue {
+            self.overdue.with_label_values(&[kind.overdue_name()]).inc();
+        }
     }
 
     /// Tells which nodes are stuck, and how the worst served VM fares.

@@ -84,13 +84,13 @@ impl Operator {
             }
             let Seat { facts, wish, pace, .. } = &led.seat;
             let Some(write) = advance(&led.record, facts, wish, *pace, now).1 else { return Ok(()) };
-            self.write_power(&mut led, write, now).await?;
+            self.write_power(&mut led, write).await?;
         }
         tracing::error!(node = %led.seat.node, "the power sequence never comes to rest; please report this");
         Ok(())
     }
 
-    async fn write_power(&mut self, led: &mut Led, write: Write, now: Timestamp) -> Result<(), ActError> {
+    async fn write_power(&mut self, led: &mut Led, write: Write) -> Result<(), ActError> {
         let node = led.seat.node.clone();
         let energy = self.ledger.note_of(&node);
         let power = match write {
@@ -121,7 +121,7 @@ impl Operator {
             }
             Write::Order { desired, method, generation, stands, reason } => {
                 if desired == Desired::Suspended
-                    && let Some(blocker) = self.keeps_awake_after_all(led, now).await?
+                    && let Some(blocker) = self.keeps_awake_after_all(led).await?
                 {
                     led.seat.facts.blocker = Some(blocker);
                     return Ok(());
@@ -155,12 +155,29 @@ impl Operator {
 
     /// The last look before the order: the rules that speak of the whole cluster on what is known by now, and rule 3
     /// by the API server itself.
-    async fn keeps_awake_after_all(&mut self, led: &Led, now: Timestamp) -> Result<Option<String>, ActError> {
+    async fn keeps_awake_after_all(&mut self, led: &Led) -> Result<Option<String>, ActError> {
         let node = &led.seat.node;
+        // The writes before this one may have taken long: what has come since counts, and so does the time.
+        let unread = |source| ActError::Api { what: "read people's switches".to_owned(), source };
+        self.observer.look_at_switches().await.map_err(unread)?;
+        self.observer.drain();
+        let now = self.clock.now();
         let (snapshot, policies) = self.observer.snapshot();
         let test = matches!(&led.seat.wish, Wish::Asleep { purpose } if purpose.is_wake_test());
         let reason = if test { SuspendReason::WakeTest } else { SuspendReason::Empty };
-        if let Some(broken) = breaks(snapshot, policies, node, reason, now) {
+        let switches = &snapshot.switches;
+        if let Some(by) = switches.held.as_ref().or(switches.paused.as_ref()) {
+            return Ok(Some(format!("held or paused meanwhile: {by}")));
+        }
+        let request = led.record.request.as_ref().map(miyako_core::power::Request::purpose);
+        let asked = matches!(&led.seat.wish, Wish::Asleep { purpose } if request.as_ref() == Some(purpose));
+        // A person may ask for it while the policy itself stands still, outside its schedules for one.
+        let others = |rule| match rule {
+            Rule::Reserve | Rule::Pending | Rule::Knowledge | Rule::PostCopy => true,
+            Rule::Standstill => !asked,
+            _ => false,
+        };
+        if let Some(broken) = breaks(snapshot, policies, node, (reason, now), others) {
             return Ok(Some(broken));
         }
         let policies = policies.clone();
@@ -173,14 +190,13 @@ fn breaks(
     snapshot: &Snapshot,
     policies: &Policies,
     node: &NodeName,
-    reason: SuspendReason,
-    now: Timestamp,
+    (reason, now): (SuspendReason, Timestamp),
+    others: impl Fn(Rule) -> bool,
 ) -> Option<String> {
     let found = snapshot.nodes.get(node)?;
     let class = policies.class_of(found).ok().flatten()?;
     let policy = policies.ruling(&class.name)?.name.clone();
     let plan = Plan { steps: vec![Step::Suspend(SuspendStep { policy, node: node.clone(), reason })] };
-    let others = |rule| matches!(rule, Rule::Reserve | Rule::Pending | Rule::Knowledge | Rule::PostCopy);
     let violations = check::check(snapshot, policies, &plan, now);
     violations.into_iter().find(|violation| others(violation.rule)).map(|violation| violation.to_string())
 }

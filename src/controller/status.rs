@@ -6,16 +6,22 @@ use crate::observe::convert::Problem;
 use crate::observe::load::{LoadStore, Source};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use miyako_api::consolidation_policy::{
-    Blocker, ConsolidationPolicyStatus, Energy, LoadSource, LoadStatus, NodeCounts, VmCounts,
+    Blocker, ConsolidationPolicyStatus, Energy, Hold, LoadSource, LoadStatus, NodeCounts, SwitchesOn, VmCounts,
 };
 use miyako_api::names::{condition, reason};
 use miyako_api::node_power_class::{ClassConflict, NodePowerClassStatus};
 use miyako_core::energy::Account;
-use miyako_core::model::{ClassName, KubeVirtProblem, Policies, Policy, Snapshot, Timestamp};
+use miyako_core::model::{ClassName, KubeVirtProblem, Policies, Policy, Snapshot, Switches, Timestamp};
 use miyako_core::plan::{Gate, NodeVerdict, PolicyReport, Report, StayReason, VmVerdict};
 
 /// A blocker's reason names a namespace or a DaemonSet, and the field takes no more; advice says the rest.
 const LONGEST_REASON: usize = 64;
+/// So many holds are listed, which a restarted operator knows the age of.
+const MOST_HOLDS: usize = 32;
+/// What a hold's key and message and the field `held` take.
+const LONGEST_KEY: usize = 510;
+const LONGEST_MESSAGE: usize = 1020;
+const LONGEST_HELD: usize = 250;
 /// So many blockers and conflicts are listed; the rest is in the metrics.
 const LISTED: usize = 10;
 
@@ -69,7 +75,7 @@ pub(super) fn of_policy(
     let mut conditions =
         vec![ready(found, &own.problems), degraded(found, load, trouble), conflict(found), load_known(found, load)];
     conditions.push(switch(condition::PAUSED, reason::PAUSED, snapshot.switches.paused.as_deref()));
-    let held = snapshot.switches.held.as_ref().or(policy.held.as_ref());
+    let held = snapshot.switches.held.as_ref().or(policy.held.as_ref()).or(policy.backup.as_ref());
     conditions.push(sleepers_counted(found));
     conditions.push(switch(condition::HELD, reason::HELD, held.map(String::as_str)));
     for condition in &mut conditions {
@@ -105,9 +111,44 @@ pub(super) fn of_policy(
         }),
         last_decision: None,
         paused: snapshot.switches.paused.is_some(),
-        held: held.cloned(),
+        held: held.cloned().map(|held| crate::shortened(&held, LONGEST_HELD)),
+        switches: switches_on(&snapshot.switches),
+        holds: holds(found),
         energy: None,
     }
+}
+
+fn switches_on(switches: &Switches) -> Option<SwitchesOn> {
+    let [paused, held] =
+        [&switches.paused, &switches.held].map(|by| by.as_ref().map(|by| by.chars().take(1000).collect()));
+    let config_map_uid = switches.of.as_ref().map(ToString::to_string);
+    switches.is_on().then_some(SwitchesOn { paused, held, config_map_uid })
+}
+
+/// What is overdue comes first, so that it is told however many others there are; then the oldest.
+fn holds(found: &PolicyReport) -> Vec<Hold> {
+    let (overdue, young): (Vec<_>, Vec<_>) = found.holds.iter().partition(|hold| hold.overdue);
+    let told = overdue.into_iter().chain(young).take(MOST_HOLDS).map(|hold| Hold {
+        reason: hold.kind.name().to_owned(),
+        key: crate::shortened(&hold.key, LONGEST_KEY),
+        since: crate::time::to_api(hold.since),
+        holds_all: hold.holds_all,
+        overdue: hold.overdue,
+        message: crate::shortened(&format!("{hold}. {}", hold.cure), LONGEST_MESSAGE),
+    });
+    told.collect()
+}
+
+/// The hold that has been overdue for longest, for people.
+fn overdue(found: &PolicyReport) -> Option<Condition> {
+    let mut overdue = found.holds.iter().filter(|hold| hold.overdue);
+    let first = overdue.next()?;
+    let more = match overdue.count() {
+        0 => String::new(),
+        more => format!("; and {more} more (status.holds)"),
+    };
+    let message = format!("{first}. It holds nothing else. {}{more}", first.cure);
+    Some(said(condition::DEGRADED, true, first.kind.overdue_name(), message))
 }
 
 fn seconds(seconds: u64) -> Option<u32> {
@@ -185,6 +226,9 @@ fn degraded(found: &PolicyReport, load: &LoadView, trouble: Option<&Trouble>) ->
     });
     if let Some(gate) = gate {
         return said(condition::DEGRADED, true, gate.name(), gate.to_string());
+    }
+    if let Some(overdue) = overdue(found) {
+        return overdue;
     }
     if let Some(problem) = &load.problem {
         return said(condition::DEGRADED, true, reason::NO_LOAD, problem.clone());

@@ -145,7 +145,7 @@ mod tests {
         let mut stuck = StuckNodes::default();
         let mut report = report(NodeVerdict::Stuck { load: load() });
         for policy in report.policies.values_mut() {
-            policy.gate = Some(Gate::RollingOut);
+            policy.gate = Some(Gate::RollingOut { what: None });
         }
         for second in [0, 100] {
             assert_eq!(stuck.look(&report, &Snapshot::default(), BEGAN + Span::from_secs(second)), []);

@@ -15,7 +15,15 @@ pub(crate) fn of_stay(reason: &StayReason) -> String {
             "its node must be awake and Ready, with virt-handler ready on it: `miyako explain node` tells more".into()
         }
         StayReason::Busy { activity } => match activity {
-            VmActivity::Migrating | VmActivity::Evacuating => "nothing to do: it is looked at again when the migration is over",
+            VmActivity::Migrating => "nothing to do: it is looked at again when the migration is over",
+            VmActivity::MigrationVanished => {
+                "nothing to do: status.migrationState of the VMI tells of a migration whose object is gone; if it still \
+                 does in a minute, the VM may be moved again"
+            }
+            VmActivity::Evacuating => {
+                "it is looked at again when it has left its node; where its node is no longer drained, \
+                 `virtctl evacuate-cancel vm` takes the mark status.evacuationNodeName away"
+            }
             VmActivity::Paused => "resume the VM (virtctl unpause)",
             VmActivity::Stopping => "nothing: it is going away",
             VmActivity::OldLauncherLeaving => "nothing to do: it is looked at again when its old launcher pod has gone",
@@ -73,7 +81,8 @@ pub(crate) fn of_gate(gate: &Gate) -> String {
             "the operator must see the whole cluster: check its rights and the API server".into()
         }
         Gate::KubeVirt { .. } => "a deployed KubeVirt of version 1.6 or later".into(),
-        Gate::RollingOut => "nothing to do: it goes on when the rollout of KubeVirt is over".into(),
+        Gate::Backup { .. } => "nothing to do: it goes on when the backup is over, or has taken too long".into(),
+        Gate::RollingOut { .. } => "nothing to do: it goes on when the rollout of KubeVirt is over".into(),
         Gate::EvacuationsWaiting { .. } => {
             "nothing to do: it goes on when KubeVirt's evacuations have their slots".into()
         }

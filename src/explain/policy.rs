@@ -1,7 +1,7 @@
 //! How a policy is doing, and all of them together.
 
 use super::{Explanation, Past, Seen, change};
-use miyako_core::model::PolicyName;
+use miyako_core::model::{Hold, PolicyName};
 use miyako_core::plan::{PolicyReport, VmVerdict};
 use std::collections::BTreeMap;
 
@@ -32,12 +32,22 @@ pub(super) fn explain(name: &PolicyName, seen: &Seen<'_>, past: &Past) -> Option
     let unknown = report.unknown_classes.iter().map(|class| format!("there is no NodePowerClass {class}"));
     let lost = report.lost_classes.iter().map(|(class, winner)| format!("class {class} belongs to policy {winner}"));
     told.list("Classes that it does not have", unknown.chain(lost).collect());
+    told.list("What holds, and whom", report.holds.iter().map(hold).collect());
     told.list("Its VMs, by why they stay", reasons(name, seen));
     told.list("What keeps its nodes awake", blockers(report));
     told.list("What the operator said last", past.conditions(name.as_str()));
     told.list("Its last plans", past.plans(|plan, _| plan.spec.policy == name.as_str()));
     told.list("Its last Events", past.events());
     Some(told)
+}
+
+fn hold(hold: &Hold) -> String {
+    let whom = match (hold.holds_all, hold.overdue) {
+        (true, _) => "holds the policy",
+        (false, false) => "holds nothing else",
+        (false, true) => "overdue, holds nothing else",
+    };
+    format!("{} ({whom}): {hold}. {}", hold.kind.name(), hold.cure)
 }
 
 fn nodes(report: &PolicyReport) -> String {

@@ -13,7 +13,7 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota},
     storage::v1::{CSINode, StorageClass},
 };
-use kube::{Client, Resource};
+use kube::{Api, Client, Resource};
 use miyako_api::{
     ConsolidationPlan, ConsolidationPolicy, NodePower, NodePowerClass,
     kubevirt::{KubeVirt, MigrationPolicy, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceMigration},
@@ -32,6 +32,9 @@ use tokio::{sync::mpsc, task::JoinSet};
 /// How often [`Observer::wait_until_synced`] looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// A direct read that takes longer failed: a node waits with its order.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Where and how to observe.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -46,6 +49,7 @@ pub struct Observer {
     world: World,
     clock: Arc<dyn Clock>,
     client: Client,
+    namespace: String,
     news: BTreeMap<Kind, (mpsc::Sender<Update>, mpsc::Receiver<Update>)>,
     tasks: JoinSet<()>,
 }
@@ -54,7 +58,14 @@ impl Observer {
     /// Starts watching. Must be called within a tokio runtime.
     #[must_use]
     pub fn start(client: Client, clock: Arc<dyn Clock>, settings: &Settings) -> Self {
-        let mut observer = Self { world: World::new(), clock, client, news: BTreeMap::new(), tasks: JoinSet::new() };
+        let mut observer = Self {
+            world: World::new(),
+            clock,
+            client,
+            namespace: settings.namespace.clone(),
+            news: BTreeMap::new(),
+            tasks: JoinSet::new(),
+        };
         let seed = settings.seed;
         let all = Scope::default();
         // Finished pods use nothing, and KubeVirt keeps up to five for every VM.
@@ -123,6 +134,20 @@ impl Observer {
     pub fn snapshot(&mut self) -> (&Snapshot, &Policies) {
         self.world.refresh(self.clock.now());
         self.world.view()
+    }
+
+    /// Reads people's switches directly: before something that can't be undone, a watch that is seconds behind is too old.
+    ///
+    /// # Errors
+    /// They can't be read.
+    pub async fn look_at_switches(&mut self) -> Result<(), kube::Error> {
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let found = tokio::time::timeout(PATIENCE, maps.get_opt(ours::SWITCHES)).await;
+        let found = found.map_err(|_| kube::Error::Service("the API server takes too long".into()))??;
+        let key = ObjectKey { namespace: Name::from(&*self.namespace), name: Name::from(ours::SWITCHES) };
+        let seen = found.map(|map| Box::new(ConfigMap::seen(&map.metadata, Ok(&map))));
+        self.world.apply(Kind::ConfigMap, Update::Read(key, seen), self.clock.now());
+        Ok(())
     }
 
     /// Everything has been listed at least once.

@@ -197,7 +197,7 @@ pub(crate) enum Object {
     ConfigRollout(Option<model::Selector>),
     ScheduledDescheduler(bool),
     KubeVirt(model::KubeVirt),
-    Handler { rolling_out: Option<bool> },
+    Handler(Option<kubevirt::Rollout>),
     VirtualMachine(vm::ObservedVirtualMachine),
     Vmi(Box<vmi::ObservedVmi>),
     Pod(Box<pod::ObservedPod>),
@@ -205,7 +205,8 @@ pub(crate) enum Object {
     Class(Box<NodeClass>),
     Policy(Box<policy::Resolved>),
     Plan(Box<PlanRecord>),
-    Switches(Switches),
+    /// People's switches, and whether they are off because somebody resumed.
+    Switches(Switches, bool),
 }
 
 /// One object as it was seen.
@@ -332,18 +333,21 @@ watched! {
     MigrationPolicy, |it| Converted::fine(Object::MigrationPolicy(migration_policy::convert(it)));
     NodeHealthCheck, |it| health_check::convert(it).map(Object::HealthCheck);
     KubeVirt, |it| kubevirt::convert(it).map(Object::KubeVirt);
-    DaemonSet, |it| Converted::fine(Object::Handler { rolling_out: kubevirt::handler_rolling_out(it) });
+    DaemonSet, |it| Converted::fine(Object::Handler(kubevirt::handler_rollout(it)));
     VirtualMachine, |it| vm::convert(it).map(Object::VirtualMachine);
     VirtualMachineInstance, |it| vmi::convert(it).map(|vmi| Object::Vmi(Box::new(vmi)));
     Pod, |it| pod::convert(it).map(|pod| Object::Pod(Box::new(pod)));
     VirtualMachineInstanceMigration, |it| migration::convert(it).map(|one| Object::Migration(Box::new(one)));
     NodePowerClass, |it| class::convert(objects::name(&it.metadata).as_str(), &it.spec).map(|class| Object::Class(Box::new(class))),
         unreadable: |name, error| Object::Class(Box::new(class::unreadable(name, error)));
-    ConsolidationPolicy, |it| policy::resolve(objects::name(&it.metadata).as_str(), &it.spec).map(|policy| Object::Policy(Box::new(policy))),
+    ConsolidationPolicy, |it| policy::resolve(objects::name(&it.metadata).as_str(), &it.spec).map(|policy| {
+        let told = it.status.as_ref().map(policy::told).unwrap_or_default();
+        Object::Policy(Box::new(policy::Resolved { told, ..policy }))
+    }),
         unreadable: |name, error| Object::Policy(Box::new(policy::unreadable(name, error)));
     ConsolidationPlan, |it| plan::convert(it).map(|plan| Object::Plan(Box::new(plan)));
-    ConfigMap, |it| switches::convert(it).map(Object::Switches),
-        unreadable: |_name, error| Object::Switches(switches::unreadable(error));
+    ConfigMap, |it| switches::convert(it).map(|found| Object::Switches(found, switches::is_resumed(it))),
+        unreadable: |_name, error| Object::Switches(switches::unreadable(error), false);
     OpenShiftMachineHealthCheck, |it| machine::check(&it.metadata, &it.spec.selector, None, &it.spec.unhealthy_conditions)
         .map(|check| Object::MachineCheck(Kind::OpenShiftMachineHealthCheck, check));
     OpenShiftMachine, |it| Converted::fine(Object::Machine(

@@ -38,6 +38,9 @@ fn what_the_rules_ask_for_is_measured() {
         assert!(rules.contains(because.name()), "no rule speaks of {}", because.name());
     }
     metrics.stuck.with_label_values(&["a", "BudgetSpent"]).set(1);
+    for kind in miyako_core::model::HoldKind::ALL {
+        metrics.overdue.with_label_values(&[kind.overdue_name()]).set(1);
+    }
     let text = metrics.text();
     let words = rules.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
     let asked: Vec<_> = words.filter(|word| word.starts_with("miyako_")).collect();

@@ -85,11 +85,12 @@ async fn stops_and_goes_on(switch: Switch) {
     assert!(stays.to_string().contains("ana: audit"), "{stays}");
     assert_eq!(stays.would_change.as_deref().map(|change| change.contains("miyako resume")), Some(true), "{stays}");
 
-    let resumed = resume(&admin, NAMESPACE).await.unwrap();
+    let clock = SimClock::starting_at(world.now());
+    let resumed = resume(&admin, NAMESPACE, &clock).await.unwrap();
     assert_eq!((resumed.changed, resumed.before.len(), resumed.now.len()), (true, 1, 0));
     let map = maps(&world).get("miyako-switches").await.unwrap();
     assert_eq!(map.metadata.labels.unwrap()["app.kubernetes.io/name"], "miyako", "the chart's labels stay");
-    assert!(!resume(&admin, NAMESPACE).await.unwrap().changed);
+    assert!(!resume(&admin, NAMESPACE, &clock).await.unwrap().changed);
     run(&mut world, 40).await;
     assert!(node_of(&world, "vm0").starts_with("dedicated"), "{:?}", world.placement());
     assert_eq!(world.broken_rules(), [""; 0]);

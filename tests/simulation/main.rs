@@ -6,6 +6,7 @@ mod daemon_sets;
 mod days;
 mod faults;
 mod hardships;
+mod holds;
 mod kubevirt_away;
 mod leaders;
 mod meeting_others;

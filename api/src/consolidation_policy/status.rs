@@ -43,10 +43,59 @@ pub struct ConsolidationPolicyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub held: Option<String>,
+    /// People's switches while one is on: they stay on when their ConfigMap is deleted, until `miyako resume`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switches: Option<SwitchesOn>,
+    /// What holds it, its VMs or its nodes, the oldest first: evacuations, rollouts, upgrades, backups. Also what tells a
+    /// restarted operator since when they last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
+    pub holds: Vec<Hold>,
     /// What the nodes that it rules now drew and saved since their NodePowers exist. Written with other news, and every
     /// five minutes while nodes sleep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub energy: Option<Energy>,
+}
+
+/// Which switches are on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SwitchesOn {
+    /// Who paused, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub paused: Option<String>,
+    /// Who holds everything awake, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub held: Option<String>,
+    /// The uid of the ConfigMap that they were turned on in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub config_map_uid: Option<String>,
+}
+
+/// Something that holds a policy, its VMs or its nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Hold {
+    /// What holds: Evacuation, KubeVirtRollout, ClusterUpgrade or Backup.
+    #[schemars(length(min = 1, max = 64))]
+    pub reason: String,
+    /// What tells it from others of its kind, and from itself before it last made progress.
+    #[schemars(length(max = 512))]
+    pub key: String,
+    /// Since when it lasts, or has made no progress.
+    pub since: Time,
+    /// It holds the whole policy. Where it is false, it holds only the VM or the nodes that it concerns.
+    #[serde(default)]
+    pub holds_all: bool,
+    /// It has lasted longer than such a thing takes.
+    #[serde(default)]
+    pub overdue: bool,
+    /// Whom it concerns, what is seen, and what ends it.
+    #[schemars(length(max = 1024))]
+    pub message: String,
 }
 
 /// Energy of several nodes.

@@ -53,6 +53,9 @@ pub(super) fn standstill(state: &State<'_>, policy: &Policy, found: &mut Finding
     if let Some(why) = &policy.held {
         found.add(Rule::Standstill, format!("policy {} holds: {why}", policy.name));
     }
+    if let Some(of) = &policy.backup {
+        found.add(Rule::Standstill, format!("policy {} waits for a backup: {of}", policy.name));
+    }
     if let Some(rival) = policy.rival.as_ref().filter(|_| policy.mode == PolicyMode::Automatic) {
         found.add(Rule::Standstill, format!("{rival} spreads what policy {} packs", policy.name));
     }

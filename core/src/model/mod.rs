@@ -6,6 +6,7 @@
 mod class_index;
 mod health_check;
 mod history;
+mod hold;
 mod kubevirt;
 mod load;
 mod lookup;
@@ -26,6 +27,7 @@ mod vm;
 pub(crate) use class_index::{ClassIndex, rulers};
 pub use health_check::{HealthCheck, RepairsWhile, Share};
 pub use history::{MoveHistory, VmMoves};
+pub use hold::{Concern, Hold, HoldKind};
 pub use kubevirt::{KubeVirt, KubeVirtProblem};
 pub use load::{LoadHistory, LoadTable, WindowAverage};
 pub(crate) use lookup::{ByName, Lookup};

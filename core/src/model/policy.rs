@@ -1,7 +1,7 @@
 //! Policies and node classes with every default filled in.
 
 use super::{
-    Bytes, ClassName, ClassSleep, Cores, Labels, LoadHistory, MilliCpu, Node, Percent, PolicyName, Selector,
+    Bytes, ClassName, ClassSleep, Cores, HoldKind, Labels, LoadHistory, MilliCpu, Node, Percent, PolicyName, Selector,
     SleepRules, Span, Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -183,8 +183,12 @@ pub struct Policy {
     pub in_schedule: bool,
     /// When `in_schedule` changes next.
     pub schedule_changes: Option<Timestamp>,
-    /// Why it must hold (an upgrade of cluster or KubeVirt, a backup).
+    /// What it waits for besides evacuations and rollouts, for which everybody waits.
+    pub waits_for: Vec<HoldKind>,
+    /// Why it must hold, with every node awake (an upgrade of cluster or KubeVirt).
     pub held: Option<String>,
+    /// A backup that it waits for: it starts nothing, and what sleeps sleeps on.
+    pub backup: Option<String>,
     /// Why it can't be served (bad spec, no such class, …): it then does nothing.
     pub invalid: Option<String>,
     /// A descheduler that would spread what we pack (rule 10).

@@ -1,8 +1,8 @@
 //! Everything the planner may look at, at one moment.
 
 use super::{
-    HealthCheck, KubeVirt, Labels, LoadTable, Migration, MigrationName, MoveHistory, Name, Neighbour, Node, NodeName,
-    PlanName, PlanRecord, Pod, PodKey, PowerHistory, Uid, Vm, VmKey,
+    HealthCheck, Hold, KubeVirt, Labels, LoadTable, Migration, MigrationName, MoveHistory, Name, Neighbour, Node,
+    NodeName, PlanName, PlanRecord, Pod, PodKey, PowerHistory, Uid, Vm, VmKey,
 };
 use crate::power::PowerRecord;
 use std::collections::BTreeMap;
@@ -36,6 +36,16 @@ pub struct Switches {
     pub paused: Option<String>,
     /// Everything is to be awake and stay so; who and why.
     pub held: Option<String>,
+    /// The object that they were last seen in.
+    pub of: Option<Uid>,
+}
+
+impl Switches {
+    /// One of them is on.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.paused.is_some() || self.held.is_some()
+    }
 }
 
 /// The cluster at one moment.
@@ -73,6 +83,8 @@ pub struct Snapshot {
     pub switches: Switches,
     /// VMs that KubeVirt wants to evacuate and that still wait for a migration slot.
     pub evacuations_waiting: u32,
+    /// What holds, for now or for too long already.
+    pub holds: Vec<Hold>,
     /// Why the picture is not complete (a cache not synced, …): then nothing is done that can't be undone (rule 8).
     pub incomplete: Option<String>,
 }

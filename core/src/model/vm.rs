@@ -9,6 +9,8 @@ use std::{fmt, sync::Arc};
 pub enum VmActivity {
     /// A migration runs, whoever asked for it.
     Migrating,
+    /// Its VMI tells of a migration without an end, whose object is gone; for a moment it may still be so.
+    MigrationVanished,
     /// KubeVirt evacuates it from its node.
     Evacuating,
     /// CPU, memory, a disk or an interface is being hot-plugged.

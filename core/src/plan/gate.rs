@@ -1,6 +1,6 @@
 //! What keeps a whole policy from starting moves.
 
-use crate::model::{KubeVirtProblem, Policy, PolicyMode, Snapshot, Timestamp};
+use crate::model::{Hold, HoldKind, KubeVirtProblem, Policy, PolicyMode, Snapshot, Timestamp};
 use serde::Serialize;
 use std::fmt;
 
@@ -40,12 +40,22 @@ pub enum Gate {
         /// Why.
         problem: KubeVirtProblem,
     },
+    /// A backup of one of its VMs runs (the policy's `holdWhen`).
+    Backup {
+        /// Which.
+        of: String,
+    },
     /// virt-handler is being rolled out or KubeVirt upgraded.
-    RollingOut,
+    RollingOut {
+        /// What, and since when.
+        what: Option<String>,
+    },
     /// KubeVirt's own evacuations wait for a migration slot and go first.
     EvacuationsWaiting {
         /// How many.
         vms: u32,
+        /// The one that has waited longest.
+        first: Option<String>,
     },
     /// A descheduler would spread what we pack.
     Rival {
@@ -71,7 +81,8 @@ impl Gate {
             Self::OutsideSchedule { .. } => "OutsideSchedule",
             Self::Incomplete { .. } => "Incomplete",
             Self::KubeVirt { .. } => "KubeVirtUnusable",
-            Self::RollingOut => "RollingOut",
+            Self::Backup { .. } => "BackupRunning",
+            Self::RollingOut { .. } => "RollingOut",
             Self::EvacuationsWaiting { .. } => "EvacuationsWaiting",
             Self::Rival { .. } => "RivalDescheduler",
             Self::HourSpent { .. } => "HourSpent",
@@ -92,8 +103,13 @@ impl fmt::Display for Gate {
             Self::OutsideSchedule { opens: None } => write!(f, "outside its schedules, and none opens again"),
             Self::Incomplete { message } => write!(f, "the picture of the cluster is not complete: {message}"),
             Self::KubeVirt { problem } => write!(f, "{problem}"),
-            Self::RollingOut => write!(f, "KubeVirt or virt-handler is being rolled out"),
-            Self::EvacuationsWaiting { vms } => write!(f, "{vms} evacuations wait for a migration slot and go first"),
+            Self::Backup { of } => write!(f, "it waits for a backup: {of}"),
+            Self::RollingOut { what: None } => write!(f, "KubeVirt or virt-handler is being rolled out"),
+            Self::RollingOut { what: Some(what) } => write!(f, "KubeVirt is being rolled out: {what}"),
+            Self::EvacuationsWaiting { vms, first } => {
+                write!(f, "{vms} evacuations wait for a migration slot and go first")?;
+                first.as_ref().map_or(Ok(()), |first| write!(f, " ({first})"))
+            }
             Self::Rival { message } => write!(f, "{message}"),
             Self::HourSpent { budget } => write!(f, "the budget of {budget} moves an hour is used up"),
         }
@@ -121,6 +137,9 @@ pub(super) fn of(policy: &Policy, snapshot: &Snapshot, begun: usize) -> Option<G
     if let Some(by) = &snapshot.switches.paused {
         return Some(Gate::Paused { by: by.clone() });
     }
+    if let Some(of) = &policy.backup {
+        return Some(Gate::Backup { of: of.clone() });
+    }
     if !policy.in_schedule {
         return Some(Gate::OutsideSchedule { opens: policy.schedule_changes });
     }
@@ -128,11 +147,18 @@ pub(super) fn of(policy: &Policy, snapshot: &Snapshot, begun: usize) -> Option<G
         return Some(Gate::Incomplete { message: message.clone() });
     }
     if snapshot.kubevirt.rolling_out {
-        return Some(Gate::RollingOut);
+        return Some(Gate::RollingOut { what: oldest(snapshot, HoldKind::KubeVirtRollout) });
     }
     if snapshot.evacuations_waiting > 0 {
-        return Some(Gate::EvacuationsWaiting { vms: snapshot.evacuations_waiting });
+        let first = oldest(snapshot, HoldKind::Evacuation);
+        return Some(Gate::EvacuationsWaiting { vms: snapshot.evacuations_waiting, first });
     }
     let budget = policy.budgets.moves_per_hour?;
     (begun >= usize::try_from(budget).unwrap_or(usize::MAX)).then_some(Gate::HourSpent { budget })
+}
+
+/// Of what holds everybody in this way, the one that has for longest.
+fn oldest(snapshot: &Snapshot, kind: HoldKind) -> Option<String> {
+    let holds = snapshot.holds.iter().filter(|hold| hold.kind == kind && hold.holds_all);
+    holds.min_by_key(|hold| hold.since).map(Hold::to_string)
 }

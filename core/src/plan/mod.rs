@@ -15,6 +15,7 @@ mod gate;
 mod identity;
 mod idle;
 mod joint_load;
+mod lasting;
 mod overload;
 mod place;
 mod proof;
@@ -59,5 +60,6 @@ pub fn decide(snapshot: &Snapshot, policies: &Policies, now: Timestamp, seed: u6
     sleep::note_health_checks(&mut draft);
     sleep::note_machine_checks(&mut draft);
     rest::suspend(&mut draft);
+    lasting::note(&mut draft);
     draft.close()
 }

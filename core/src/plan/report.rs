@@ -3,7 +3,7 @@
 use super::{AwakeBecause, Gate, MoveReason, StayReason};
 use crate::check::Blocker;
 use crate::model::{
-    ClassName, Cores, Name, NodeName, Percent, PlanName, PolicyName, PowerState, Role, VmKey, WindowAverage,
+    ClassName, Cores, Hold, Name, NodeName, Percent, PlanName, PolicyName, PowerState, Role, VmKey, WindowAverage,
 };
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt};
@@ -171,6 +171,8 @@ pub struct PolicyReport {
     pub unsupported: u32,
     /// What keeps its nodes awake, most nodes first.
     pub blockers: Vec<RankedBlocker>,
+    /// What holds it, its VMs or its nodes, the oldest first; what is overdue holds only those.
+    pub holds: Vec<Hold>,
     /// NodeHealthChecks that count its sleeping nodes as broken ones.
     pub counted_by: Vec<CountedBy>,
     /// MachineHealthChecks that would replace the machines of its sleeping nodes.

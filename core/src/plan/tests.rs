@@ -66,7 +66,9 @@ impl World {
             plan_ttl: Span::from_secs(3600),
             in_schedule: true,
             schedule_changes: None,
+            waits_for: vec![],
             held: None,
+            backup: None,
             invalid: None,
             rival: None,
             changed: Timestamp::default(),
@@ -456,7 +458,8 @@ fn an_idle_vm_does_not_go_in_place_of_a_busy_one_that_backs_off() {
 #[test]
 fn gates_keep_a_policy_from_starting() {
     type Change = fn(&mut World);
-    let cases: [(&str, Change); 7] = [
+    let cases: [(&str, Change); 8] = [
+        ("BackupRunning", |world| world.policy().backup = Some("VM shop/db".into())),
         ("Paused", |world| world.snapshot.switches.paused = Some("me".into())),
         ("Held", |world| world.snapshot.switches.held = Some("me".into())),
         ("OutsideSchedule", |world| world.policy().in_schedule = false),

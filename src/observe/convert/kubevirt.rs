@@ -64,19 +64,33 @@ fn is_too_old(version: &str) -> bool {
     }
 }
 
-/// Whether a virt-handler DaemonSet is being rolled out; none if this is another DaemonSet.
+/// How far a virt-handler DaemonSet is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rollout {
+    /// Nodes that are to run it.
+    pub desired: u32,
+    /// Nodes with the newest pod.
+    pub updated: u32,
+    /// Its controller has not looked at the newest template yet.
+    pub unseen: bool,
+}
+
+/// How far a virt-handler DaemonSet is; none if this is another DaemonSet.
 #[must_use]
-pub fn handler_rolling_out(daemon_set: &DaemonSet) -> Option<bool> {
+pub fn handler_rollout(daemon_set: &DaemonSet) -> Option<Rollout> {
     let template = daemon_set.spec.as_ref()?.template.metadata.as_ref()?;
     let app = template.labels.as_ref()?.get(kubevirt::APP)?;
     if app != kubevirt::HANDLER {
         return None;
     }
     let unseen = daemon_set.metadata.generation;
-    Some(daemon_set.status.as_ref().is_none_or(|status| {
-        status.updated_number_scheduled.unwrap_or(0) < status.desired_number_scheduled
-            || status.observed_generation.zip(unseen).is_some_and(|(observed, generation)| observed < generation)
-    }))
+    let Some(status) = &daemon_set.status else { return Some(Rollout { unseen: true, ..Rollout::default() }) };
+    let count = |number: i32| u32::try_from(number).unwrap_or_default();
+    Some(Rollout {
+        desired: count(status.desired_number_scheduled),
+        updated: count(status.updated_number_scheduled.unwrap_or(0)),
+        unseen: status.observed_generation.zip(unseen).is_some_and(|(observed, generation)| observed < generation),
+    })
 }
 
 #[cfg(test)]
@@ -124,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn virt_handler_rolls_out_until_all_its_pods_are_updated() {
+    fn virt_handler_tells_how_far_it_is() {
         let daemon_set = |app: &str, updated: i32, observed: i64| -> DaemonSet {
             from_value(json!({"metadata": {"name": "virt-handler", "generation": 2},
                 "spec": {"selector": {}, "template": {"metadata": {"labels": {"kubevirt.io": app}}}},
@@ -132,9 +146,10 @@ mod tests {
                     "currentNumberScheduled": 3, "numberMisscheduled": 0, "numberReady": 3}}))
             .unwrap()
         };
-        assert_eq!(handler_rolling_out(&daemon_set("virt-handler", 3, 2)), Some(false));
-        assert_eq!(handler_rolling_out(&daemon_set("virt-handler", 2, 2)), Some(true));
-        assert_eq!(handler_rolling_out(&daemon_set("virt-handler", 3, 1)), Some(true));
-        assert_eq!(handler_rolling_out(&daemon_set("other", 0, 1)), None);
+        let rollout = |updated, unseen| Some(Rollout { desired: 3, updated, unseen });
+        assert_eq!(handler_rollout(&daemon_set("virt-handler", 3, 2)), rollout(3, false));
+        assert_eq!(handler_rollout(&daemon_set("virt-handler", 2, 2)), rollout(2, false));
+        assert_eq!(handler_rollout(&daemon_set("virt-handler", 3, 1)), rollout(3, true));
+        assert_eq!(handler_rollout(&daemon_set("other", 0, 1)), None);
     }
 }

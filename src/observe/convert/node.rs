@@ -8,7 +8,7 @@ use k8s_openapi::{
 use miyako_api::control_plane;
 use miyako_api::names::{GROUP, kubevirt, marks};
 use miyako_core::fit::goes_by_itself;
-use miyako_core::model::{Labels, Node, Taint, TaintEffect};
+use miyako_core::model::{Labels, Node, Taint, TaintEffect, Timestamp};
 use miyako_core::power::NodeCondition;
 use std::collections::BTreeSet;
 
@@ -59,6 +59,8 @@ pub struct ObservedNode {
     pub kubelet: String,
     /// Who it is to whoever provides machines; Metal3 names its host there.
     pub provider_id: Option<String>,
+    /// Since when it has not been ready; none while it is, or where nobody says.
+    pub down_since: Option<Timestamp>,
 }
 
 impl ObservedNode {
@@ -98,6 +100,8 @@ pub fn convert(node: &KubeNode) -> Converted<ObservedNode> {
     let held = conditions().filter(|condition| condition.status == "True").map(|condition| condition.type_.clone());
     converted.conditions = held.collect();
     converted.ready = converted.conditions.contains("Ready");
+    let ready = conditions().find(|condition| condition.type_ == "Ready" && condition.status != "True");
+    let down_since = ready.and_then(|condition| condition.last_transition_time.as_ref()).map(objects::timestamp);
     converted.power_condition = conditions().find(|condition| condition.type_ == NodeCondition::TYPE).and_then(|own| {
         let since = own.last_transition_time.as_ref().map(objects::timestamp).unwrap_or_default();
         Some((NodeCondition::of_reason(own.reason.as_deref()?)?, since))
@@ -124,7 +128,7 @@ pub fn convert(node: &KubeNode) -> Converted<ObservedNode> {
     let kubelet = status.and_then(|status| status.node_info.as_ref()).map(|info| info.kubelet_version.clone());
     let provider_id = spec.and_then(|spec| spec.provider_id.clone()).filter(|id| !id.is_empty());
     let kubelet = kubelet.unwrap_or_default();
-    let observed = ObservedNode { node: converted, maintenance_taints, kubelet, provider_id };
+    let observed = ObservedNode { node: converted, maintenance_taints, kubelet, provider_id, down_since };
     Converted::new(observed, problems)
 }
 

@@ -1,13 +1,13 @@
 //! ConsolidationPolicies with every default filled in from their profile.
 
-use super::{Converted, Problems, schedule::Window, selector};
+use super::{Converted, Problems, objects, schedule::Window, selector};
 use miyako_api::{
-    consolidation_policy::{self as api, ConsolidationPolicySpec, HoldReason},
+    consolidation_policy::{self as api, ConsolidationPolicySpec, ConsolidationPolicyStatus, HoldReason},
     duration::Duration,
 };
 use miyako_core::model::{
-    Budgets, ClassName, DestinationOrder, MigrationChoice, Percent, Policy, PolicyMode, PolicyName, PostCopyUse,
-    Profile, Selector, SleepRules, Span, Thresholds, Timestamp, VmSelector,
+    Budgets, ClassName, DestinationOrder, HoldKind, MigrationChoice, Percent, Policy, PolicyMode, PolicyName,
+    PostCopyUse, Profile, Selector, SleepRules, Span, Switches, Thresholds, Timestamp, Uid, VmSelector,
 };
 
 /// A policy and what decides from outside whether it may act.
@@ -17,8 +17,44 @@ pub struct Resolved {
     pub policy: Policy,
     /// When it may act; always, if there is none.
     pub windows: Vec<Window>,
-    /// What makes it hold.
-    pub hold_when: Vec<HoldReason>,
+    /// What its status told before.
+    pub told: Told,
+}
+
+/// What a status tells that nothing else does after a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Since when what holds lasts.
+    pub holds: Vec<ToldHold>,
+    /// People's switches, if one is on.
+    pub switches: Option<Switches>,
+}
+
+/// A hold as a status tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToldHold {
+    /// What holds.
+    pub reason: String,
+    /// What tells it from others of its kind.
+    pub key: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Reads what a status tells.
+#[must_use]
+pub fn told(status: &ConsolidationPolicyStatus) -> Told {
+    let holds = status.holds.iter().map(|hold| ToldHold {
+        reason: hold.reason.clone(),
+        key: hold.key.clone(),
+        since: objects::timestamp(&hold.since),
+    });
+    let switches = status.switches.as_ref().map(|told| Switches {
+        paused: told.paused.clone(),
+        held: told.held.clone(),
+        of: told.config_map_uid.as_ref().map(Uid::new),
+    });
+    Told { holds: holds.collect(), switches }
 }
 
 /// Fills in what the spec leaves to its profile. Whatever contradicts itself makes the policy `invalid`, and the
@@ -74,12 +110,14 @@ pub fn resolve(name: &str, spec: &ConsolidationPolicySpec) -> Converted<Resolved
         plan_ttl,
         in_schedule: spec.schedules.is_empty(),
         schedule_changes: None,
+        waits_for: waits_for(&spec.hold_when),
         held: None,
+        backup: None,
         invalid: None,
         rival: None,
         changed: Timestamp::default(),
     };
-    let mut converted = Converted::new(Resolved { policy, windows, hold_when: spec.hold_when.clone() }, problems);
+    let mut converted = Converted::new(Resolved { policy, windows, told: Told::default() }, problems);
     let said: Vec<_> = converted.problems.iter().map(ToString::to_string).collect();
     converted.value.policy.invalid = (!said.is_empty()).then(|| said.join("; "));
     converted
@@ -92,6 +130,15 @@ pub fn unreadable(name: &str, error: &str) -> Resolved {
     let mut resolved = resolve(name, &spec).value;
     resolved.policy.invalid = Some(format!("the object can't be read: {error}"));
     resolved
+}
+
+fn waits_for(hold_when: &[HoldReason]) -> Vec<HoldKind> {
+    let kind = |reason: &HoldReason| match reason {
+        HoldReason::ClusterUpgrade => HoldKind::ClusterUpgrade,
+        HoldReason::KubeVirtUpgrade => HoldKind::KubeVirtRollout,
+        HoldReason::Backup => HoldKind::Backup,
+    };
+    hold_when.iter().map(kind).collect()
 }
 
 fn virtual_machines(wanted: &api::VirtualMachines, problems: &mut Problems) -> VmSelector {

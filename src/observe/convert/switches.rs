@@ -2,12 +2,17 @@
 
 use super::{Converted, Problems};
 use k8s_openapi::api::core::v1::ConfigMap;
+use miyako_api::names::ours;
 use miyako_core::model::Switches;
 
 /// The key that pauses: no new move, no suspend. Its value says who and why.
 pub const PAUSED: &str = "paused";
 /// The key that holds everything awake. Its value says who and why.
 pub const HELD: &str = "held";
+
+/// The reason of the hold before an uninstall. It ends with the object that it was written into, because that goes with
+/// the chart.
+pub const UNINSTALL: &str = "Miyako is being uninstalled, and wakes all nodes";
 
 /// As much of a reason as is shown.
 const SHOWN: usize = 512;
@@ -37,7 +42,13 @@ pub fn convert(map: &ConfigMap) -> Converted<Switches> {
 /// What switches an unreadable ConfigMap stands for.
 #[must_use]
 pub fn unreadable(error: &str) -> Switches {
-    Switches { paused: Some(format!("the switches can't be read: {error}")), held: None }
+    Switches { paused: Some(format!("the switches can't be read: {error}")), held: None, of: None }
+}
+
+/// `miyako resume` wrote this object: it is off because somebody said so, and not because it is new.
+#[must_use]
+pub fn is_resumed(map: &ConfigMap) -> bool {
+    map.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(ours::RESUMED))
 }
 
 fn odd(switches: &mut Switches, field: &str, problems: &mut Problems) {

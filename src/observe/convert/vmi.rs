@@ -11,7 +11,7 @@ use miyako_api::{
 };
 use miyako_core::model::{
     AppliedPolicy, Bytes, Labels, LastMigration, Marks, MigrationMode, Name, NodeName, NodeSelector, Operator,
-    PostCopyMark, Requirement, Scheduling, Uid, Unsupported, Vm, VmActivity, VmKey,
+    PostCopyMark, Requirement, Scheduling, Timestamp, Uid, Unsupported, Vm, VmActivity, VmKey,
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -38,6 +38,14 @@ pub struct Asks {
     pub claims: BTreeSet<Name>,
     /// KubeVirt wants it off this node.
     pub evacuating_from: Option<NodeName>,
+    /// What an eviction of it does (`spec.evictionStrategy`), if the VMI itself says.
+    pub eviction: Option<String>,
+    /// The migration that its status tells of and that has no end there.
+    pub migrating: Option<Uid>,
+    /// What else must end before it may move.
+    pub besides: Option<VmActivity>,
+    /// When the backup by changed blocks began that runs.
+    pub backup_began: Option<Timestamp>,
 }
 
 /// The model of a VM's processor, as far as it decides where the VM may go.
@@ -76,6 +84,9 @@ pub fn convert(vmi: &VirtualMachineInstance) -> Converted<ObservedVmi> {
     let named = |name: &Option<String>| name.as_deref().filter(|name| !name.is_empty()).map(NodeName::new);
     let cpu = cpu_model(vmi);
     let (terms, unknown) = terms(vmi, cpu, namespace, &mut problems);
+    let besides = activity(metadata, phase, status);
+    let migrating = status.migration_state.as_ref().filter(|state| is_under_way(state));
+    let migrating = migrating.and_then(|state| state.migration_uid.as_deref()).map(Uid::new);
     let vm = Vm {
         key: VmKey::new(namespace, objects::name(metadata).as_str()),
         uid: objects::uid(metadata),
@@ -84,7 +95,11 @@ pub fn convert(vmi: &VirtualMachineInstance) -> Converted<ObservedVmi> {
         vcpus: vcpus(vmi, status, &mut problems),
         memory: memory(vmi, status, &mut problems),
         not_migratable: not_migratable(vmi, status),
-        activity: activity(metadata, phase, status),
+        activity: match besides {
+            Some(VmActivity::Stopping) => besides,
+            _ if migrating.is_some() => Some(VmActivity::Migrating),
+            _ => besides,
+        },
         host_device: host_device(vmi),
         marks: read_marks(metadata, &mut problems),
         last_migration: status.migration_state.as_ref().and_then(last_migration),
@@ -105,6 +120,10 @@ pub fn convert(vmi: &VirtualMachineInstance) -> Converted<ObservedVmi> {
         plugged: plugged(vmi, status, &mut problems),
         claims: vmi.spec.volumes.iter().filter_map(|volume| volume.claim()).map(Name::from).collect(),
         evacuating_from: named(&status.evacuation_node_name),
+        eviction: vmi.spec.eviction_strategy.clone(),
+        migrating,
+        besides,
+        backup_began: backup_began(status),
     };
     Converted::new(ObservedVmi { vm, asks }, problems)
 }
@@ -247,12 +266,12 @@ fn not_migratable(vmi: &VirtualMachineInstance, status: &VirtualMachineInstanceS
     })
 }
 
-/// The weightiest thing that must end before the VM may move. An old launcher that has not exited is counted from the
-/// pods themselves: `status.activePods` lists finished ones too, which stay for as long as their migration is kept.
+/// The weightiest thing besides a migration that must end before the VM may move. An old launcher that has not exited is
+/// counted from the pods themselves: `status.activePods` lists finished ones too, which stay for as long as their
+/// migration is kept.
 fn activity(metadata: &ObjectMeta, phase: &str, status: &VirtualMachineInstanceStatus) -> Option<VmActivity> {
     let holds = |kind: &str| status.condition(kind).is_some_and(|condition| condition.is_true());
     let stopping = metadata.deletion_timestamp.is_some() || matches!(phase, "Succeeded" | "Failed");
-    let migrating = status.migration_state.as_ref().is_some_and(is_under_way);
     let evacuating = status.evacuation_node_name.as_deref().is_some_and(|node| !node.is_empty())
         || objects::annotation(metadata, descheduler::EVICTION_IN_PROGRESS).is_some();
     let plugging = |phase: &str| !matches!(phase, "Ready" | "VolumeReady" | "MountedToPod");
@@ -268,7 +287,6 @@ fn activity(metadata: &ObjectMeta, phase: &str, status: &VirtualMachineInstanceS
     let frozen = status.fs_freeze_status.as_deref() == Some("frozen");
     [
         (stopping, VmActivity::Stopping),
-        (migrating, VmActivity::Migrating),
         (evacuating, VmActivity::Evacuating),
         (hotplugging, VmActivity::Hotplugging),
         (changing_volumes, VmActivity::ChangingVolumes),
@@ -277,6 +295,12 @@ fn activity(metadata: &ObjectMeta, phase: &str, status: &VirtualMachineInstanceS
     ]
     .into_iter()
     .find_map(|(is, activity)| is.then_some(activity))
+}
+
+fn backup_began(status: &VirtualMachineInstanceStatus) -> Option<Timestamp> {
+    let backup = status.changed_block_tracking.as_ref()?.get("backupStatus")?;
+    let began: Time = serde_json::from_value(backup.get("startTimestamp")?.clone()).ok()?;
+    backing_up(status).then(|| objects::timestamp(&began))
 }
 
 fn backing_up(status: &VirtualMachineInstanceStatus) -> bool {

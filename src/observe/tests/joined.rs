@@ -168,7 +168,7 @@ fn what_goes_on_in_a_vm_keeps_it_where_it_is() {
     let backup =
         |completed: bool| json!({"state": "Enabled", "backupStatus": {"backupName": "b", "completed": completed}});
     let cases = [
-        ("/status/migrationState", under_way, Some(VmActivity::Migrating)),
+        ("/status/migrationState", under_way, Some(VmActivity::MigrationVanished)),
         ("/status/evacuationNodeName", json!("node-a"), Some(VmActivity::Evacuating)),
         ("/status/conditions", condition("HotVCPUChange"), Some(VmActivity::Hotplugging)),
         ("/status/conditions", condition("HotMemoryChange"), Some(VmActivity::Hotplugging)),
@@ -194,10 +194,12 @@ fn what_goes_on_in_a_vm_keeps_it_where_it_is() {
     let snapshotting = changed(object("VirtualMachine", "db"), &[("/status/snapshotInProgress", json!("nightly"))]);
     apply(&mut world, &snapshotting);
     assert_eq!(vm(&mut world).activity, Some(VmActivity::BackingUp));
-    assert!(look(&mut world).1.policies[&PolicyName::new("shop")].held.as_ref().unwrap().starts_with("Backup"));
+    let shop = look(&mut world).1.policies[&PolicyName::new("shop")].clone();
+    assert!(shop.backup.unwrap().starts_with("VM shop/db has been backed up since"));
+    assert_eq!(shop.held, None, "what sleeps has no part in a backup");
     remove(&mut world, &snapshotting);
     assert_eq!(vm(&mut world).activity, None);
-    assert_eq!(look(&mut world).1.policies[&PolicyName::new("shop")].held, None);
+    assert_eq!(look(&mut world).1.policies[&PolicyName::new("shop")].backup, None);
 }
 
 #[test]
@@ -406,6 +408,7 @@ fn quotas_and_switches_are_where_the_planner_looks() {
     remove(&mut world, &object("ConfigMap", "miyako-switches"));
     remove(&mut world, &object("ResourceQuota", "room"));
     let (snapshot, _) = look(&mut world);
-    assert_eq!(snapshot.switches, Default::default());
+    let held = snapshot.switches.held.as_deref().unwrap();
+    assert!(held.starts_with("ana: upgrade tonight; its ConfigMap was deleted"), "a deletion releases nothing: {held}");
     assert!(snapshot.namespaces[&Name::from("shop")].quotas.is_empty());
 }

@@ -1,5 +1,6 @@
 //! Tests of the observer's parts together, over objects written as YAML.
 
+mod holds;
 mod joined;
 mod nonsense;
 mod own_writes;

@@ -144,7 +144,8 @@ impl World {
         let working = self.kubevirts.values().find(|kubevirt| kubevirt.problem.is_none());
         let missing = || KubeVirt { problem: Some(KubeVirtProblem::Missing), ..KubeVirt::default() };
         let mut kubevirt = working.or(self.kubevirts.values().next()).cloned().unwrap_or_else(missing);
-        kubevirt.rolling_out |= self.rollouts.values().any(|rolling_out| *rolling_out);
+        // Whether anything is rolled out is judged with its age.
+        kubevirt.rolling_out = self.snapshot.kubevirt.rolling_out;
         let before = &self.snapshot.kubevirt;
         let renders_alike = before.node_selectors == kubevirt.node_selectors
             && before.cpu_allocation_ratio == kubevirt.cpu_allocation_ratio;

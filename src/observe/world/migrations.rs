@@ -95,11 +95,13 @@ impl Migrations {
         }
     }
 
-    /// VMs that KubeVirt itself wants to move and that hold none of its slots yet.
-    pub(super) fn system_waiting<'a>(&'a self, all: &'a BTreeMap<MigrationName, Migration>) -> BTreeSet<&'a VmKey> {
+    /// KubeVirt's own migrations that hold none of its slots yet.
+    pub(super) fn system_waiting<'a>(
+        &'a self,
+        all: &'a BTreeMap<MigrationName, Migration>,
+    ) -> impl Iterator<Item = &'a Migration> {
         let names = self.unfinished.values().flatten();
-        let waiting = names.filter_map(|name| all.get(name)).filter(|one| one.system && !one.holds_slot());
-        waiting.map(|migration| &migration.vm).collect()
+        names.filter_map(|name| all.get(name)).filter(|one| one.system && !one.holds_slot())
     }
 
     /// Whether a migration of this VM holds one of KubeVirt's slots.

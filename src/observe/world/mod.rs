@@ -7,12 +7,14 @@ mod effects;
 mod expectation;
 mod freshness;
 mod history;
+mod holds;
 mod machines;
 mod migrations;
 mod neighbours;
 mod policies;
 mod power;
 mod storage;
+mod switches;
 mod vms;
 mod waiting;
 
@@ -21,24 +23,26 @@ pub use freshness::TOO_LONG;
 pub(crate) use freshness::some;
 
 use super::{
-    convert::{Problem, node::ObservedNode},
+    convert::{Problem, kubevirt::Rollout, node::ObservedNode},
     pool::Pool,
     seen::{Kind, Object, ObjectKey, Seen, Update, Version},
 };
 use expectation::Expectations;
 use freshness::Freshness;
 use history::History;
+use holds::Ledger;
 use machines::MachineChecks;
 use migrations::Migrations;
 use miyako_core::model::{
     ClassName, KubeVirt, KubeVirtProblem, LoadTable, MigrationName, Name, NodeName, PlanName, PodKey, Policies,
-    PolicyName, Quota, Snapshot, Switches, Timestamp, Uid, VmKey,
+    PolicyName, Quota, Snapshot, Timestamp, Uid, VmKey,
 };
 use neighbours::Neighbours;
 use policies::Outsides;
 use power::PowerSteps;
 use std::collections::{BTreeMap, BTreeSet};
 use storage::Storage;
+use switches::KeptSwitches;
 use vms::{Around, Vms};
 use waiting::Waiting;
 
@@ -69,8 +73,11 @@ pub(super) struct World {
     handlers: BTreeMap<NodeName, BTreeSet<PodKey>>,
     handler_nodes: BTreeMap<PodKey, NodeName>,
     kubevirts: BTreeMap<ObjectKey, KubeVirt>,
-    /// virt-handler DaemonSets: whether each is being rolled out.
-    rollouts: BTreeMap<ObjectKey, bool>,
+    /// virt-handler DaemonSets: how far each is.
+    rollouts: BTreeMap<ObjectKey, Rollout>,
+    /// Since when what holds has been seen.
+    ledger: Ledger,
+    switches: KeptSwitches,
     problems: BTreeMap<(Kind, ObjectKey), Vec<Problem>>,
     /// The identity of our own resources: who is meant by a write, and what of a spec was seen.
     own: BTreeMap<(Kind, Name), (Uid, Option<i64>)>,
@@ -115,6 +122,8 @@ impl World {
             handler_nodes: BTreeMap::new(),
             kubevirts: BTreeMap::new(),
             rollouts: BTreeMap::new(),
+            ledger: Ledger::default(),
+            switches: KeptSwitches::default(),
             problems: BTreeMap::new(),
             own: BTreeMap::new(),
             over: BTreeMap::new(),
@@ -246,29 +255,15 @@ impl World {
         self.waiting.refresh(pods, &self.storage, &mut self.pool);
         let unfinished = &self.migrations.unfinished;
         let around = Around { nodes, pods, namespaces, kubevirt, storage: &self.storage, unfinished };
-        self.vms.refresh(vms, &around, &mut self.pool);
+        self.vms.refresh(vms, &around, &mut self.pool, now);
         self.migrations.refresh(migrations, &self.vms.launchers, nodes);
-        self.snapshot.evacuations_waiting = self.evacuations_waiting();
         self.history.refresh(&mut self.snapshot.history, now);
         self.power_steps.refresh(&mut self.snapshot.power_history);
         self.machine_checks.refresh(&mut self.snapshot.machine_checks);
         self.neighbours.refresh(&self.snapshot.nodes, &mut self.snapshot.neighbours);
-        self.outsides.refresh(
-            &mut self.policies,
-            &self.snapshot,
-            &self.vms.backing_up,
-            self.neighbours.descheduler(),
-            now,
-        );
-    }
-
-    /// VMs that KubeVirt wants to move away and that hold none of its slots yet.
-    fn evacuations_waiting(&self) -> u32 {
-        let all = &self.snapshot.migrations;
-        let mut waiting = self.migrations.system_waiting(all);
-        let evacuating = self.vms.evacuating.iter().filter(|vm| !self.migrations.holds_slot(vm, all));
-        waiting.extend(evacuating);
-        u32::try_from(waiting.len()).unwrap_or(u32::MAX)
+        self.judge_holds(now);
+        self.snapshot.switches = self.switches.in_force();
+        self.outsides.refresh(&mut self.policies, &self.snapshot, self.neighbours.descheduler(), now);
     }
 
     fn replace(&mut self, kind: Kind, all: Vec<Seen>, version: Version) {
@@ -322,7 +317,7 @@ impl World {
                 let names: BTreeSet<_> = snapshot.plans.keys().chain(self.history.plans()).collect();
                 names.into_iter().map(|name| cluster(name.as_str())).collect()
             }
-            Kind::ConfigMap => Vec::new(),
+            Kind::ConfigMap => self.switches.known(),
             Kind::OpenShiftMachineHealthCheck
             | Kind::OpenShiftMachine
             | Kind::ClusterApiMachineHealthCheck
@@ -336,14 +331,18 @@ impl World {
     }
 
     fn put(&mut self, kind: Kind, seen: Seen) {
-        let Seen { key, uid, generation, object, problems, .. } = seen;
+        let Seen { key, uid, generation, mut object, problems, .. } = seen;
         if matches!(kind, Kind::ConsolidationPolicy | Kind::NodePowerClass | Kind::ConsolidationPlan) {
             let before = self.own.insert((kind, key.name.clone()), (uid.clone(), generation));
             // At the start everything is new, and nothing has changed.
             let declares = kind != Kind::ConsolidationPlan && self.freshness.synced();
-            if declares && before.is_none_or(|before| before != (uid, generation)) {
+            if declares && before.is_none_or(|before| before != (uid.clone(), generation)) {
                 self.outsides.note_change(kind, &key.name);
             }
+        }
+        if let Some(Object::Switches(switches, _)) = &mut object {
+            switches.of = Some(uid);
+            self.switches.key = Some(key.clone());
         }
         let id = (kind, key);
         if problems.is_empty() {
@@ -362,8 +361,13 @@ impl World {
         match object {
             Object::Namespace(namespace) => self.put_namespace(&key.name, namespace),
             Object::Node(node) => {
-                self.outsides.kubelets.insert(node.node.name.clone(), node.kubelet.clone());
-                self.neighbours.put_node(&node.node.name, node.provider_id.clone());
+                let name = &node.node.name;
+                self.outsides.kubelets.insert(name.clone(), node.kubelet.clone());
+                match node.down_since {
+                    Some(since) => self.outsides.down.insert(name.clone(), since),
+                    None => self.outsides.down.remove(name),
+                };
+                self.neighbours.put_node(name, node.provider_id.clone());
                 self.put_node(*node);
             }
             Object::NodePower(power) => {
@@ -417,9 +421,9 @@ impl World {
                 self.kubevirts.insert(key.clone(), kubevirt);
                 self.judge_kubevirt();
             }
-            Object::Handler { rolling_out } => {
-                match rolling_out {
-                    Some(rolling_out) => self.rollouts.insert(key.clone(), rolling_out),
+            Object::Handler(rollout) => {
+                match rollout {
+                    Some(rollout) => self.rollouts.insert(key.clone(), rollout),
                     None => self.rollouts.remove(key),
                 };
                 self.judge_kubevirt();
@@ -447,9 +451,18 @@ impl World {
                 self.policies.classes.insert(class.name.clone(), *class);
                 self.judge_taints();
             }
-            Object::Policy(resolved) => self.outsides.put(*resolved, &mut self.policies),
+            Object::Policy(resolved) => {
+                // Before anything was looked at, what was said before is all that is known.
+                if !self.freshness.synced() {
+                    self.switches.told(resolved.told.switches.as_ref());
+                    for hold in &resolved.told.holds {
+                        self.ledger.told(&hold.reason, &hold.key, hold.since);
+                    }
+                }
+                self.outsides.put(*resolved, &mut self.policies);
+            }
             Object::Plan(plan) => self.put_plan(*plan),
-            Object::Switches(switches) => self.snapshot.switches = switches,
+            Object::Switches(switches, resumed) => self.switches.put(switches, resumed),
         }
     }
 
@@ -475,6 +488,7 @@ impl World {
                 self.tainted.remove(&node);
                 self.outsides.kubelets.remove(&node);
                 self.migrations.touch_asking();
+                self.outsides.down.remove(&node);
                 self.vms.touch_all(|_, own| own.node.as_ref() == Some(&node));
             }
             Kind::NodePower => {
@@ -551,7 +565,7 @@ impl World {
                 self.history.remove(&plan);
                 self.power_steps.remove(&plan);
             }
-            Kind::ConfigMap => self.snapshot.switches = Switches::default(),
+            Kind::ConfigMap => self.switches.gone(),
             Kind::OpenShiftMachineHealthCheck
             | Kind::OpenShiftMachine
             | Kind::ClusterApiMachineHealthCheck

@@ -5,8 +5,9 @@ use crate::observe::convert::{
     schedule::{self, InSchedule, Window},
 };
 use crate::observe::seen::Kind;
-use miyako_api::consolidation_policy::HoldReason;
-use miyako_core::model::{ClassName, Name, NodeName, Policies, PolicyName, Snapshot, Span, Timestamp, VmKey};
+use miyako_core::model::{
+    ClassName, Concern, Hold, HoldKind, Name, NodeName, Policies, PolicyName, Snapshot, Span, Timestamp,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// No proposal waits longer than the longest `planTTL`.
@@ -16,7 +17,6 @@ const OLDEST_PROPOSAL: Span = Span::from_secs(168 * 3600);
 #[derive(Debug)]
 struct Outside {
     windows: Vec<Window>,
-    hold_when: Vec<HoldReason>,
     /// Why the spec itself is invalid.
     invalid: Option<String>,
     /// What the schedules said, and when they were asked.
@@ -29,6 +29,8 @@ pub(super) struct Outsides {
     outside: BTreeMap<PolicyName, Outside>,
     /// Kubelets' versions by node.
     pub(super) kubelets: BTreeMap<NodeName, String>,
+    /// Nodes that are not ready, since when.
+    pub(super) down: BTreeMap<NodeName, Timestamp>,
     /// Policies and classes whose specs are not those that were known before, until the next refresh.
     fresh: BTreeSet<(Kind, Name)>,
     /// When their specs were last seen to change.
@@ -37,8 +39,8 @@ pub(super) struct Outsides {
 
 impl Outsides {
     pub(super) fn put(&mut self, resolved: Resolved, policies: &mut Policies) {
-        let Resolved { policy, windows, hold_when } = resolved;
-        let outside = Outside { windows, hold_when, invalid: policy.invalid.clone(), schedule: None };
+        let Resolved { policy, windows, told: _ } = resolved;
+        let outside = Outside { windows, invalid: policy.invalid.clone(), schedule: None };
         self.outside.insert(policy.name.clone(), outside);
         policies.policies.insert(policy.name.clone(), policy);
     }
@@ -58,7 +60,6 @@ impl Outsides {
         &mut self,
         policies: &mut Policies,
         snapshot: &Snapshot,
-        backing_up: &BTreeSet<VmKey>,
         descheduler: Option<String>,
         now: Timestamp,
     ) {
@@ -66,7 +67,6 @@ impl Outsides {
             self.changed.insert(one, now);
         }
         self.changed.retain(|_, at| now.since(*at) < OLDEST_PROPOSAL);
-        let versions: BTreeSet<_> = self.kubelets.values().filter(|version| !version.is_empty()).collect();
         let rival = descheduler.map(|descheduler| {
             format!("the descheduler {descheduler} would spread what is packed; stop it, or leave the policy in mode Recommend")
         });
@@ -94,24 +94,27 @@ impl Outsides {
                     )
                 })
             });
-            let backup = || {
-                backing_up.iter().find(|key| {
-                    let Some(vm) = snapshot.vms.get(key) else { return false };
-                    let namespace = snapshot.namespaces.get(&key.namespace);
-                    namespace.is_some_and(|namespace| policy.vms.matches(&vm.labels, &namespace.labels))
-                })
+            let waits_for = policy.waits_for.clone();
+            let holding = |kind: HoldKind| {
+                let waits = waits_for.contains(&kind);
+                snapshot.holds.iter().filter(move |hold| waits && hold.kind == kind && hold.holds_all)
             };
-            policy.held = outside.hold_when.iter().find_map(|reason| match reason {
-                HoldReason::ClusterUpgrade if versions.len() > 1 => {
-                    let versions: Vec<_> = versions.iter().map(|version| version.as_str()).collect();
-                    Some(format!("ClusterUpgrade: kubelets of versions {}", versions.join(", ")))
-                }
-                HoldReason::KubeVirtUpgrade if snapshot.kubevirt.rolling_out => {
-                    Some("KubeVirtUpgrade: KubeVirt or virt-handler is being rolled out".into())
-                }
-                HoldReason::Backup => backup().map(|vm| format!("Backup: {vm} is being backed up")),
-                HoldReason::ClusterUpgrade | HoldReason::KubeVirtUpgrade => None,
+            let upgrades =
+                [(HoldKind::ClusterUpgrade, "ClusterUpgrade"), (HoldKind::KubeVirtRollout, "KubeVirtUpgrade")];
+            policy.held = upgrades.into_iter().find_map(|(kind, word)| {
+                let hold = holding(kind).next()?;
+                Some(format!("{word}: {}, since {}", hold.detail, hold.since))
             });
+            let of_its = |hold: &&Hold| {
+                let Concern::Vm(key) = &hold.concerns else { return false };
+                let (Some(vm), Some(namespace)) = (snapshot.vms.get(key), snapshot.namespaces.get(&key.namespace))
+                else {
+                    return false;
+                };
+                policy.vms.matches(&vm.labels, &namespace.labels)
+            };
+            let backup = holding(HoldKind::Backup).filter(of_its).min_by_key(|hold| hold.since);
+            policy.backup = backup.map(|hold| format!("{} has been backed up since {}", hold.concerns, hold.since));
         }
     }
 }

@@ -10,13 +10,17 @@ use crate::observe::convert::{
 };
 use crate::observe::pool::Pool;
 use miyako_core::model::{
-    KubeVirt, Labels, Marks, MigrationName, Name, Namespace, Node, NodeName, Pod, PodKey, PodOwner, Uid, Unsupported,
-    Vm, VmActivity, VmKey,
+    KubeVirt, Labels, Marks, MigrationName, Name, Namespace, Node, NodeName, Pod, PodKey, PodOwner, Span, Timestamp,
+    Uid, Unsupported, Vm, VmActivity, VmKey,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
+
+/// The watches of VMIs and of migrations lag by different times. After this long both have caught up, and a migration
+/// that the VMI alone tells of is none.
+const CAUGHT_UP: Span = Span::from_secs(60);
 
 /// What a VMI said itself, before anything was joined to it.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub(super) struct Vms {
     /// Those that must be joined anew.
     dirty: BTreeSet<VmKey>,
     pub(super) backing_up: BTreeSet<VmKey>,
+    /// Those whose VMI tells of a migration without an end that nothing else shows, and since when.
+    vanished: BTreeMap<VmKey, (Uid, Timestamp)>,
     /// Those that KubeVirt wants off their node.
     pub(super) evacuating: BTreeSet<VmKey>,
 }
@@ -85,6 +91,7 @@ impl Vms {
             storage.no_longer_used_by(key, &own.asks.claims);
         }
         self.backing_up.remove(key);
+        self.vanished.remove(key);
         self.evacuating.remove(key);
         self.dirty.remove(key);
     }
@@ -120,10 +127,29 @@ impl Vms {
     }
 
     /// Joins anew what changed.
-    pub(super) fn refresh(&mut self, vms: &mut BTreeMap<VmKey, Vm>, around: &Around<'_>, pool: &mut Pool) {
+    pub(super) fn refresh(
+        &mut self,
+        vms: &mut BTreeMap<VmKey, Vm>,
+        around: &Around<'_>,
+        pool: &mut Pool,
+        now: Timestamp,
+    ) {
+        let busy = |key: &VmKey| vms.get(key).is_some_and(|vm| vm.activity == Some(VmActivity::MigrationVanished));
+        let over = self.vanished.iter().filter(|(key, (_, since))| now.since(*since) >= CAUGHT_UP && busy(key));
+        self.dirty.extend(over.map(|(key, _)| key.clone()));
         for key in std::mem::take(&mut self.dirty) {
             let (Some(vm), Some(own)) = (vms.get_mut(&key), self.own.get(&key)) else { continue };
-            self.join(vm, own, around, pool);
+            let vanished = self.vanished_migration(vm, own, around);
+            let since = vanished.map(|uid| match self.vanished.get(&key) {
+                Some((known, since)) if known == uid => *since,
+                _ => now,
+            });
+            match vanished.zip(since) {
+                Some((uid, since)) => self.vanished.insert(key.clone(), (uid.clone(), since)),
+                None => self.vanished.remove(&key),
+            };
+            let vanished = since.map(|since| now.since(since) >= CAUGHT_UP);
+            self.join(vm, own, vanished, around, pool);
             if vm.activity == Some(VmActivity::BackingUp) {
                 self.backing_up.insert(key);
             } else {
@@ -132,13 +158,31 @@ impl Vms {
         }
     }
 
-    fn join(&self, vm: &mut Vm, own: &Own, around: &Around<'_>, pool: &mut Pool) {
+    /// The migration that a VMI tells of without an end and that nothing else shows: its object is gone, and no second
+    /// launcher is there. KubeVirt no longer takes it for one either.
+    fn vanished_migration<'a>(&self, vm: &Vm, own: &'a Own, around: &Around<'_>) -> Option<&'a Uid> {
+        let uid = own.asks.migrating.as_ref()?;
+        let shows =
+            around.unfinished.contains_key(&vm.key) || self.active_launchers(&vm.key, &vm.uid, around).len() > 1;
+        (!shows).then_some(uid)
+    }
+
+    /// `vanished`: the migration that the VMI tells of shows nowhere else, and has for long enough or not.
+    fn join(&self, vm: &mut Vm, own: &Own, vanished: Option<bool>, around: &Around<'_>, pool: &mut Pool) {
         let nothing = ObservedVirtualMachine::default();
         let machine = self.machines.get(&vm.key).unwrap_or(&nothing);
         vm.marks = vm::together(&own.marks, &machine.marks);
         vm.node = own.node.clone().filter(|node| around.nodes.contains_key(node));
         let launchers = self.active_launchers(&vm.key, &vm.uid, around);
-        vm.activity = activity(own, machine, launchers.len(), around.unfinished.contains_key(&vm.key));
+        vm.activity = activity(own, machine, launchers.len(), around.unfinished.contains_key(&vm.key), vanished);
+        if let (Some(last), Some(uid)) = (&mut vm.last_migration, &own.asks.migrating)
+            && last.uid == *uid
+        {
+            let is_over = vanished == Some(true);
+            last.failed = is_over;
+            last.failure =
+                is_over.then(|| "its VirtualMachineInstanceMigration is gone, and nothing tells how it ended".into());
+        }
         let none = Labels::new();
         let namespace = around.namespaces.get(&vm.key.namespace);
         let of_namespace = namespace.map_or(&none, |namespace| &namespace.labels);
@@ -176,9 +220,20 @@ impl Vms {
 
 /// What keeps the VM from moving: what the VMI says, but a migration that was asked for counts before KubeVirt has
 /// taken note of it.
-fn activity(own: &Own, machine: &ObservedVirtualMachine, launchers: usize, migrating: bool) -> Option<VmActivity> {
-    match own.activity {
-        Some(VmActivity::Stopping) => own.activity,
+fn activity(
+    own: &Own,
+    machine: &ObservedVirtualMachine,
+    launchers: usize,
+    migrating: bool,
+    vanished: Option<bool>,
+) -> Option<VmActivity> {
+    let own = match vanished {
+        Some(true) => own.asks.besides,
+        Some(false) if own.activity == Some(VmActivity::Migrating) => Some(VmActivity::MigrationVanished),
+        _ => own.activity,
+    };
+    match own {
+        Some(VmActivity::Stopping) => own,
         _ if migrating => Some(VmActivity::Migrating),
         Some(activity) => Some(activity),
         None => machine.activity.or_else(|| (launchers > 1).then_some(VmActivity::OldLauncherLeaving)),

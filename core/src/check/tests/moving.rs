@@ -266,7 +266,8 @@ fn rule_10_there_are_times_to_stand_still() {
         ("paused", |case| case.snapshot.switches.paused = Some("by admin".into())),
         ("held", |case| case.snapshot.switches.held = Some("by admin".into())),
         ("rollout", |case| case.snapshot.kubevirt.rolling_out = true),
-        ("the policy holds", |case| case.policy().held = Some("backup".into())),
+        ("the policy holds", |case| case.policy().held = Some("upgrade".into())),
+        ("the policy waits for a backup", |case| case.policy().backup = Some("VM shop/db".into())),
         ("outside its schedule", |case| case.policy().in_schedule = false),
         ("a rival", |case| case.policy().rival = Some("descheduler".into())),
     ];
