@@ -252,7 +252,7 @@ async fn nothing_happening_costs_next_to_nothing() {
     // A watch is begun anew every 290 s.
     let begun: u64 = watches.iter().map(|(_, count)| count).sum();
     assert!(begun <= Kind::ALL.len() as u64 * 13, "{begun} watches in an hour");
-    let repairers = ["nodehealthchecks", "machinehealthchecks", "machines"];
+    let repairers = ["nodehealthchecks", "machinehealthchecks", "machines", "baremetalhosts", "machineconfigpools"];
     let ends_with_any =
         |resource: &str| repairers.iter().any(|name| resource.ends_with(name) && !resource.contains("virtual"));
     let (unknown, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|(kind, _)| ends_with_any(&kind.resource));
