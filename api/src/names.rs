@@ -309,6 +309,10 @@ pub mod reason {
     pub const TARGET_UNSCHEDULABLE: &str = "TargetUnschedulable";
     /// A move was taken back because a quota refused its target pod.
     pub const QUOTA_REFUSED: &str = "QuotaRefused";
+    /// A move was taken back because the API server refused to create its target pod.
+    pub const TARGET_NOT_CREATED: &str = "TargetNotCreated";
+    /// A MigrationPolicy of ours that somebody changed was replaced.
+    pub const MIGRATION_POLICY_MENDED: &str = "MigrationPolicyMended";
     /// A migration of ours has been under way for longer than KubeVirt gives one.
     pub const MIGRATION_STALLED: &str = "MigrationStalled";
     /// KubeVirt applied another MigrationPolicy to a move than the one that was meant.

@@ -35,6 +35,9 @@ pub enum ActError {
     /// The fence is down.
     #[error("the leader's lease is not safely held")]
     NotLeading,
+    /// The pass took too long: the write was not begun, or its answer did not come in time.
+    #[error("the pass's time is over")]
+    OutOfTime,
     /// The object is not the one that was meant, or not any more.
     #[error("{0}")]
     Changed(String),
@@ -55,6 +58,7 @@ impl ActError {
     pub fn class(&self) -> Class {
         let source = match self {
             Self::NotLeading => return Class::NotLeading,
+            Self::OutOfTime => return Class::Transient,
             Self::Changed(_) => return Class::Conflict,
             Self::Api { source, .. } => source,
         };

@@ -1,30 +1,17 @@
 //! Migrations: the VMI's one label, our two MigrationPolicies, and VirtualMachineInstanceMigrations.
 
 use super::error::Attempt as _;
-use super::{ActError, Actor};
+use super::{ActError, Actor, Class};
+use crate::observe::convert::migration_policy::{is_as_wanted, mode_label, wanted};
 use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use miyako_api::answer::{Absent, absent};
 use miyako_api::kubevirt::{
-    MigrationPolicy, MigrationPolicySpec, Selectors, VirtualMachineInstance, VirtualMachineInstanceMigration,
-    VirtualMachineInstanceMigrationSpec,
+    MigrationPolicy, VirtualMachineInstance, VirtualMachineInstanceMigration, VirtualMachineInstanceMigrationSpec,
 };
 use miyako_api::names::{kubernetes, manager, ours};
 use miyako_core::model::{MigrationMode, MigrationName, PlanName, PolicyName, Uid, VmKey};
 use serde_json::json;
 use std::collections::BTreeMap;
-
-/// The earliest switch to post-copy that KubeVirt has, in seconds per GiB; 0 would disable it (`KUBEVIRT.md`,
-/// "Post-copy").
-const EARLIEST_SWITCH: i64 = 1;
-
-/// The value of the mode label.
-#[must_use]
-pub(super) fn mode_label(mode: MigrationMode) -> &'static str {
-    match mode {
-        MigrationMode::PostCopy => ours::POST_COPY,
-        MigrationMode::PreCopy => ours::PRE_COPY,
-    }
-}
 
 impl Actor {
     /// Makes a VMI's `miyako.dev/migration-mode` say how its next migration moves it.
@@ -32,31 +19,63 @@ impl Actor {
     /// # Errors
     /// See [`ActError::class`]; `Conflict` if the VMI is another one by now.
     pub async fn label_vm(&self, vm: &VmKey, uid: &Uid, mode: MigrationMode) -> Result<(), ActError> {
-        let api: Api<VirtualMachineInstance> = Api::namespaced(self.writer()?, vm.namespace.as_str());
-        let patch = json!({ "metadata": { "uid": uid, "labels": { ours::MIGRATION_MODE: mode_label(mode) } } });
-        let params = PatchParams { field_manager: Some(manager::MIGRATION_MODE.into()), ..PatchParams::default() };
-        api.patch_metadata(vm.name.as_str(), &params, &Patch::Merge(&patch))
-            .await
-            .attempt(|| format!("label VirtualMachineInstance {vm} with its migration mode"))?;
-        Ok(())
+        self.patch_label(vm, uid, Some(mode)).await
     }
 
-    /// Makes sure that our MigrationPolicy of this mode is there and says what it must: read first, because it nearly
-    /// always does.
+    /// Takes that label off again. A VMI that is gone, or another one by now, has none of ours.
     ///
     /// # Errors
     /// See [`ActError::class`].
-    pub async fn ensure_migration_policy(&self, mode: MigrationMode) -> Result<(), ActError> {
-        let policy = migration_policy(mode);
+    pub async fn unlabel_vm(&self, vm: &VmKey, uid: &Uid) -> Result<(), ActError> {
+        match self.patch_label(vm, uid, None).await {
+            Err(error) if error.class() == Class::Conflict => Ok(()),
+            answer => answer,
+        }
+    }
+
+    async fn patch_label(&self, vm: &VmKey, uid: &Uid, mode: Option<MigrationMode>) -> Result<(), ActError> {
+        let api: Api<VirtualMachineInstance> = Api::namespaced(self.writer()?, vm.namespace.as_str());
+        let patch = json!({ "metadata": { "uid": uid, "labels": { ours::MIGRATION_MODE: mode.map(mode_label) } } });
+        let params = PatchParams { field_manager: Some(manager::MIGRATION_MODE.into()), ..PatchParams::default() };
+        api.patch_metadata(vm.name.as_str(), &params, &Patch::Merge(&patch)).await.attempt(|| match mode {
+            Some(_) => format!("label VirtualMachineInstance {vm} with its migration mode"),
+            None => format!("take the migration mode off VirtualMachineInstance {vm}"),
+        })?;
+        Ok(())
+    }
+
+    /// Makes sure that our MigrationPolicy of this mode is there and says what it must and nothing else: read first,
+    /// because it nearly always does. One that somebody changed is replaced: an apply would leave their fields, and their
+    /// keys in its selectors. Whether that was so.
+    ///
+    /// # Errors
+    /// See [`ActError::class`]; `Conflict` if it is not as it must be all the same.
+    pub async fn ensure_migration_policy(&self, mode: MigrationMode) -> Result<bool, ActError> {
+        let mut policy = wanted(mode);
         let name = policy.metadata.name.clone().unwrap_or_default();
         let api: Api<MigrationPolicy> = Api::all(self.writer()?);
         let found = api.get_opt(&name).await.attempt(|| format!("read MigrationPolicy {name}"))?;
-        if found.is_some_and(|found| found.spec == policy.spec) {
-            return Ok(());
+        let params = PostParams { field_manager: Some(manager::OPERATOR.into()), ..PostParams::default() };
+        let changed = found.is_some();
+        let mut written = match found {
+            Some(found) if is_as_wanted(&found, mode) => return Ok(false),
+            Some(found) => {
+                tracing::warn!(policy = name, "somebody changed our MigrationPolicy; it is replaced");
+                let labels = policy.metadata.labels.take().into_iter().flatten();
+                policy.metadata = found.metadata;
+                policy.metadata.managed_fields = None;
+                policy.metadata.labels.get_or_insert_default().extend(labels);
+                api.replace(&name, &params, &policy).await.attempt(|| format!("replace MigrationPolicy {name}"))?
+            }
+            None => api.create(&params, &policy).await.attempt(|| format!("create MigrationPolicy {name}"))?,
+        };
+        // Defaults of a later KubeVirt are nobody's change.
+        written.spec.others.clear();
+        if written.spec == policy.spec {
+            Ok(changed)
+        } else {
+            Err(ActError::Changed(format!("MigrationPolicy {name} does not become what it must be")))
         }
-        let params = PatchParams::apply(manager::OPERATOR).force();
-        api.patch(&name, &params, &Patch::Apply(&policy)).await.attempt(|| format!("apply MigrationPolicy {name}"))?;
-        Ok(())
     }
 
     /// Asks KubeVirt to move a VM to the node whose label `kubernetes.io/hostname` is `hostname`. An object of this name that is there already is the same wish.
@@ -140,26 +159,5 @@ impl Actor {
                 Ok(left.left())
             }
         }
-    }
-}
-
-fn migration_policy(mode: MigrationMode) -> MigrationPolicy {
-    let (name, post_copy) = match mode {
-        MigrationMode::PostCopy => (ours::POST_COPY_POLICY, true),
-        MigrationMode::PreCopy => (ours::PRE_COPY_POLICY, false),
-    };
-    let selector = BTreeMap::from([(ours::MIGRATION_MODE.into(), mode_label(mode).into())]);
-    MigrationPolicy {
-        metadata: ObjectMeta {
-            name: Some(name.into()),
-            labels: Some(BTreeMap::from([(ours::MANAGED_BY.into(), ours::MIYAKO.into())])),
-            ..ObjectMeta::default()
-        },
-        spec: MigrationPolicySpec {
-            selectors: Selectors { virtual_machine_instance_selector: selector, ..Selectors::default() },
-            allow_post_copy: Some(post_copy),
-            completion_timeout_per_gib: post_copy.then_some(EARLIEST_SWITCH),
-            ..MigrationPolicySpec::default()
-        },
     }
 }

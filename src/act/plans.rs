@@ -16,7 +16,7 @@ use miyako_api::names::{manager, ours};
 use miyako_core::check::SuspendProof;
 use miyako_core::model::{
     LoadTable, MigrationMode, NodeName, PlanName, PlanPhase, Policy, PolicyMode, Span, StepOutcome, SuspendReason,
-    Timestamp, Uid,
+    TakenBack, Timestamp, Uid,
 };
 use miyako_core::plan::{MoveReason, Next, Plan, Step, StepState, WakeReason, plan_name};
 use std::collections::BTreeMap;
@@ -243,6 +243,13 @@ pub(super) fn status_of(
 
 fn step_status(index: u32, step: &StepState, before: &[StepStatus]) -> StepStatus {
     let before = before.iter().find(|status| status.index == index);
+    // What no longer holds is not said any more: a target came up after all.
+    let was_taken_back = |status: &StepStatus| {
+        let reason = status.reason.as_deref().unwrap_or_default();
+        TakenBack::read(reason, "").is_some() && status.phase == StepPhase::Running
+    };
+    let before = before.filter(|status| step.taken_back.is_some() || !was_taken_back(status));
+    let back = step.taken_back.as_ref();
     StepStatus {
         index,
         phase: match step.outcome {
@@ -255,10 +262,15 @@ fn step_status(index: u32, step: &StepState, before: &[StepStatus]) -> StepStatu
         migration_uid: step.migration_uid.as_ref().map(Uid::to_string),
         started_at: step.started.map(to_api),
         ended_at: step.ended.map(to_api),
-        reason: step.reason.map(str::to_owned).or_else(|| before.and_then(|status| status.reason.clone())),
+        reason: step
+            .reason
+            .or(back.map(|back| back.reason))
+            .map(str::to_owned)
+            .or_else(|| before.and_then(|status| status.reason.clone())),
         message: step
             .message
             .clone()
+            .or_else(|| back.map(|back| back.message.clone()))
             .or_else(|| before.and_then(|status| status.message.clone()))
             .map(|text| text.chars().take(1000).collect()),
     }

@@ -2,6 +2,7 @@
 //!
 //! Every replica observes and decides, so that each is ready to lead and to explain; only the leader writes.
 
+mod deadline;
 mod energy;
 mod history;
 mod lease;

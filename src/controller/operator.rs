@@ -1,5 +1,6 @@
 //! The operator itself: what one replica holds, and one pass of its loop.
 
+use super::deadline::Deadline;
 use super::energy::{self, Ledger};
 use super::history::{Chronicle, History};
 use super::pass::{self, Known, Thoughts};
@@ -20,7 +21,7 @@ use crate::observe::{Kind, Observer};
 use miyako_api::consolidation_policy::ConsolidationPolicyStatus;
 use miyako_api::node_power_class::NodePowerClassStatus;
 use miyako_core::energy::Account;
-use miyako_core::model::{ClassName, Policy, PolicyName, Span, Timestamp, Uid};
+use miyako_core::model::{ClassName, MigrationMode, Policy, PolicyName, Span, Timestamp, Uid};
 use miyako_core::plan::Report;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -88,6 +89,10 @@ pub struct Operator {
     pub(super) refusals: Refusals,
     /// Stalled migrations that people were told about, with how often their time had doubled.
     pub(super) stalled_told: BTreeMap<Uid, u32>,
+    /// VMIs that lately lost our label.
+    pub(super) unlabelled: BTreeMap<Uid, Timestamp>,
+    /// Modes whose MigrationPolicy of ours was mended lately.
+    pub(super) mended: BTreeMap<MigrationMode, Timestamp>,
     view: watch::Sender<Arc<View>>,
     chronicle: Chronicle,
     pub(super) ledger: Ledger,
@@ -121,6 +126,8 @@ impl Operator {
             classes_said: BTreeMap::new(),
             refusals: Refusals::default(),
             stalled_told: BTreeMap::new(),
+            unlabelled: BTreeMap::new(),
+            mended: BTreeMap::new(),
             view: watch::Sender::new(Arc::default()),
             chronicle: Chronicle::default(),
             ledger: Ledger::default(),
@@ -202,14 +209,15 @@ impl Operator {
             tracing::error!(%violation, "the safety check refused a step of our own planner; please report this");
         }
         if leading {
-            let written = self.perform(&thoughts).await;
+            let written = self.perform(&thoughts, Deadline::from_now()).await;
             self.expect(written);
             self.lead_power(&thoughts.report, now, Part::All).await;
             let stalled = stalled::find(self.observer.snapshot().0, now);
-            self.tell_stalled(&stalled).await;
+            let deadline = Deadline::from_now();
+            self.tell_stalled(&stalled, deadline).await;
             self.write_energy(now).await;
-            self.write_statuses(&thoughts.report, &load_view, (&stalled, &stuck), now).await;
-            self.forget_old_plans(now).await;
+            self.write_statuses(&thoughts.report, &load_view, (&stalled, &stuck), deadline, now).await;
+            self.forget_old_plans(deadline, now).await;
         }
         let incomplete = self.observer.snapshot().0.incomplete.clone();
         let history = self.chronicle.history();
@@ -226,8 +234,9 @@ impl Operator {
             policies: policies.filter_map(|(name, own)| Some((PolicyName::new(name.as_str()), own.uid?))).collect(),
             over: self.observer.plans_over().clone(),
         };
+        let drifted = self.observer.drifted_migration_policies().collect();
         let (snapshot, policies) = self.observer.snapshot();
-        pass::think(snapshot, policies, &known, now, seed)
+        Thoughts { drifted, ..pass::think(snapshot, policies, &known, now, seed) }
     }
 
     /// Borrows the histories from the store for the pass.
@@ -270,10 +279,10 @@ impl Operator {
         }
     }
 
-    async fn forget_old_plans(&mut self, now: Timestamp) {
+    async fn forget_old_plans(&mut self, deadline: Deadline, now: Timestamp) {
         let keep = self.options.keep_plans;
         for (name, uid) in self.observer.plans_over_before(now - keep).into_iter().take(FORGOTTEN_AT_ONCE) {
-            if let Err(error) = self.actor.forget_plan(&name, &uid).await {
+            if let Err(error) = deadline.within(self.actor.forget_plan(&name, &uid)).await {
                 self.failed(&error);
             }
         }

@@ -5,9 +5,10 @@ use crate::observe::convert;
 use miyako_api::ConsolidationPlan;
 use miyako_core::check::{self, Violation};
 use miyako_core::model::{
-    MigrationName, PlanName, PlanRecord, Policies, PolicyMode, PolicyName, Snapshot, Span, Timestamp, Uid,
+    MigrationMode, MigrationName, PlanName, PlanRecord, Policies, PolicyMode, PolicyName, Snapshot, Span, Timestamp,
+    Uid, VmKey,
 };
-use miyako_core::plan::{Next, Pass, Plan, Report, Step, carry, decide, plan_name};
+use miyako_core::plan::{Next, Pass, Plan, Report, Step, carry, decide, plan_name, stray_labels};
 use std::collections::BTreeMap;
 
 /// A wish whose plan came to its end is not written again before this time has passed: whatever ended it may still
@@ -49,6 +50,10 @@ pub(super) struct Aborted {
 pub(super) struct Thoughts {
     pub(super) aborts: Vec<Aborted>,
     pub(super) carried: Vec<Carried>,
+    /// VMs to take our label off.
+    pub(super) stray_labels: Vec<(VmKey, Uid)>,
+    /// Modes whose MigrationPolicy of ours somebody changed.
+    pub(super) drifted: Vec<MigrationMode>,
     pub(super) violations: Vec<Violation>,
     pub(super) report: Report,
 }
@@ -82,6 +87,8 @@ pub(super) fn think(snapshot: &Snapshot, policies: &Policies, known: &Known, now
         let next = carry(&record, None, &mut pass, snapshot, policies, now);
         thoughts.carried.push(Carried { record, next, new: Some(object) });
     }
+    let deeds = thoughts.carried.iter().flat_map(|carried| &carried.next.deeds).map(|(_, deed)| deed);
+    thoughts.stray_labels = stray_labels(snapshot, deeds);
     thoughts
 }
 
@@ -141,8 +148,8 @@ pub(super) fn differs(record: &PlanRecord, next: &Next) -> bool {
     record.phase != next.phase
         || record.steps.iter().zip(&next.steps).any(|(step, state)| match step {
             Wake { outcome, .. } | Suspend { outcome, .. } | Unreadable { outcome } => *outcome != state.outcome,
-            Migrate { outcome, migration_uid, .. } => {
-                *outcome != state.outcome || *migration_uid != state.migration_uid
+            Migrate { outcome, migration_uid, taken_back, .. } => {
+                *outcome != state.outcome || *migration_uid != state.migration_uid || *taken_back != state.taken_back
             }
         })
 }

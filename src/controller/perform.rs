@@ -1,6 +1,7 @@
 //! One pass, as far as it is acting: writes in their order, each one repeatable, none that needs a choice.
 
 use super::Operator;
+use super::deadline::{Deadline, side_by_side};
 use super::pass::{Aborted, Carried, Thoughts, differs};
 use super::stalled::Stalled;
 use super::tell;
@@ -8,8 +9,10 @@ use crate::act::{ActError, Class, Event};
 use crate::observe::convert;
 use miyako_api::ConsolidationPlan;
 use miyako_api::kubevirt::VirtualMachineInstanceMigration;
-use miyako_core::model::{PlanName, PlanRecord, RecordedStep, StepOutcome, Uid};
+use miyako_core::model::{MigrationMode, PlanName, PlanRecord, RecordedStep, Span, StepOutcome, Timestamp, Uid};
 use miyako_core::plan::{Deed, Next};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 /// The kind of plans as refusals name it.
 const PLAN: &str = "ConsolidationPlan";
@@ -27,46 +30,125 @@ fn is_ahead(plan: &ConsolidationPlan, record: &PlanRecord) -> bool {
     noted.phase != record.phase || noted.steps != record.steps
 }
 
+/// So many plans are led on at a time, …
+const PLANS_AT_ONCE: usize = 4;
+/// … and so many steps, or Events, of one plan, or VMs that lose our label.
+const AT_ONCE: usize = 8;
+/// So many VMs lose our label in one pass.
+const MOST_UNLABELLED: usize = 100;
+/// A VM whose label was taken off is left alone for so long: the watch may be behind, and whoever puts it there again
+/// would do so each second.
+const UNLABELLED_LATELY: Span = Span::from_secs(30);
+/// As long is our MigrationPolicy left alone that was just mended.
+const MENDED_LATELY: Span = Span::from_secs(5);
+
+/// What steps that run side by side share.
+#[derive(Default)]
+struct Shared {
+    /// What was written so far.
+    written: Mutex<Vec<Written>>,
+    /// Modes whose MigrationPolicy is as it must be.
+    sure: tokio::sync::Mutex<BTreeSet<MigrationMode>>,
+}
+
+impl Shared {
+    fn wrote(&self, object: Written) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).push(object);
+    }
+
+    fn into_written(self) -> Vec<Written> {
+        self.written.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Operator {
-    /// Carries out what was thought. Stops at once when we no longer lead.
-    pub(super) async fn perform(&mut self, thoughts: &Thoughts) -> Vec<Written> {
-        let mut written = Vec::new();
-        for aborted in &thoughts.aborts {
-            match self.abort(aborted).await {
-                Ok(left) => written.extend(left.map(|migration| Written::Migration(Box::new(migration)))),
-                Err(ActError::NotLeading) => return written,
+    /// Carries out what was thought: what frees slots first, then the plans, then what only tidies up. Stops at once when
+    /// we no longer lead, and begins nothing more when the pass's time is over.
+    pub(super) async fn perform(&mut self, thoughts: &Thoughts, deadline: Deadline) -> Vec<Written> {
+        let shared = Shared::default();
+        let aborts: Vec<_> = thoughts.aborts.iter().map(|aborted| deadline.within(self.abort(aborted))).collect();
+        for answer in side_by_side(AT_ONCE, aborts).await {
+            match answer {
+                Ok(left) => left.into_iter().for_each(|left| shared.wrote(Written::Migration(Box::new(left)))),
+                Err(ActError::NotLeading) => return shared.into_written(),
                 Err(error) => self.failed(&error),
             }
         }
         let wanted = |name: &str| thoughts.carried.iter().any(|carried| carried.record.name.as_str() == name);
         self.refusals.retain(PLAN, wanted);
-        for carried in &thoughts.carried {
+        let now = self.clock.now();
+        let may_write = |carried: &&Carried| self.refusals.may_write(PLAN, carried.record.name.as_str(), now);
+        let due: Vec<&Carried> = thoughts.carried.iter().filter(may_write).collect();
+        let writes: Vec<_> = due.iter().map(|carried| deadline.within(self.lead_on(carried, &shared))).collect();
+        for (carried, answer) in due.iter().zip(side_by_side(PLANS_AT_ONCE, writes).await) {
             let (name, policy) = (carried.record.name.as_str(), carried.record.policy.as_str());
-            let now = self.clock.now();
-            if !self.refusals.may_write(PLAN, name, now) {
-                continue;
-            }
-            match self.lead_on(carried, &mut written).await {
+            match answer {
                 Ok(()) => self.refusals.accepted(PLAN, name),
-                Err(ActError::NotLeading) => return written,
+                Err(ActError::NotLeading) => return shared.into_written(),
                 Err(error) if error.class() == Class::Refused => {
                     self.refused(PLAN, name, Some(policy), &error, now);
                 }
                 Err(error) => self.failed(&error),
             }
         }
-        written
+        self.tidy_up(thoughts, deadline, now).await;
+        shared.into_written()
+    }
+
+    /// Takes our label off VMs that do not need it any more, and mends MigrationPolicies of ours that somebody changed.
+    async fn tidy_up(&mut self, thoughts: &Thoughts, deadline: Deadline, now: Timestamp) {
+        let lately = |at: &Timestamp, span| now.since(*at) < span && *at <= now;
+        self.mended.retain(|_, at| lately(at, MENDED_LATELY));
+        for mode in thoughts.drifted.iter().filter(|mode| !self.mended.contains_key(mode)).copied().collect::<Vec<_>>()
+        {
+            match deadline.within(self.mend(mode)).await {
+                Ok(()) => drop(self.mended.insert(mode, now)),
+                Err(ActError::NotLeading) => return,
+                Err(error) if error.class() == Class::Refused => {
+                    self.mended.insert(mode, now);
+                    self.failed(&error);
+                }
+                Err(error) => self.failed(&error),
+            }
+        }
+        self.unlabelled.retain(|_, at| lately(at, UNLABELLED_LATELY));
+        let mut stray: Vec<_> =
+            thoughts.stray_labels.iter().filter(|(_, uid)| !self.unlabelled.contains_key(uid)).collect();
+        stray.truncate(MOST_UNLABELLED);
+        let writes: Vec<_> = stray.iter().map(|(vm, uid)| deadline.within(self.actor.unlabel_vm(vm, uid))).collect();
+        for ((vm, uid), answer) in stray.into_iter().zip(side_by_side(AT_ONCE, writes).await) {
+            match answer {
+                Ok(()) => {
+                    tracing::debug!(%vm, "took our label off");
+                    self.unlabelled.insert(uid.clone(), now);
+                }
+                Err(ActError::NotLeading) => return,
+                Err(error) => {
+                    if error.class() == Class::Refused {
+                        self.unlabelled.insert(uid.clone(), now);
+                    }
+                    self.failed(&error);
+                }
+            }
+        }
+    }
+
+    async fn mend(&self, mode: MigrationMode) -> Result<(), ActError> {
+        if self.actor.ensure_migration_policy(mode).await? {
+            self.tell(&tell::policy_mended(mode, self.clock.now())).await?;
+        }
+        Ok(())
     }
 
     /// Tells people about migrations that are stalled: at once, and again each time they have been for twice as long.
-    pub(super) async fn tell_stalled(&mut self, stalled: &[Stalled]) {
+    pub(super) async fn tell_stalled(&mut self, stalled: &[Stalled], deadline: Deadline) {
         self.stalled_told.retain(|uid, _| stalled.iter().any(|one| one.uid == *uid));
         for one in stalled {
             if self.stalled_told.get(&one.uid).is_some_and(|told| *told >= one.doublings) {
                 continue;
             }
             for event in tell::stalled(one) {
-                match self.tell(&event).await {
+                match deadline.within(self.tell(&event)).await {
                     Ok(()) => drop(self.stalled_told.insert(one.uid.clone(), one.doublings)),
                     Err(ActError::NotLeading) => return,
                     Err(error) => self.failed(&error),
@@ -86,41 +168,22 @@ impl Operator {
     }
 
     /// Writes a new plan, does its next deeds, and notes how it stands.
-    async fn lead_on(&self, carried: &Carried, written: &mut Vec<Written>) -> Result<(), ActError> {
+    async fn lead_on(&self, carried: &Carried, shared: &Shared) -> Result<(), ActError> {
         let Carried { record, next, new } = carried;
         let mut object = None;
         if let Some(new) = new {
             let plan = self.actor.write_plan(new).await?;
-            written.push(Written::Plan(Box::new(plan.clone())));
+            shared.wrote(Written::Plan(Box::new(plan.clone())));
             // A plan of this name that is over is over: its digest says that nothing has changed since. One that somebody
             // else began is led on when we see how it stands.
             if is_ahead(&plan, record) {
                 return Ok(());
             }
-            for event in tell::proposed(&plan) {
-                self.tell(&event).await?;
-            }
+            self.tell_all(&tell::proposed(&plan)).await?;
             object = Some(plan);
         }
         let mut next = next.clone();
-        for (step, deed) in next.deeds.clone() {
-            match self.carry_out(record, &deed).await {
-                Ok(None) => {}
-                Ok(Some(migration)) => {
-                    let state = &mut next.steps[step];
-                    state.migration_uid = migration.metadata.uid.as_ref().map(Uid::new);
-                    let created = migration.metadata.creation_timestamp.as_ref().map(crate::time::from_api);
-                    state.started = created.or(state.started);
-                    written.push(Written::Migration(Box::new(migration)));
-                }
-                Err(error) if error.class() == Class::Refused => {
-                    self.failed(&error);
-                    next.refuse(record, step, self.clock.now(), &error.answer());
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        self.do_deeds(record, &mut next, shared).await?;
         // A new plan says at once how it stands, even if it only waits: `kubectl get cplan` shows its phase.
         let untold = object.as_ref().is_some_and(|plan| plan.status.is_none());
         if !differs(record, &next) && !untold {
@@ -132,18 +195,61 @@ impl Operator {
         };
         if is_ahead(&plan, record) {
             // Somebody else led it on, and our cache does not show that yet: what we thought about it is old.
-            written.push(Written::Plan(Box::new(plan)));
+            shared.wrote(Written::Plan(Box::new(plan)));
             return Ok(());
         }
-        for event in tell::progress(&plan, record, &next) {
-            self.tell(&event).await?;
-        }
+        self.tell_all(&tell::progress(&plan, record, &next)).await?;
         if let Some(plan) = self.actor.note_plan(&plan, &next).await? {
             tracing::info!(plan = %record.name, phase = ?next.phase, detail = next.message, "plan");
             self.count(record, &next);
-            written.push(Written::Plan(Box::new(plan)));
+            shared.wrote(Written::Plan(Box::new(plan)));
         }
         Ok(())
+    }
+
+    /// Does the deeds of a plan: those of one step in their order, several steps side by side. A refused one fails its
+    /// step, and no further steps are begun.
+    async fn do_deeds(&self, record: &PlanRecord, next: &mut Next, shared: &Shared) -> Result<(), ActError> {
+        let mut steps: BTreeMap<usize, Vec<Deed>> = BTreeMap::new();
+        for (step, deed) in &next.deeds {
+            steps.entry(*step).or_default().push(deed.clone());
+        }
+        let steps: Vec<(usize, Vec<Deed>)> = steps.into_iter().collect();
+        for some in steps.chunks(AT_ONCE) {
+            let writes: Vec<_> = some.iter().map(|(_, deeds)| self.take_step(record, deeds, shared)).collect();
+            let (mut refused, mut failed) = (None, None);
+            for ((step, _), answer) in some.iter().zip(side_by_side(AT_ONCE, writes).await) {
+                match answer {
+                    Ok(None) => {}
+                    Ok(Some(migration)) => {
+                        let state = &mut next.steps[*step];
+                        state.migration_uid = migration.metadata.uid.as_ref().map(Uid::new);
+                        let created = migration.metadata.creation_timestamp.as_ref().map(crate::time::from_api);
+                        state.started = created.or(state.started);
+                    }
+                    Err(error) if error.class() == Class::Refused => {
+                        self.failed(&error);
+                        refused.get_or_insert((*step, error));
+                    }
+                    Err(error) => drop(failed.get_or_insert(error)),
+                }
+            }
+            if let Some(error) = failed {
+                // What was begun is found by its name.
+                return Err(error);
+            }
+            if let Some((step, error)) = refused {
+                next.refuse(record, step, self.clock.now(), &error.answer());
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells Events side by side.
+    async fn tell_all(&self, events: &[Event]) -> Result<(), ActError> {
+        let writes = events.iter().map(|event| self.tell(event)).collect();
+        side_by_side(AT_ONCE, writes).await.into_iter().collect()
     }
 
     /// Tells an Event. One that is refused (its namespace is going, or is gone) is lost: it must not keep a plan from
@@ -158,22 +264,35 @@ impl Operator {
         }
     }
 
-    async fn carry_out(
+    /// Does the deeds of one step, and hands back the migration that it began.
+    async fn take_step(
         &self,
         record: &PlanRecord,
-        deed: &Deed,
+        deeds: &[Deed],
+        shared: &Shared,
     ) -> Result<Option<VirtualMachineInstanceMigration>, ActError> {
-        match deed {
-            Deed::LabelVm { vm, uid, mode } => {
-                self.actor.ensure_migration_policy(*mode).await?;
-                self.actor.label_vm(vm, uid, *mode).await?;
-                Ok(None)
-            }
-            Deed::Migrate { vm, uid, migration, hostname } => {
-                let (plan, policy): (&PlanName, _) = (&record.name, &record.policy);
-                self.actor.migrate(migration, vm, uid, hostname, plan, policy).await.map(Some)
+        let mut begun = None;
+        for deed in deeds {
+            match deed {
+                Deed::LabelVm { vm, uid, mode } => {
+                    let mut sure = shared.sure.lock().await;
+                    if !sure.contains(mode) {
+                        self.actor.ensure_migration_policy(*mode).await?;
+                        sure.insert(*mode);
+                    }
+                    drop(sure);
+                    self.actor.label_vm(vm, uid, *mode).await?;
+                }
+                Deed::UnlabelVm { vm, uid } => self.actor.unlabel_vm(vm, uid).await?,
+                Deed::Migrate { vm, uid, migration, hostname } => {
+                    let (plan, policy): (&PlanName, _) = (&record.name, &record.policy);
+                    let migration = self.actor.migrate(migration, vm, uid, hostname, plan, policy).await?;
+                    shared.wrote(Written::Migration(Box::new(migration.clone())));
+                    begun = Some(migration);
+                }
             }
         }
+        Ok(begun)
     }
 
     fn count(&self, record: &PlanRecord, next: &Next) {

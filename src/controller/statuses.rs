@@ -2,6 +2,7 @@
 //! less often.
 
 use super::Operator;
+use super::deadline::Deadline;
 use super::stalled::Stalled;
 use super::status::{self, LoadView, Trouble};
 use super::stuck::StuckNode;
@@ -11,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use miyako_api::consolidation_policy::{ConsolidationPolicyStatus, Energy};
 use miyako_api::names::reason;
 use miyako_api::node_power_class::NodePowerClassStatus;
-use miyako_core::model::{ClassName, Name, PolicyName, Span, Timestamp};
+use miyako_core::model::{ClassName, Name, PolicyName, Snapshot, Span, Timestamp};
 use miyako_core::plan::Report;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -19,6 +20,11 @@ use std::fmt::Display;
 /// Figures of energy grow all the time. Where nothing else is new they are written this seldom, and only while sleeping
 /// saves something: a policy that never sleeps costs no write.
 const ENERGY_EVERY: Span = Span::from_secs(300);
+
+/// The reason of a move whose target pod was refused.
+const NOT_CREATED: &str = reason::TARGET_NOT_CREATED;
+/// A VM is tried again so soon after its back-off, if there is cause to move it at all.
+const TRIED_AGAIN_WITHIN: Span = Span::from_secs(300);
 
 /// What was last written about an object, so that only changes are written.
 #[derive(Debug, Clone)]
@@ -41,6 +47,7 @@ impl Operator {
         report: &Report,
         load: &LoadView,
         (stalled, stuck): (&[Stalled], &[StuckNode]),
+        deadline: Deadline,
         now: Timestamp,
     ) {
         let mut policies = Vec::new();
@@ -49,7 +56,8 @@ impl Operator {
         let (snapshot, known) = self.observer.snapshot();
         for (name, policy) in &known.policies {
             let own = declared[0].get(&Name::from(name.as_str())).cloned().unwrap_or_default();
-            let trouble = trouble(name, stalled, self.refusals.of_policy(name.as_str()));
+            let no_target = no_target(name, report, snapshot, now);
+            let trouble = trouble(name, stalled, self.refusals.of_policy(name.as_str())).or(no_target);
             let mut status = status::of_policy(policy, report, snapshot, load, trouble.as_ref(), &own);
             status.conditions.push(status::nodes_stuck(stuck.iter().filter(|one| one.policy == *name), own.generation));
             status.energy = Some(status::energy(self.ledger.sum(|node| node.policy == *name)));
@@ -61,12 +69,12 @@ impl Operator {
             status.energy = Some(status::energy(self.ledger.sum(|node| node.class == *name)));
             classes.push((name.clone(), status));
         }
-        self.say(policies, now).await;
-        self.say(classes, now).await;
+        self.say(policies, deadline, now).await;
+        self.say(classes, deadline, now).await;
     }
 
     /// Writes the statuses of all objects of one kind, those of which there is something new to say.
-    async fn say<S: OwnStatus>(&mut self, statuses: Vec<(S::Name, S)>, now: Timestamp) {
+    async fn say<S: OwnStatus>(&mut self, statuses: Vec<(S::Name, S)>, deadline: Deadline, now: Timestamp) {
         S::said(self).retain(|name, _| statuses.iter().any(|(known, _)| known == name));
         self.refusals.retain(S::KIND, |name| statuses.iter().any(|(known, _)| known.to_string() == name));
         let every = self.options.status_interval;
@@ -76,7 +84,7 @@ impl Operator {
                 continue;
             }
             let Some(status) = due(S::said(self).get(&key), status, now, every) else { continue };
-            match status.write(&self.actor, &name).await {
+            match deadline.within(status.write(&self.actor, &name)).await {
                 Ok(()) => {
                     self.refusals.accepted(S::KIND, &name);
                     S::said(self).insert(key, Said { status, at: now });
@@ -145,6 +153,23 @@ fn trouble(policy: &PolicyName, stalled: &[Stalled], refused: Option<String>) ->
         return Some(Trouble { reason: reason::MIGRATION_STALLED, message });
     }
     refused.map(|message| Trouble { reason: reason::WRITE_REFUSED, message })
+}
+
+/// VMs that can't be moved because no target pod comes to be, with the words of whoever refuses it. It is said while they
+/// back off, and while the next try may be under way.
+fn no_target(policy: &PolicyName, report: &Report, snapshot: &Snapshot, now: Timestamp) -> Option<Trouble> {
+    let ruled = report.vms.iter().filter(|(_, vm)| vm.policy.as_ref() == Some(policy));
+    let mut failed = ruled.filter_map(|(key, _)| {
+        let moves = snapshot.history.of(&snapshot.vms.get(key)?.uid)?;
+        let failure = moves.failure.as_ref().filter(|failure| failure.reason == NOT_CREATED)?;
+        (now < moves.back_off_until()? + TRIED_AGAIN_WITHIN).then_some((key, failure))
+    });
+    let (vm, failure) = failed.next()?;
+    let message = match failed.count() {
+        0 => format!("{vm} can't be moved: {}", failure.message),
+        more => format!("{vm} and {more} more VMs can't be moved: {}", failure.message),
+    };
+    Some(Trouble { reason: reason::TARGET_NOT_CREATED, message })
 }
 
 /// A status that is ours as a whole. Its conditions say since when they hold.

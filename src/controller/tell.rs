@@ -5,8 +5,8 @@ use crate::act::{Event, EventKind, Subject};
 use miyako_api::ConsolidationPlan;
 use miyako_api::consolidation_plan::{PlanStep, StepKind, VmReference};
 use miyako_api::consolidation_policy::Mode;
-use miyako_api::names::reason;
-use miyako_core::model::{PlanPhase, PlanRecord, StepOutcome, Uid};
+use miyako_api::names::{ours, reason};
+use miyako_core::model::{MigrationMode, PlanPhase, PlanRecord, StepOutcome, Timestamp, Uid};
 use miyako_core::plan::{MODE_IGNORED, Next};
 
 const KUBEVIRT: &str = "kubevirt.io/v1";
@@ -69,7 +69,7 @@ pub(super) fn progress(plan: &ConsolidationPlan, record: &PlanRecord, next: &Nex
             StepOutcome::Failed => {
                 let message = after.message.clone().unwrap_or_default();
                 let note = format!("the move from {from} to {to} failed: {message}");
-                (EventKind::Warning, reason::MIGRATION_FAILED, "Migrate", note)
+                (EventKind::Warning, failure(after.reason), "Migrate", note)
             }
             StepOutcome::Waiting | StepOutcome::Skipped => continue,
         };
@@ -104,6 +104,14 @@ pub(super) fn progress(plan: &ConsolidationPlan, record: &PlanRecord, next: &Nex
     events
 }
 
+/// The reason of the Event about a failed move: why it was taken back, if we did that.
+fn failure(why: Option<&'static str>) -> &'static str {
+    match why {
+        Some(why @ (reason::TARGET_UNSCHEDULABLE | reason::QUOTA_REFUSED | reason::TARGET_NOT_CREATED)) => why,
+        _ => reason::MIGRATION_FAILED,
+    }
+}
+
 /// A migration that makes no progress.
 pub(super) fn stalled(one: &Stalled) -> Vec<Event> {
     let (namespace, name) = (one.vm.namespace.to_string(), one.vm.name.to_string());
@@ -113,6 +121,31 @@ pub(super) fn stalled(one: &Stalled) -> Vec<Event> {
     let mut events = on_vm(&vm, kind, why, "Migrate", &note, &once);
     events.push(about_policy(one.policy.as_str(), kind, why, note, once));
     events
+}
+
+/// A MigrationPolicy of ours that somebody changed is as it must be again.
+pub(super) fn policy_mended(mode: MigrationMode, now: Timestamp) -> Event {
+    let name = match mode {
+        MigrationMode::PostCopy => ours::POST_COPY_POLICY,
+        MigrationMode::PreCopy => ours::PRE_COPY_POLICY,
+    };
+    Event {
+        subject: Subject {
+            api_version: "migrations.kubevirt.io/v1alpha1".into(),
+            kind: "MigrationPolicy".into(),
+            namespace: None,
+            name: name.into(),
+            uid: None,
+        },
+        kind: EventKind::Warning,
+        reason: reason::MIGRATION_POLICY_MENDED,
+        action: "Replace",
+        note:
+            "somebody changed this MigrationPolicy of Miyako's, and it was replaced: write one of your own instead; it \
+               goes before ours where it matches a VM"
+                .into(),
+        once: now.second().to_string(),
+    }
 }
 
 /// VMIs vanish, so their VirtualMachine, which has the same name, is told as well.

@@ -1,7 +1,7 @@
 //! The observer: starts the watches and owns what they tell.
 
 use super::{
-    convert::Problem,
+    convert::{Problem, event},
     seen::{Kind, ObjectKey, Update, Watched},
     watch::{self, Anywhere, PENDING, Scope, Watch},
     world::{Declared, World},
@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
     batch::v1::CronJob,
-    core::v1::{ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota},
+    core::v1::{ConfigMap, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota},
     storage::v1::{CSINode, StorageClass},
 };
 use kube::{Api, Client, Resource};
@@ -25,7 +25,7 @@ use miyako_api::{
     neighbours::{BareMetalHost, MachineConfigPool},
     node_health_check::NodeHealthCheck,
 };
-use miyako_core::model::{LoadTable, Name, PlanName, Policies, Snapshot, Timestamp, Uid};
+use miyako_core::model::{LoadTable, MigrationMode, Name, PlanName, Policies, Snapshot, Timestamp, Uid};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -102,6 +102,7 @@ impl Observer {
         observer.watch::<BareMetalHost>(&all, seed);
         observer.watch::<MachineConfigPool>(&all, seed);
         observer.watch::<CronJob>(&all, seed);
+        observer.watch::<Event>(&Scope { fields: Some(event::FIELDS), ..Scope::default() }, seed);
         observer
     }
 
@@ -219,6 +220,11 @@ impl Observer {
     #[must_use]
     pub fn plans_over_before(&self, moment: Timestamp) -> Vec<(PlanName, Uid)> {
         self.world.plans_over_before(moment)
+    }
+
+    /// Modes whose MigrationPolicy of ours somebody changed.
+    pub fn drifted_migration_policies(&self) -> impl Iterator<Item = MigrationMode> {
+        self.world.drifted_migration_policies()
     }
 
     /// What is wrong with which objects, ours and others'.

@@ -2,8 +2,8 @@
 
 use super::{
     convert::{
-        Converted, Problem, class, health_check, kubevirt, machine, migration, migration_policy, namespace, neighbours,
-        node, node_power, objects, plan, pod, policy, storage, switches, vm, vmi,
+        Converted, Problem, class, event, health_check, kubevirt, machine, migration, migration_policy, namespace,
+        neighbours, node, node_power, objects, plan, pod, policy, storage, switches, vm, vmi,
     },
     pool::Pool,
 };
@@ -11,7 +11,7 @@ use k8s_openapi::{
     api::{
         apps::v1::DaemonSet,
         batch::v1::CronJob,
-        core::v1::{ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota},
+        core::v1::{ConfigMap, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota},
         storage::v1::{CSINode, StorageClass},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -65,11 +65,12 @@ pub enum Kind {
     BareMetalHost,
     MachineConfigPool,
     CronJob,
+    Event,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Namespace,
         Self::Node,
         Self::NodePower,
@@ -99,6 +100,7 @@ impl Kind {
         Self::BareMetalHost,
         Self::MachineConfigPool,
         Self::CronJob,
+        Self::Event,
     ];
 
     /// Its CRD comes with KubeVirt or with somebody else whom a cluster may do without: then there are simply none.
@@ -189,7 +191,7 @@ pub(crate) enum Object {
     Volume(storage::Volume),
     Claim(storage::Claim),
     Quota(Option<Quota>),
-    MigrationPolicy(Option<migration_policy::UserMigrationPolicy>),
+    MigrationPolicy(migration_policy::ObservedPolicy),
     HealthCheck(model::HealthCheck),
     MachineCheck(Kind, Option<machine::MachineCheck>),
     Machine(Kind, Option<machine::Machine>),
@@ -207,6 +209,7 @@ pub(crate) enum Object {
     Plan(Box<PlanRecord>),
     /// People's switches, and whether they are off because somebody resumed.
     Switches(Switches, bool),
+    NotCreated(Option<event::NotCreated>),
 }
 
 /// One object as it was seen.
@@ -348,6 +351,7 @@ watched! {
     ConsolidationPlan, |it| plan::convert(it).map(|plan| Object::Plan(Box::new(plan)));
     ConfigMap, |it| switches::convert(it).map(|found| Object::Switches(found, switches::is_resumed(it))),
         unreadable: |_name, error| Object::Switches(switches::unreadable(error), false);
+    Event, |it| Converted::fine(Object::NotCreated(event::convert(it)));
     OpenShiftMachineHealthCheck, |it| machine::check(&it.metadata, &it.spec.selector, None, &it.spec.unhealthy_conditions)
         .map(|check| Object::MachineCheck(Kind::OpenShiftMachineHealthCheck, check));
     OpenShiftMachine, |it| Converted::fine(Object::Machine(

@@ -4,6 +4,7 @@ use super::tolerant;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// `spec` of a MigrationPolicy. Of several that match one replaces the others; they are never merged.
@@ -39,6 +40,9 @@ pub struct MigrationPolicySpec {
     /// The longest downtime of the last round of pre-copy, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_downtime_ms: Option<i64>,
+    /// Fields that are not known here: in a policy of ours they are somebody else's.
+    #[serde(flatten)]
+    pub others: BTreeMap<String, Value>,
 }
 
 /// Which VMs a MigrationPolicy matches: those with all of these labels.
@@ -51,4 +55,7 @@ pub struct Selectors {
     /// Labels of the VMI.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub virtual_machine_instance_selector: BTreeMap<String, String>,
+    /// Fields that are not known here.
+    #[serde(flatten)]
+    pub others: BTreeMap<String, Value>,
 }

@@ -276,6 +276,8 @@ fn promise(cluster: &mut Cluster, dice: &mut Dice) {
         ended: None,
         outcome: *dice.pick(&[StepOutcome::Waiting, StepOutcome::Running, StepOutcome::Failed]),
         mode_ignored: false,
+        taken_back: None,
+        failure: None,
     };
     let record = PlanRecord {
         name: PlanName::new(format!("promise-{}", dice.below(5))),

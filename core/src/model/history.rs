@@ -3,6 +3,15 @@
 use super::{MigrationMode, NodeName, Span, Timestamp, Uid};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Why a move failed, as its plan noted it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MoveFailure {
+    /// The reason's name.
+    pub reason: String,
+    /// The reason in a sentence, with the API server's or KubeVirt's own words.
+    pub message: String,
+}
+
 /// What we did to one VM lately.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VmMoves {
@@ -15,6 +24,8 @@ pub struct VmMoves {
     /// Nodes that the scheduler refused as its target, with when it last did, within the last day. What keeps them apart
     /// is something that we did not see.
     pub refused_by: BTreeMap<NodeName, Timestamp>,
+    /// Why the last move failed; none after a success.
+    pub failure: Option<MoveFailure>,
     /// Modes that we asked for within the last day and KubeVirt did not apply.
     pub ignored: BTreeSet<MigrationMode>,
 }

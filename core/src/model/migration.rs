@@ -44,6 +44,56 @@ pub enum TargetTrouble {
     Unschedulable(String),
     /// A quota refuses it.
     QuotaRefused(String),
+    /// The API server refuses to create it: a LimitRange, PodSecurity, somebody's webhook. Its own words.
+    NotCreated(String),
+}
+
+impl TargetTrouble {
+    /// The trouble's name in objects, conditions and metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unschedulable(_) => "TargetUnschedulable",
+            Self::QuotaRefused(_) => "QuotaRefused",
+            Self::NotCreated(_) => "TargetNotCreated",
+        }
+    }
+}
+
+impl fmt::Display for TargetTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unschedulable(words) => write!(f, "its target pod is unschedulable: {words}"),
+            Self::QuotaRefused(words) => write!(f, "a quota refuses its target pod: {words}"),
+            Self::NotCreated(words) => write!(f, "its target pod can't be created: {words}"),
+        }
+    }
+}
+
+/// Why a migration of ours is taken back, as its plan notes it before the migration is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenBack {
+    /// The name of the trouble.
+    pub reason: &'static str,
+    /// The trouble in a sentence.
+    pub message: String,
+}
+
+impl TakenBack {
+    const REASONS: [&'static str; 3] = ["TargetUnschedulable", "QuotaRefused", "TargetNotCreated"];
+
+    /// The reason to take a migration back whose target is in this trouble.
+    #[must_use]
+    pub fn because_of(trouble: &TargetTrouble) -> Self {
+        Self { reason: trouble.name(), message: trouble.to_string() }
+    }
+
+    /// Reads what a plan noted; none if its reason is another one.
+    #[must_use]
+    pub fn read(reason: &str, message: &str) -> Option<Self> {
+        let reason = Self::REASONS.into_iter().find(|known| *known == reason)?;
+        Some(Self { reason, message: message.to_owned() })
+    }
 }
 
 /// A VirtualMachineInstanceMigration.
@@ -80,6 +130,12 @@ impl Migration {
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
         !matches!(self.phase, MigrationPhase::Succeeded | MigrationPhase::Failed)
+    }
+
+    /// Its target pod is not up yet, so taking it back costs nothing.
+    #[must_use]
+    pub fn waits_for_target(&self) -> bool {
+        matches!(self.phase, MigrationPhase::Pending | MigrationPhase::Preparing)
     }
 
     /// Holds one of KubeVirt's slots: it got its target pod and is not over (`KUBEVIRT.md`, "The five slots").

@@ -26,12 +26,12 @@ mod vm;
 
 pub(crate) use class_index::{ClassIndex, rulers};
 pub use health_check::{HealthCheck, RepairsWhile, Share};
-pub use history::{MoveHistory, VmMoves};
+pub use history::{MoveFailure, MoveHistory, VmMoves};
 pub use hold::{Concern, Hold, HoldKind};
 pub use kubevirt::{KubeVirt, KubeVirtProblem};
 pub use load::{LoadHistory, LoadTable, WindowAverage};
 pub(crate) use lookup::{ByName, Lookup};
-pub use migration::{Migration, MigrationMode, MigrationPhase, TargetTrouble};
+pub use migration::{Migration, MigrationMode, MigrationPhase, TakenBack, TargetTrouble};
 pub use names::{ClassName, MigrationName, Name, NodeName, PlanName, PodKey, PolicyName, Uid, VmKey};
 pub use neighbour::Neighbour;
 pub use node::{Node, PowerState, Taint, TaintEffect};

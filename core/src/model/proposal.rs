@@ -1,6 +1,8 @@
 //! ConsolidationPlans as the API server holds them: what was wished, approved and done.
 
-use super::{MigrationMode, MigrationName, NodeName, PlanName, PolicyName, Timestamp, Uid, VmKey};
+use super::{
+    MigrationMode, MigrationName, MoveFailure, NodeName, PlanName, PolicyName, TakenBack, Timestamp, Uid, VmKey,
+};
 use crate::power::Purpose;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -88,6 +90,7 @@ impl fmt::Display for SuspendReason {
 
 /// One step of a recorded plan.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all steps are moves")]
 pub enum RecordedStep {
     /// Move a VM.
     Migrate {
@@ -115,6 +118,10 @@ pub enum RecordedStep {
         outcome: StepOutcome,
         /// KubeVirt applied another MigrationPolicy than the one that was meant.
         mode_ignored: bool,
+        /// Why its VMIM is taken back. Noted while it runs, before the VMIM is deleted.
+        taken_back: Option<TakenBack>,
+        /// Why it failed.
+        failure: Option<MoveFailure>,
     },
     /// Wake a node.
     Wake {

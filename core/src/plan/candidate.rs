@@ -47,7 +47,8 @@ pub(super) fn movable(vm: &Vm, moves: Option<&VmMoves>, policy: &Policy, now: Ti
     if let Some((moves, until)) = moves.and_then(|moves| Some((moves, moves.back_off_until()?)))
         && now < until
     {
-        return Err(StayReason::BackingOff { failures: moves.failures, until });
+        let why = moves.failure.as_ref().map(|failure| failure.message.clone());
+        return Err(StayReason::BackingOff { failures: moves.failures, until, why });
     }
     let today = moves.map_or(0, |moves| moves.within_a_day(now));
     if today >= usize::try_from(policy.budgets.moves_per_vm_per_day).unwrap_or(usize::MAX) {

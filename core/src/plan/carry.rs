@@ -12,20 +12,17 @@
 //!                                                                 a step failed
 //! ```
 
+mod follow;
+
 use super::renew::renew;
 use super::{MigrateStep, Plan, ProposalVerdict, Step, SuspendStep, WakeReason, WakeStep, candidate, identity};
 use crate::check::{self, Rule};
 use crate::model::{
-    AppliedPolicy, LastMigration, Migration, MigrationMode, MigrationName, MigrationPhase, Node, NodeName, PlanName,
-    PlanPhase, PlanRecord, Policies, PolicyName, PowerState, RecordedStep, Snapshot, Span, StepOutcome, Timestamp, Uid,
-    Vm, VmKey,
+    MigrationMode, MigrationName, Node, NodeName, PlanName, PlanPhase, PlanRecord, Policies, PolicyName, PowerState,
+    RecordedStep, Snapshot, Span, StepOutcome, TakenBack, Timestamp, Uid, VmKey,
 };
 use crate::power::{PowerRecord, Purpose};
 use std::collections::BTreeMap;
-
-/// A migration that was asked for and shows nowhere, neither as an object nor in the VM's state, is given up after
-/// this time: caches are seconds behind, not minutes.
-const VANISHED_AFTER: Span = Span::from_secs(60);
 
 /// The reason of a step whose migration KubeVirt carried out by another MigrationPolicy than was meant.
 pub const MODE_IGNORED: &str = "ModeIgnored";
@@ -49,6 +46,13 @@ pub enum Deed {
         uid: Uid,
         /// The mode.
         mode: MigrationMode,
+    },
+    /// Take the label off: the user's own MigrationPolicy is to rule this move, and ours might win over it.
+    UnlabelVm {
+        /// The VM.
+        vm: VmKey,
+        /// The VMI's uid.
+        uid: Uid,
     },
     /// Create the VMIM.
     Migrate {
@@ -78,6 +82,8 @@ pub struct StepState {
     pub reason: Option<&'static str>,
     /// The same in a sentence.
     pub message: Option<String>,
+    /// Why its VMIM is taken back, while that is under way.
+    pub taken_back: Option<TakenBack>,
 }
 
 /// What a plan needs next.
@@ -275,16 +281,15 @@ fn as_plan(record: &PlanRecord, snapshot: &Snapshot, policies: &Policies, now: T
 }
 
 fn state(step: &RecordedStep) -> StepState {
-    let (outcome, migration_uid, started, ended) = match step {
-        RecordedStep::Wake { started, outcome, .. } | RecordedStep::Suspend { started, outcome, .. } => {
-            (*outcome, None, *started, None)
-        }
-        RecordedStep::Unreadable { outcome } => (*outcome, None, None, None),
-        RecordedStep::Migrate { outcome, migration_uid, started, ended, .. } => {
-            (*outcome, migration_uid.clone(), *started, *ended)
+    let outcome = step.outcome();
+    let (migration_uid, started, ended, taken_back) = match step {
+        RecordedStep::Wake { started, .. } | RecordedStep::Suspend { started, .. } => (None, *started, None, None),
+        RecordedStep::Unreadable { .. } => (None, None, None, None),
+        RecordedStep::Migrate { migration_uid, started, ended, taken_back, .. } => {
+            (migration_uid.clone(), *started, *ended, taken_back.clone())
         }
     };
-    StepState { outcome, migration_uid, started, ended, reason: None, message: None }
+    StepState { outcome, migration_uid, started, ended, reason: None, message: None, taken_back }
 }
 
 fn has_begun(step: &RecordedStep, snapshot: &Snapshot) -> bool {
@@ -373,9 +378,12 @@ impl Next {
                         let message = format!("{target} is gone, or its label kubernetes.io/hostname is");
                         return state.end(StepOutcome::Failed, now, "NodeGone", message);
                     };
-                    if found.mode_label != Some(*mode) && found.user_migration_policy.is_none() {
+                    // Also where the label seems to be there: it may be on its way off after the last move.
+                    if found.user_migration_policy.is_none() {
                         let (vm, uid) = (vm.clone(), uid.clone());
                         self.deeds.push((index, Deed::LabelVm { vm, uid, mode: *mode }));
+                    } else if found.mode_label.is_some() {
+                        self.deeds.push((index, Deed::UnlabelVm { vm: vm.clone(), uid: uid.clone() }));
                     }
                     let (vm, uid, migration) = (vm.clone(), uid.clone(), migration.clone());
                     self.deeds.push((index, Deed::Migrate { vm, uid, migration, hostname: hostname.to_owned() }));
@@ -413,6 +421,7 @@ impl StepState {
         self.ended = Some(at);
         self.reason = Some(reason);
         self.message = Some(message);
+        self.taken_back = None;
     }
 
     /// Follows a suspend: the power sequence sees that it runs and leads the node on; what became of it is in the
@@ -457,82 +466,4 @@ impl StepState {
             _ => self.end(StepOutcome::Failed, now, "NotSuspended", format!("{node}: {message}")),
         }
     }
-
-    /// Follows the VMIM; the VMI's own record of it has the last word, because it outlives the VMIM.
-    fn follow(&mut self, migration: &Migration, vm: Option<&Vm>, mode: MigrationMode, now: Timestamp) {
-        let last = vm.and_then(|vm| vm.last_migration.as_ref()).filter(|last| last.uid == migration.uid);
-        match migration.phase {
-            MigrationPhase::Succeeded => {
-                let ended = last.and_then(|last| last.ended).unwrap_or(now);
-                self.end(StepOutcome::Succeeded, ended, "Migrated", arrived(last, migration.target.as_ref()));
-                self.verify(last, vm, mode);
-            }
-            MigrationPhase::Failed => {
-                let ended = last.and_then(|last| last.ended).unwrap_or(now);
-                let why =
-                    last.and_then(|last| last.failure.clone()).unwrap_or_else(|| "KubeVirt gives no reason".into());
-                self.end(StepOutcome::Failed, ended, "MigrationFailed", why);
-                self.verify(last, vm, mode);
-            }
-            _ => self.begin(now),
-        }
-    }
-
-    /// Notes it if KubeVirt applied another MigrationPolicy than the one that was meant: ours for the mode, or the
-    /// user's own. Policies replace each other, so none of what we asked for held then.
-    fn verify(&mut self, last: Option<&LastMigration>, vm: Option<&Vm>, mode: MigrationMode) {
-        let (Some(last), Some(vm)) = (last, vm) else { return };
-        let meant = match &last.policy {
-            AppliedPolicy::Ours(applied) => *applied == mode,
-            AppliedPolicy::Other(name) => vm.user_migration_policy.as_ref() == Some(name),
-            AppliedPolicy::None => false,
-        };
-        if !meant {
-            let users = vm.user_migration_policy.as_ref().map(|name| AppliedPolicy::Other(name.clone()));
-            let wanted = users.unwrap_or(AppliedPolicy::Ours(mode));
-            let so_far = self.message.take().unwrap_or_default();
-            self.message = Some(format!("{so_far}; KubeVirt applied {} instead of {wanted}", last.policy));
-            self.reason = Some(MODE_IGNORED);
-        }
-    }
-
-    /// The VMIM is gone: deleted by somebody, or swept away by KubeVirt after it was over.
-    fn judge_vanished(&mut self, vm: Option<&Vm>, target: &NodeName, mode: MigrationMode, now: Timestamp) {
-        let Some(vm) = vm else {
-            return self.end(StepOutcome::Failed, now, "VmGone", "the VM is gone".into());
-        };
-        let last = vm.last_migration.as_ref();
-        let ours = last.filter(|last| Some(&last.uid) == self.migration_uid.as_ref());
-        let started = self.started.unwrap_or(now);
-        let since = |last: &&LastMigration| last.ended.is_some_and(|ended| ended >= started);
-        match ours.or(last.filter(since)) {
-            Some(last) if last.failed => {
-                let why = last.failure.clone().unwrap_or_else(|| "it was aborted".into());
-                self.end(StepOutcome::Failed, last.ended.unwrap_or(now), "MigrationFailed", why);
-                self.verify(ours, Some(vm), mode);
-            }
-            Some(last) if last.completed || vm.node.as_ref() == Some(target) => {
-                let ended = last.ended.unwrap_or(now);
-                self.end(StepOutcome::Succeeded, ended, "Migrated", arrived(Some(last), Some(target)));
-                self.verify(ours, Some(vm), mode);
-            }
-            // KubeVirt is still at it.
-            Some(last) if last.ended.is_none() => {}
-            _ if now.since(started) < VANISHED_AFTER && self.migration_uid.is_none() => {}
-            _ => {
-                let message = "its VirtualMachineInstanceMigration was deleted before it began to move memory";
-                self.end(StepOutcome::Failed, now, "MigrationDeleted", message.into());
-            }
-        }
-    }
-}
-
-fn arrived(last: Option<&LastMigration>, target: Option<&NodeName>) -> String {
-    let target = last.and_then(|last| last.target.as_ref()).or(target);
-    let mode = match last.and_then(|last| last.mode) {
-        Some(MigrationMode::PostCopy) => " by post-copy",
-        Some(MigrationMode::PreCopy) => " by pre-copy",
-        None => "",
-    };
-    target.map_or_else(|| format!("moved{mode}"), |target| format!("moved to {target}{mode}"))
 }

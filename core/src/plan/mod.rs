@@ -15,6 +15,7 @@ mod gate;
 mod identity;
 mod idle;
 mod joint_load;
+mod labels;
 mod lasting;
 mod overload;
 mod place;
@@ -35,6 +36,7 @@ pub use awake::AwakeBecause;
 pub use carry::{Deed, MODE_IGNORED, Next, Pass, StepState, carry};
 pub use gate::Gate;
 pub use identity::{migration_name, plan_name};
+pub use labels::stray_labels;
 pub use report::{
     CountedBy, NodeReport, NodeVerdict, PolicyReport, ProposalVerdict, RankedBlocker, ReplacedBy, Report, VmReport,
     VmReports, VmVerdict,

@@ -50,6 +50,8 @@ pub enum StayReason {
         failures: u32,
         /// Until when.
         until: Timestamp,
+        /// Why the last one failed.
+        why: Option<String>,
     },
     /// Its moves of the day are used up.
     BudgetSpent {
@@ -170,8 +172,9 @@ impl fmt::Display for StayReason {
             Self::HostDevice => write!(f, "it holds a host device"),
             Self::Unsupported { field } => write!(f, "it has a constraint that is not understood: {field}"),
             Self::Settling { until } => write!(f, "it moved lately and settles until {until}"),
-            Self::BackingOff { failures, until } => {
-                write!(f, "its last {failures} moves failed; next try after {until}")
+            Self::BackingOff { failures, until, why } => {
+                write!(f, "its last {failures} moves failed; next try after {until}")?;
+                why.as_ref().map_or(Ok(()), |why| write!(f, ": {why}"))
             }
             Self::BudgetSpent { moves } => write!(f, "it moved {moves} times within a day, which is its budget"),
             Self::ModeIgnored { mode } => {

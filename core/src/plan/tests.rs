@@ -3,6 +3,7 @@
 mod proposals;
 mod returning;
 mod sleeping;
+mod taken_back;
 
 use super::*;
 use crate::model::*;
@@ -526,6 +527,8 @@ fn a_plan_that_waits_speaks_for_its_vm_until_its_reason_is_gone() {
                 ended: None,
                 outcome: StepOutcome::Waiting,
                 mode_ignored: false,
+                taken_back: None,
+                failure: None,
             }],
             refusals: Vec::new(),
         },
@@ -691,6 +694,8 @@ fn record(world: &World, moves: &[(&str, &str, &str, StepOutcome)]) -> PlanRecor
             ended: None,
             outcome: *outcome,
             mode_ignored: false,
+            taken_back: None,
+            failure: None,
         }
     });
     PlanRecord {
@@ -799,6 +804,7 @@ fn a_refused_step_leaves_what_was_begun_to_its_end() {
         ended: None,
         reason: None,
         message: None,
+        taken_back: None,
     };
     let mut next = Next {
         deeds: vec![],

@@ -1,9 +1,72 @@
-//! MigrationPolicies of users, matched to VMs as KubeVirt does (`KUBEVIRT.md`, "MigrationPolicy").
+//! MigrationPolicies: users' own, matched to VMs as KubeVirt does (`KUBEVIRT.md`, "MigrationPolicy"), and our two, which
+//! must say what we mean and nothing else.
 
 use super::objects;
-use miyako_api::{kubevirt::MigrationPolicy, names::ours};
-use miyako_core::model::Labels;
-use std::cmp::Reverse;
+use kube::api::ObjectMeta;
+use miyako_api::{
+    kubevirt::{MigrationPolicy, MigrationPolicySpec, Selectors},
+    names::ours,
+};
+use miyako_core::model::{Labels, MigrationMode};
+use std::{cmp::Reverse, collections::BTreeMap};
+
+/// The earliest switch to post-copy that KubeVirt has, in seconds per GiB; 0 would disable it (`KUBEVIRT.md`,
+/// "Post-copy").
+const EARLIEST_SWITCH: i64 = 1;
+
+/// The value of the mode label.
+#[must_use]
+pub fn mode_label(mode: MigrationMode) -> &'static str {
+    match mode {
+        MigrationMode::PostCopy => ours::POST_COPY,
+        MigrationMode::PreCopy => ours::PRE_COPY,
+    }
+}
+
+/// Our MigrationPolicy of a mode, as it must be.
+#[must_use]
+pub fn wanted(mode: MigrationMode) -> MigrationPolicy {
+    let (name, post_copy) = match mode {
+        MigrationMode::PostCopy => (ours::POST_COPY_POLICY, true),
+        MigrationMode::PreCopy => (ours::PRE_COPY_POLICY, false),
+    };
+    let selector = BTreeMap::from([(ours::MIGRATION_MODE.into(), mode_label(mode).into())]);
+    MigrationPolicy {
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            labels: Some(BTreeMap::from([(ours::MANAGED_BY.into(), ours::MIYAKO.into())])),
+            ..ObjectMeta::default()
+        },
+        spec: MigrationPolicySpec {
+            selectors: Selectors { virtual_machine_instance_selector: selector, ..Selectors::default() },
+            allow_post_copy: Some(post_copy),
+            completion_timeout_per_gib: post_copy.then_some(EARLIEST_SWITCH),
+            ..MigrationPolicySpec::default()
+        },
+    }
+}
+
+/// Whether a policy of ours says what it must, and nothing else. Labels and annotations of others do no harm.
+#[must_use]
+pub fn is_as_wanted(found: &MigrationPolicy, mode: MigrationMode) -> bool {
+    let labels = found.metadata.labels.as_ref();
+    labels.and_then(|labels| labels.get(ours::MANAGED_BY)).is_some_and(|by| by == ours::MIYAKO)
+        && found.spec == wanted(mode).spec
+}
+
+/// A MigrationPolicy as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ObservedPolicy {
+    /// A user's own.
+    Users(UserMigrationPolicy),
+    /// Ours for this mode.
+    Ours {
+        /// The mode.
+        mode: MigrationMode,
+        /// Somebody changed it.
+        drifted: bool,
+    },
+}
 
 /// Which VMs a user's MigrationPolicy matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,16 +79,21 @@ pub struct UserMigrationPolicy {
     pub namespace: Labels,
 }
 
-/// Converts a MigrationPolicy; none if it is one of ours.
+/// Converts a MigrationPolicy. Ours are told by their names: a hand that changes one may take its labels as well.
 #[must_use]
-pub fn convert(policy: &MigrationPolicy) -> Option<UserMigrationPolicy> {
-    let labels = policy.metadata.labels.as_ref();
-    if labels.and_then(|labels| labels.get(ours::MANAGED_BY)).is_some_and(|by| by == ours::MIYAKO) {
-        return None;
+pub fn convert(policy: &MigrationPolicy) -> ObservedPolicy {
+    let name = objects::name(&policy.metadata);
+    let ours = match name.as_str() {
+        ours::POST_COPY_POLICY => Some(MigrationMode::PostCopy),
+        ours::PRE_COPY_POLICY => Some(MigrationMode::PreCopy),
+        _ => None,
+    };
+    if let Some(mode) = ours {
+        return ObservedPolicy::Ours { mode, drifted: !is_as_wanted(policy, mode) };
     }
     let selectors = &policy.spec.selectors;
-    Some(UserMigrationPolicy {
-        name: objects::name(&policy.metadata).to_string(),
+    ObservedPolicy::Users(UserMigrationPolicy {
+        name: name.to_string(),
         vm: selectors.virtual_machine_instance_selector.clone(),
         namespace: selectors.namespace_selector.clone(),
     })
@@ -59,6 +127,31 @@ mod tests {
 
     fn policy(name: &str, vm: &[(&str, &str)], namespace: &[(&str, &str)]) -> UserMigrationPolicy {
         UserMigrationPolicy { name: name.into(), vm: labels(vm), namespace: labels(namespace) }
+    }
+
+    #[test]
+    fn a_hand_that_changed_ours_is_seen_and_a_copy_of_it_is_its_owners() {
+        let seen = |change: fn(&mut serde_json::Value)| {
+            let mut object = serde_json::to_value(wanted(MigrationMode::PreCopy)).unwrap();
+            change(&mut object);
+            convert(&serde_json::from_value(object).unwrap())
+        };
+        let ours = |drifted| ObservedPolicy::Ours { mode: MigrationMode::PreCopy, drifted };
+        assert_eq!(seen(|_| {}), ours(false));
+        let annotated = |it: &mut serde_json::Value| it["metadata"]["annotations"] = serde_json::json!({"a": "b"});
+        assert_eq!(seen(annotated), ours(false), "that does no harm");
+        let hands: [fn(&mut serde_json::Value); 6] = [
+            |it| it["spec"]["allowPostCopy"] = true.into(),
+            |it| it["spec"]["selectors"]["virtualMachineInstanceSelector"]["tier"] = "db".into(),
+            |it| it["spec"]["selectors"]["namespaceSelector"] = serde_json::json!({"team": "a"}),
+            |it| it["spec"]["bandwidthPerMigration"] = "1Mi".into(),
+            |it| it["spec"]["somethingNew"] = 1.into(),
+            |it| it["metadata"]["labels"] = serde_json::json!({}),
+        ];
+        for hand in hands {
+            assert_eq!(seen(hand), ours(true));
+        }
+        assert!(matches!(seen(|it| it["metadata"]["name"] = "a-copy".into()), ObservedPolicy::Users(_)));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! the pass. What can't be read is taken in the way that lets us do less.
 
 pub mod class;
+pub mod event;
 pub mod health_check;
 pub mod kubevirt;
 pub mod machine;

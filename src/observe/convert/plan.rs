@@ -3,8 +3,8 @@
 use super::{Converted, Problems, objects};
 use miyako_api::consolidation_plan::{self as api, ConsolidationPlan, PlanStep, StepKind, StepPhase, StepStatus};
 use miyako_core::model::{
-    MigrationMode, MigrationName, NodeName, PlanName, PlanPhase, PlanRecord, PolicyName, RecordedStep, Refusal, Span,
-    StepOutcome, SuspendReason, Timestamp, Uid, VmKey, VmMoves,
+    MigrationMode, MigrationName, MoveFailure, NodeName, PlanName, PlanPhase, PlanRecord, PolicyName, RecordedStep,
+    Refusal, Span, StepOutcome, SuspendReason, TakenBack, Timestamp, Uid, VmKey, VmMoves,
 };
 use miyako_core::plan::MODE_IGNORED;
 
@@ -95,6 +95,8 @@ fn read_step(step: &PlanStep, status: Option<&StepStatus>, outcome: StepOutcome)
         StepKind::Migrate => {}
     }
     let vm = step.vm.as_ref()?;
+    let said =
+        status.and_then(|status| Some((status.reason.as_deref()?, status.message.as_deref().unwrap_or_default())));
     Some(RecordedStep::Migrate {
         vm: VmKey::new(&vm.namespace, &vm.name),
         uid: Uid::new(&vm.uid),
@@ -111,6 +113,12 @@ fn read_step(step: &PlanStep, status: Option<&StepStatus>, outcome: StepOutcome)
         ended: status.and_then(|status| status.ended_at.as_ref()).map(objects::timestamp),
         outcome,
         mode_ignored: status.and_then(|status| status.reason.as_deref()) == Some(MODE_IGNORED),
+        taken_back: said
+            .filter(|_| outcome == StepOutcome::Running)
+            .and_then(|(why, words)| TakenBack::read(why, words)),
+        failure: said
+            .filter(|_| outcome == StepOutcome::Failed)
+            .map(|(why, words)| MoveFailure { reason: why.to_owned(), message: words.to_owned() }),
     })
 }
 
@@ -127,20 +135,24 @@ pub struct RecordedMove {
     pub outcome: StepOutcome,
     /// The mode that was asked for, if KubeVirt did not apply it.
     pub ignored: Option<MigrationMode>,
+    /// Why it failed.
+    pub failure: Option<MoveFailure>,
 }
 
 /// The moves that a plan began.
 #[must_use]
 pub fn moves(plan: &PlanRecord) -> Vec<RecordedMove> {
     let begun = plan.steps.iter().filter_map(|step| match step {
-        RecordedStep::Migrate { uid, started: Some(started), ended, outcome, mode, mode_ignored, .. } => {
-            let (vm, ignored) = (uid.clone(), mode_ignored.then_some(*mode));
-            Some(RecordedMove { vm, started: *started, ended: *ended, outcome: *outcome, ignored })
+        RecordedStep::Migrate { uid, started: Some(started), ended, outcome, mode, mode_ignored, failure, .. } => {
+            let (vm, ignored, failure) = (uid.clone(), mode_ignored.then_some(*mode), failure.clone());
+            Some(RecordedMove { vm, started: *started, ended: *ended, outcome: *outcome, ignored, failure })
         }
         // A step can fail before it began: its request was refused.
-        RecordedStep::Migrate { uid, started: None, ended: Some(ended), outcome: StepOutcome::Failed, .. } => {
-            let (vm, outcome) = (uid.clone(), StepOutcome::Failed);
-            Some(RecordedMove { vm, started: *ended, ended: Some(*ended), outcome, ignored: None })
+        RecordedStep::Migrate {
+            uid, started: None, ended: Some(ended), outcome: StepOutcome::Failed, failure, ..
+        } => {
+            let (vm, outcome, failure) = (uid.clone(), StepOutcome::Failed, failure.clone());
+            Some(RecordedMove { vm, started: *ended, ended: Some(*ended), outcome, ignored: None, failure })
         }
         _ => None,
     });
@@ -169,9 +181,10 @@ pub fn fold<'a>(moves: impl IntoIterator<Item = &'a RecordedMove>, now: Timestam
             folded.ignored.extend(one.ignored);
         }
         match one.outcome {
-            StepOutcome::Succeeded => (folded.failures, folded.last_failure) = (0, None),
+            StepOutcome::Succeeded => (folded.failures, folded.last_failure, folded.failure) = (0, None, None),
             StepOutcome::Failed => {
                 folded.failures = folded.failures.saturating_add(1);
+                folded.failure.clone_from(&one.failure);
                 folded.last_failure = Some(one.ended.unwrap_or(one.started));
             }
             StepOutcome::Waiting | StepOutcome::Running | StepOutcome::Skipped => {}
@@ -187,7 +200,7 @@ mod tests {
 
     fn one(started: i64, ended: i64, outcome: StepOutcome) -> RecordedMove {
         let [started, ended] = [started, ended].map(Timestamp::from_secs);
-        RecordedMove { vm: Uid::new("u"), started, ended: Some(ended), outcome, ignored: None }
+        RecordedMove { vm: Uid::new("u"), started, ended: Some(ended), outcome, ignored: None, failure: None }
     }
 
     #[test]

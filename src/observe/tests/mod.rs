@@ -5,6 +5,7 @@ mod joined;
 mod nonsense;
 mod own_writes;
 mod placed;
+mod refused_targets;
 mod scale;
 mod watched;
 
@@ -15,7 +16,7 @@ use super::{
 };
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
-    core::v1::{ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota},
+    core::v1::{ConfigMap, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota},
     storage::v1::{CSINode, StorageClass},
 };
 use miyako_api::{
@@ -72,6 +73,7 @@ fn see(object: &Value) -> (Kind, Seen) {
         "ConsolidationPolicy" => read::<ConsolidationPolicy>(object),
         "ConsolidationPlan" => read::<ConsolidationPlan>(object),
         "ConfigMap" => read::<ConfigMap>(object),
+        "Event" => read::<Event>(object),
         other => panic!("{other} is not watched"),
     }
 }

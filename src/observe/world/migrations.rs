@@ -1,7 +1,10 @@
 //! Migrations: those under way, and ours that are over.
 
-use crate::observe::convert::{migration::ObservedMigration, pod::Launcher};
-use miyako_core::model::{Migration, MigrationName, Node, NodeName, PodKey, TargetTrouble, Uid, VmKey};
+use crate::observe::convert::{event::NotCreated, migration::ObservedMigration, pod::Launcher};
+use crate::observe::seen::ObjectKey;
+use miyako_core::model::{
+    Migration, MigrationName, MigrationPhase, MoveHistory, Node, NodeName, PodKey, TargetTrouble, Uid, Vm, VmKey,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What migrations are joined from, besides the Snapshot itself.
@@ -16,6 +19,9 @@ pub(super) struct Migrations {
     told: BTreeMap<MigrationName, TargetTrouble>,
     /// Target pods, by the uid of their migration.
     targets: BTreeMap<Uid, PodKey>,
+    /// Events that tell that pods were refused, and of which VMs.
+    refusals: BTreeMap<ObjectKey, NotCreated>,
+    refused: BTreeMap<VmKey, BTreeSet<ObjectKey>>,
     dirty: BTreeSet<MigrationName>,
 }
 
@@ -77,12 +83,34 @@ impl Migrations {
         self.dirty.extend(self.asking.keys().cloned());
     }
 
+    /// An Event about refused pods came, or went.
+    pub(super) fn put_refusal(&mut self, key: &ObjectKey, refusal: Option<NotCreated>) {
+        if let Some(before) = self.refusals.remove(key)
+            && let Some(keys) = self.refused.get_mut(&before.vm)
+        {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.refused.remove(&before.vm);
+            }
+        }
+        let Some(refusal) = refusal else { return };
+        self.dirty.extend(self.unfinished.get(&refusal.vm).into_iter().flatten().cloned());
+        self.refused.entry(refusal.vm.clone()).or_default().insert(key.clone());
+        self.refusals.insert(key.clone(), refusal);
+    }
+
+    /// The Events about refused pods.
+    pub(super) fn refusals(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.refusals.keys()
+    }
+
     /// Joins anew what changed.
     pub(super) fn refresh(
         &mut self,
         all: &mut BTreeMap<MigrationName, Migration>,
-        launchers: &BTreeMap<PodKey, Launcher>,
+        (vms, launchers): (&BTreeMap<VmKey, Vm>, &BTreeMap<PodKey, Launcher>),
         nodes: &BTreeMap<NodeName, Node>,
+        history: &MoveHistory,
     ) {
         for name in std::mem::take(&mut self.dirty) {
             let Some(migration) = all.get_mut(&name) else { continue };
@@ -90,9 +118,32 @@ impl Migrations {
                 migration.target = asking.to(nodes.values()).target;
             }
             let pod = self.targets.get(&migration.uid).and_then(|pod| launchers.get(pod));
-            let nowhere = pod.and_then(|pod| pod.unschedulable.clone()).map(TargetTrouble::Unschedulable);
-            migration.trouble = self.told.get(&name).cloned().or(nowhere);
+            let nowhere = || pod.and_then(|pod| pod.unschedulable.clone()).map(TargetTrouble::Unschedulable);
+            let refused = || match pod {
+                None => self.words_of_refusal(migration, vms.get(&migration.vm)?, history),
+                Some(_) => None,
+            };
+            migration.trouble = self.told.get(&name).cloned().or_else(nowhere).or_else(refused);
         }
+    }
+
+    /// The API server's words, if it refuses this migration's target pod. The Event tells of the VM alone, so it must be
+    /// newer than the migration: an older one told of an earlier one, by us or by somebody else. Both are dated to the
+    /// second; within the same one the Event is believed where the same was seen of this VM before.
+    fn words_of_refusal(&self, migration: &Migration, vm: &Vm, history: &MoveHistory) -> Option<TargetTrouble> {
+        if migration.phase != MigrationPhase::Pending {
+            return None;
+        }
+        let failed = history.of(&vm.uid).and_then(|moves| moves.failure.as_ref());
+        let known = failed.is_some_and(|failure| failure.reason == TargetTrouble::NotCreated(String::new()).name());
+        let created = migration.created.second();
+        let events = self.refused.get(&migration.vm).into_iter().flatten().filter_map(|key| self.refusals.get(key));
+        let newer = |event: &&NotCreated| match event.at.second() {
+            at if at > created => true,
+            at => at == created && known,
+        };
+        let last = events.filter(|event| event.uid == vm.uid).filter(newer).max_by_key(|event| event.at)?;
+        Some(TargetTrouble::NotCreated(last.words.clone()))
     }
 
     /// KubeVirt's own migrations that hold none of its slots yet.

@@ -23,7 +23,7 @@ pub use freshness::TOO_LONG;
 pub(crate) use freshness::some;
 
 use super::{
-    convert::{Problem, kubevirt::Rollout, node::ObservedNode},
+    convert::{Problem, kubevirt::Rollout, migration_policy::ObservedPolicy, node::ObservedNode},
     pool::Pool,
     seen::{Kind, Object, ObjectKey, Seen, Update, Version},
 };
@@ -34,8 +34,8 @@ use holds::Ledger;
 use machines::MachineChecks;
 use migrations::Migrations;
 use miyako_core::model::{
-    ClassName, KubeVirt, KubeVirtProblem, LoadTable, MigrationName, Name, NodeName, PlanName, PodKey, Policies,
-    PolicyName, Quota, Snapshot, Timestamp, Uid, VmKey,
+    ClassName, KubeVirt, KubeVirtProblem, LoadTable, MigrationMode, MigrationName, Name, NodeName, PlanName, PodKey,
+    Policies, PolicyName, Quota, Snapshot, Timestamp, Uid, VmKey,
 };
 use neighbours::Neighbours;
 use policies::Outsides;
@@ -83,6 +83,8 @@ pub(super) struct World {
     own: BTreeMap<(Kind, Name), (Uid, Option<i64>)>,
     /// Plans that are over, with when they ended.
     over: BTreeMap<PlanName, Timestamp>,
+    /// Our MigrationPolicies, and whether somebody changed them.
+    own_policies: BTreeMap<Name, (MigrationMode, bool)>,
 }
 
 /// What is known of one of our own resources beside its content.
@@ -127,6 +129,7 @@ impl World {
             problems: BTreeMap::new(),
             own: BTreeMap::new(),
             over: BTreeMap::new(),
+            own_policies: BTreeMap::new(),
         }
     }
 
@@ -154,6 +157,11 @@ impl World {
             Some((plan.clone(), uid.clone()))
         })
         .collect()
+    }
+
+    /// Modes whose MigrationPolicy of ours somebody changed.
+    pub(super) fn drifted_migration_policies(&self) -> impl Iterator<Item = MigrationMode> {
+        self.own_policies.values().filter(|(_, drifted)| *drifted).map(|(mode, _)| *mode)
     }
 
     /// Takes in one piece of news.
@@ -251,12 +259,12 @@ impl World {
             // Joining a half-known world would only be done again.
             return;
         }
-        let Snapshot { nodes, pods, vms, migrations, namespaces, kubevirt, .. } = &mut self.snapshot;
+        let Snapshot { nodes, pods, vms, migrations, namespaces, kubevirt, history, .. } = &mut self.snapshot;
         self.waiting.refresh(pods, &self.storage, &mut self.pool);
         let unfinished = &self.migrations.unfinished;
         let around = Around { nodes, pods, namespaces, kubevirt, storage: &self.storage, unfinished };
         self.vms.refresh(vms, &around, &mut self.pool, now);
-        self.migrations.refresh(migrations, &self.vms.launchers, nodes);
+        self.migrations.refresh(migrations, (vms, &self.vms.launchers), nodes, history);
         self.history.refresh(&mut self.snapshot.history, now);
         self.power_steps.refresh(&mut self.snapshot.power_history);
         self.machine_checks.refresh(&mut self.snapshot.machine_checks);
@@ -299,7 +307,11 @@ impl World {
                 let quotas = self.quotas.iter();
                 quotas.flat_map(|(namespace, of)| of.keys().map(|name| namespaced(namespace, name))).collect()
             }
-            Kind::MigrationPolicy => self.vms.policies.keys().map(|name| cluster(name.as_str())).collect(),
+            Kind::MigrationPolicy => {
+                let names = self.vms.policies.keys().chain(self.own_policies.keys());
+                names.map(|name| cluster(name.as_str())).collect()
+            }
+            Kind::Event => self.migrations.refusals().cloned().collect(),
             Kind::NodeHealthCheck => snapshot.health_checks.keys().map(|name| cluster(name.as_str())).collect(),
             Kind::KubeVirt => self.kubevirts.keys().cloned().collect(),
             Kind::DaemonSet => self.rollouts.keys().cloned().collect(),
@@ -402,13 +414,15 @@ impl World {
                 }
             }
             Object::Quota(quota) => self.put_quota(key, quota),
-            Object::MigrationPolicy(policy) => {
-                match policy {
-                    Some(policy) => self.vms.policies.insert(key.name.clone(), policy),
-                    None => self.vms.policies.remove(&key.name),
-                };
-                self.vms.touch_all(|_, _| true);
-            }
+            Object::MigrationPolicy(policy) => match policy {
+                ObservedPolicy::Users(policy) => {
+                    self.vms.policies.insert(key.name.clone(), policy);
+                    self.vms.touch_all(|_, _| true);
+                }
+                ObservedPolicy::Ours { mode, drifted } => {
+                    self.own_policies.insert(key.name.clone(), (mode, drifted));
+                }
+            },
             Object::HealthCheck(check) => {
                 self.snapshot.health_checks.insert(key.name.clone(), check);
             }
@@ -463,6 +477,7 @@ impl World {
             }
             Object::Plan(plan) => self.put_plan(*plan),
             Object::Switches(switches, resumed) => self.switches.put(switches, resumed),
+            Object::NotCreated(refusal) => self.migrations.put_refusal(key, refusal),
         }
     }
 
@@ -522,9 +537,12 @@ impl World {
             }
             Kind::ResourceQuota => self.put_quota(key, None),
             Kind::MigrationPolicy => {
-                self.vms.policies.remove(&key.name);
-                self.vms.touch_all(|_, _| true);
+                self.own_policies.remove(&key.name);
+                if self.vms.policies.remove(&key.name).is_some() {
+                    self.vms.touch_all(|_, _| true);
+                }
             }
+            Kind::Event => self.migrations.put_refusal(key, None),
             Kind::NodeHealthCheck => {
                 self.snapshot.health_checks.remove(&key.name);
             }

@@ -349,6 +349,8 @@ fn promises_of_running_plans_count() {
         ended: None,
         outcome: StepOutcome::Waiting,
         mode_ignored: false,
+        taken_back: None,
+        failure: None,
     };
     let record = PlanRecord {
         name: PlanName::new("plan"),

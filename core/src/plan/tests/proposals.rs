@@ -22,6 +22,8 @@ fn proposed(world: &mut World, mode: PolicyMode) -> PlanName {
             ended: None,
             outcome: StepOutcome::Waiting,
             mode_ignored: false,
+            taken_back: None,
+            failure: None,
         },
         Step::Wake(step) => RecordedStep::Wake {
             node: step.node.clone(),
