@@ -167,6 +167,9 @@ impl Admission for AppliesAnother {
 async fn a_mode_that_kubevirt_ignores_is_told_and_not_tried_again() {
     let step = |seconds: u64, share: f64| (Span::from_secs(seconds), share);
     let mut scenario = one_busy_vm(1);
+    // Room for everybody, so that only the mode is in its way.
+    scenario.add_node("dedicated-2", "dedicated", 1, Bytes::gib(20));
+    scenario.add_node("dedicated-3", "dedicated", 1, Bytes::gib(20));
     // Away, back, and away again, if that were allowed.
     let steps = vec![step(0, 0.1), step(10, 0.95), step(50, 0.1), step(150, 0.95)];
     scenario.vms[0].pattern = Pattern::Steps { from: BEGINS, steps };
