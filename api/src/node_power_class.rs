@@ -313,6 +313,8 @@ pub enum WakeProtocol {
     Wol,
 }
 
+/// A node's own address. The API server estimates what these rules cost for all nodes of a class before it takes the
+/// definition, by the length of each pattern: so each is short, and what placeholders look like is a rule of its own.
 fn address(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
@@ -320,12 +322,16 @@ fn address(_: &mut SchemaGenerator) -> Schema {
         "maxLength": 253,
         "x-kubernetes-validations": [
             {
-                "rule": "self.matches('^((?i:https?)://)?(([A-Za-z0-9._-]|[{]node[}]|[{]label:[A-Za-z0-9._/-]+[}])+|\\\\[([0-9A-Fa-f:.]|[{]node[}]|[{]label:[A-Za-z0-9._/-]+[}])+(%[A-Za-z0-9._~-]+)?\\\\])(:([0-9]+|[{][^}]*[}]))?(/([A-Za-z0-9._~:%@+=,/-]|[{]node[}]|[{]label:[A-Za-z0-9._/-]+[}])*)?$') || self.matches('^((?i:https?)://)?[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%[^/]*)?(/.*)?$')",
+                "rule": "self.matches('(?i)^(https?://)?(([0-9a-z_.-]|[{][^{}]*})+|\\\\[([0-9a-f:.]|[{][^{}]*})+(%[^/\\\\]]+)?\\\\])(:([0-9]+|[{][^{}]*}))?(/([0-9a-z_.~:%@+=,/-]|[{][^{}]*})*)?$') || self.matches('(?i)^(https?://)?[0-9a-f.]*:[0-9a-f.]*:')",
                 "message": "write an address of letters, digits and . : / - with the placeholders {node} and {label:KEY}, such as 10.0.0.7",
             },
             {
-                "rule": "!self.matches('^((?i:https?)://)?[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(%[^/]*)?(/.*)?$') || self.matches('^[0-9A-Fa-f][02468ACEace]((:[0-9A-Fa-f]{2}){5}|(-[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{10})$')",
+                "rule": "!self.matches('(?i)^(https?://)?[0-9a-f.]*:[0-9a-f.]*:') || self.matches('^[0-9A-Fa-f][02468ACEace]((:[0-9A-Fa-f]{2}){5}|(-[0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{10})$')",
                 "message": "put a node's own IPv6 address into brackets, such as https://[2001:db8::482]",
+            },
+            {
+                "rule": "!self.contains('{') || self.matches('^([^{}]|[{]node[}]|[{]label:[A-Za-z0-9._/-]+[}])*$')",
+                "message": "write an address of letters, digits and . : / - with the placeholders {node} and {label:KEY}, such as 10.0.0.7",
             },
         ],
     })
