@@ -10,6 +10,10 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod recorded_way;
+
+pub use recorded_way::RecordedWay;
+
 /// The operator's order to one node. An order is carried out at most once: the agent acknowledges its generation
 /// before it acts and ignores what is expired or acknowledged.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,6 +64,18 @@ pub struct NodePowerSpec {
     /// A person asked for it: the agent tries again although it stopped trying after failures in a row.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub despite_failures: bool,
+    /// The sequence of the newest sample of the node's agent that the operator had when it gave the order. The agent obeys
+    /// an order to sleep only if it took that sample at most 10 s ago by a clock of its own that nobody sets, whatever the
+    /// operator's clock says. Where it is absent, or the agent sends no samples, the order's dates count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub sample: Option<i64>,
+    /// The ways to wake it, as they were when it was last ordered to sleep: written with that order, and kept until the
+    /// next one. Whoever wakes it tries what its class says by then, and then these. So it can be woken although its class
+    /// was changed or deleted meanwhile, another class selects it too, or it lost a label.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), extend("x-kubernetes-list-type" = "atomic"))]
+    pub wake_ways: Vec<RecordedWay>,
 }
 
 /// What a node is to be.

@@ -362,7 +362,8 @@ fn fingerprints(generator: &mut SchemaGenerator) -> Schema {
     })
 }
 
-fn secret_reference(_: &mut SchemaGenerator) -> Schema {
+/// The schema of a reference to a Secret by namespace and name.
+pub(crate) fn secret_reference(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "required": ["name", "namespace"],

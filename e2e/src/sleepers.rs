@@ -141,6 +141,7 @@ pub async fn power_role(scene: &Scene, node: &str) -> anyhow::Result<Arc<Simulat
         node: node.to_owned(),
         wake_source: WakeSource::Controller,
         longest_sleep: LONGEST_ALARM,
+        samples: None,
         version: "test",
     };
     let clock = Arc::new(|| Timestamp::now().as_millisecond());

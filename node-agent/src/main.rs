@@ -8,8 +8,9 @@ use futures::FutureExt as _;
 use miyako_agent::{
     generator::{Carry, Generator, Scenario},
     load::{KernelReader, pods::Launchers, sample_for_ever},
-    stream::{Fleet, Replicas, TlsDialer, WallClock, newest_with_past},
+    stream::{BootClock, Fleet, Replicas, SampleLog, TlsDialer, WallClock, newest_with_past},
 };
+use rustix::time::{ClockId, clock_gettime};
 use std::{
     io::IsTerminal as _,
     path::{Path, PathBuf},
@@ -142,14 +143,15 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn run(flags: Run) -> anyhow::Result<()> {
-    let (newest, launchers) = (newest_with_past(), Launchers::default());
+    let samples = SampleLog::new(boot_clock());
+    let (newest, launchers) = (newest_with_past().timed_by(samples.clone()), Launchers::default());
     let seed = seed_of(&flags.node_name);
     let dialer = TlsDialer { ca_file: flags.operator.ca_file, token_file: flags.token_file };
     let fleet = Fleet::new(dialer, newest.clone(), wall_clock(), seed);
     let reader = KernelReader::new(flags.sources.sources(), launchers.clone());
     let kubeconfig = flags.sources.kubeconfig();
     let following = flags.sources.follow(&flags.node_name, launchers, seed);
-    let power = flags.power.obey(flags.node_name.clone(), kubeconfig, wall_clock(), seed);
+    let power = flags.power.obey(flags.node_name.clone(), kubeconfig, (wall_clock(), samples), seed);
     tracing::info!(node = flags.node_name, "reporting what the node and its VMs use");
     let sampling = sample_for_ever(reader, flags.node_name, newest, wall_clock());
     let reporting = async {
@@ -224,6 +226,11 @@ fn wall_clock() -> WallClock {
         let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
     })
+}
+
+/// The time since the machine booted, its sleep counted.
+fn boot_clock() -> BootClock {
+    Arc::new(|| Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default())
 }
 
 /// A seed that differs from node to node and stays the same for one: FNV-1a of its name.

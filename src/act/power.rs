@@ -9,17 +9,39 @@ use super::{ActError, Actor, look};
 use crate::observe::convert::{self, objects};
 use crate::pages;
 use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt as _;
 use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use miyako_api::kubevirt::VirtualMachineInstance;
 use miyako_api::names::{kubernetes, kubevirt, manager, ours};
-use miyako_api::node_power::{DesiredPower, NodePower, NodePowerSpec};
-use miyako_api::node_power_class::SuspendMethod;
+use miyako_api::node_power::{DesiredPower, NodePower, NodePowerSpec, RecordedWay};
+use miyako_api::node_power_class::{NodePowerClass, SuspendMethod};
+use miyako_api::wake::{self, ways_of_class};
 use miyako_core::check::{Blocker, SuspendBlockers};
 use miyako_core::energy::{Recorded, Source};
 use miyako_core::model::{NodeName, Policies, PowerState, SleepMethod, Snapshot, Span, Timestamp, Watts};
 use miyako_core::power::{Desired, Marks, NodeCondition, PhaseChange, PowerRecord, Wakeable};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// What an order to sleep says besides. An order to be awake says nothing of it, and so leaves the ways as they are.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SleepTerms {
+    /// When the node's own clock wakes it if nobody does before.
+    pub wake_at: Option<Timestamp>,
+    /// The newest sample that came from the node's agent.
+    pub sample: Option<u64>,
+    /// How it can be woken.
+    pub ways: Vec<RecordedWay>,
+}
+
+/// What the last look before a suspend came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LastLook {
+    /// This keeps the node awake.
+    KeptAwake(String),
+    /// Nothing does, and these are the ways to wake it.
+    MaySleep(Vec<RecordedWay>),
+}
 
 /// What a node draws and has drawn, for its NodePower.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -188,6 +210,8 @@ impl Actor {
                 method: SuspendMethod::default(),
                 wake_at: None,
                 despite_failures: false,
+                sample: None,
+                wake_ways: Vec::new(),
             },
             status: None,
         };
@@ -200,7 +224,7 @@ impl Actor {
         }
     }
 
-    /// Gives an order. At `wake_at` the node's own clock wakes it if nobody does before.
+    /// Gives an order.
     ///
     /// # Errors
     /// See [`ActError::class`].
@@ -210,7 +234,7 @@ impl Actor {
         record: &PowerRecord,
         (desired, method): (Desired, SleepMethod),
         (generation, stands): (i64, Span),
-        wake_at: Option<Timestamp>,
+        terms: SleepTerms,
         reason: &str,
     ) -> Result<NodePower, ActError> {
         let now = self.clock.now();
@@ -228,10 +252,17 @@ impl Actor {
                 SleepMethod::S3 => SuspendMethod::S3,
                 SleepMethod::PowerOff => SuspendMethod::PowerOff,
             },
-            wake_at: wake_at.map(crate::time::to_api),
+            wake_at: terms.wake_at.map(crate::time::to_api),
             despite_failures: record.request.is_some(),
+            sample: terms.sample.and_then(|sequence| i64::try_from(sequence).ok()),
+            wake_ways: terms.ways,
         };
-        self.patch_power(node, record, json!({ "spec": spec })).await
+        // What an earlier order said of itself does not outlive it, but for the ways to wake the node.
+        let mut order = json!({ "wakeBy": null, "wakeAt": null, "despiteFailures": null, "sample": null });
+        if let (Some(order), Ok(Value::Object(spec))) = (order.as_object_mut(), serde_json::to_value(&spec)) {
+            order.extend(spec);
+        }
+        self.patch_power(node, record, json!({ "spec": order })).await
     }
 
     /// Notes a phase.
@@ -365,7 +396,7 @@ impl Actor {
     }
 
     /// Rule 3 by the API server itself, past all caches, immediately before a node is ordered to sleep: what is on it,
-    /// and what it says of itself. Hands back the first thing that keeps it awake.
+    /// and what it says of itself. Hands back the first thing that keeps it awake, or else how it can be woken.
     ///
     /// # Errors
     /// See [`ActError::class`].
@@ -375,7 +406,7 @@ impl Actor {
         record: &PowerRecord,
         policies: &Policies,
         wake_test: bool,
-    ) -> Result<Option<String>, ActError> {
+    ) -> Result<LastLook, ActError> {
         let what = || format!("look at node {node} before it is suspended");
         let began = self.clock.now();
         let client = self.client.clone();
@@ -385,12 +416,19 @@ impl Actor {
         let vmis = Api::<VirtualMachineInstance>::all(client.clone()).list_metadata(&here).await.attempt(what)?;
         let mut seen = convert::node::convert(&found).value.with_passing(&BTreeSet::new());
         let migrations = look::unfinished_migrations(&client, &seen).await.attempt(what)?;
+        let classes = Api::<NodePowerClass>::all(client).list(&ListParams::default()).await;
+        let ways = ways_of_class(&found, &classes.attempt(what)?.items);
         (seen.power, seen.wake_tested) = (PowerState::Emptying, record.wake_tested);
         if wake_test {
             seen.wake_tested = Some(self.clock.now());
         }
         if !vmis.items.is_empty() {
-            return Ok(Some(Blocker::Vms { count: u32::try_from(vmis.items.len()).unwrap_or(u32::MAX) }.to_string()));
+            let count = u32::try_from(vmis.items.len()).unwrap_or(u32::MAX);
+            return Ok(LastLook::KeptAwake(Blocker::Vms { count }.to_string()));
+        }
+        // Whoever falls asleep must be woken by what is written here, whatever becomes of the class.
+        if let Some(problem) = ways.problems.first() {
+            return Ok(LastLook::KeptAwake(problem.to_string()));
         }
         let mut snapshot = Snapshot::default();
         snapshot.nodes.insert(seen.name.clone(), seen.clone());
@@ -399,7 +437,12 @@ impl Actor {
         let blockers = SuspendBlockers::of_snapshot(&snapshot, policies).of(&seen);
         // What was read first may have changed since: then it is looked at anew another time.
         let slow = (self.clock.now().since(began) > FRESH).then(|| "the last look at it took too long".to_owned());
-        Ok(blockers.first().map(ToString::to_string).or(unreadable).or(slow))
+        if let Some(blocker) = blockers.first().map(ToString::to_string).or(unreadable).or(slow) {
+            return Ok(LastLook::KeptAwake(blocker));
+        }
+        let (name, known) = (found.name_any(), found.labels());
+        let known = wake::Node { name: &name, labels: known };
+        Ok(LastLook::MaySleep(ways.ways.iter().map(|way| RecordedWay::of(way, known)).collect()))
     }
 }
 

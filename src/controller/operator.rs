@@ -81,7 +81,7 @@ pub struct Operator {
     pub(super) metrics: Metrics,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) observer: Observer,
-    load: SharedLoadStore,
+    pub(super) load: SharedLoadStore,
     leadership: Arc<Leadership>,
     pub(super) options: Options,
     pub(super) policies_said: BTreeMap<PolicyName, Said<ConsolidationPolicyStatus>>,

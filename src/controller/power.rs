@@ -1,7 +1,7 @@
 //! The power sequence, as far as it is acting: every node is led on, write by write, as far as it goes in this pass.
 
 use super::Operator;
-use crate::act::{ActError, Class, Event, EventKind, Subject};
+use crate::act::{ActError, Class, Event, EventKind, LastLook, SleepTerms, Subject};
 use crate::observe::convert;
 use miyako_api::names::reason;
 use miyako_core::check::{self, Rule};
@@ -120,16 +120,21 @@ impl Operator {
                 power
             }
             Write::Order { desired, method, generation, stands, reason } => {
-                if desired == Desired::Suspended
-                    && let Some(blocker) = self.keeps_awake_after_all(led).await?
-                {
-                    led.seat.facts.blocker = Some(blocker);
-                    return Ok(());
+                let mut terms = SleepTerms::default();
+                if desired == Desired::Suspended {
+                    match self.keeps_awake_after_all(led).await? {
+                        LastLook::KeptAwake(blocker) => {
+                            led.seat.facts.blocker = Some(blocker);
+                            return Ok(());
+                        }
+                        LastLook::MaySleep(ways) => terms.ways = ways,
+                    }
+                    terms.wake_at = self.wakes_by_itself_at(&node);
+                    terms.sample = self.load.lock().newest_sample(&node);
                 }
                 tracing::info!(%node, ?desired, generation, reason, "order");
-                let wake_at = (desired == Desired::Suspended).then(|| self.wakes_by_itself_at(&node)).flatten();
                 let number = (generation, stands);
-                self.actor.order(&node, &led.record, (desired, method), number, wake_at, &reason).await?
+                self.actor.order(&node, &led.record, (desired, method), number, terms, &reason).await?
             }
             Write::Phase(change) => {
                 let power = self.actor.note_phase(&node, &led.record, &change, energy.as_ref()).await?;
@@ -155,7 +160,7 @@ impl Operator {
 
     /// The last look before the order: the rules that speak of the whole cluster on what is known by now, and rule 3
     /// by the API server itself.
-    async fn keeps_awake_after_all(&mut self, led: &Led) -> Result<Option<String>, ActError> {
+    async fn keeps_awake_after_all(&mut self, led: &Led) -> Result<LastLook, ActError> {
         let node = &led.seat.node;
         // The writes before this one may have taken long: what has come since counts, and so does the time.
         let unread = |source| ActError::Api { what: "read people's switches".to_owned(), source };
@@ -167,7 +172,7 @@ impl Operator {
         let reason = if test { SuspendReason::WakeTest } else { SuspendReason::Empty };
         let switches = &snapshot.switches;
         if let Some(by) = switches.held.as_ref().or(switches.paused.as_ref()) {
-            return Ok(Some(format!("held or paused meanwhile: {by}")));
+            return Ok(LastLook::KeptAwake(format!("held or paused meanwhile: {by}")));
         }
         let request = led.record.request.as_ref().map(miyako_core::power::Request::purpose);
         let asked = matches!(&led.seat.wish, Wish::Asleep { purpose } if request.as_ref() == Some(purpose));
@@ -178,7 +183,7 @@ impl Operator {
             _ => false,
         };
         if let Some(broken) = breaks(snapshot, policies, node, (reason, now), others) {
-            return Ok(Some(broken));
+            return Ok(LastLook::KeptAwake(broken));
         }
         let policies = policies.clone();
         self.actor.look_before_suspend(node, &led.record, &policies, test).await

@@ -2,9 +2,9 @@
 
 use super::{begin, node_of, run, small_vm};
 use k8s_openapi::api::core::v1::{Event, Node};
-use kube::api::{Api, ListParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use miyako::sim::cluster::{AgentFate, BmcTalk, Fate, WakeFate};
-use miyako::sim::simulation::{BEGINS, Scenario, Simulation, USER};
+use miyako::sim::simulation::{BEGINS, CLASS_LABEL, Scenario, Simulation, USER};
 use miyako::sim::workload::Pattern;
 use miyako_api::names::reason;
 use miyako_api::node_power::{NodePower, NodePowerStatus, PowerPhase};
@@ -79,6 +79,66 @@ async fn a_node_whose_drivers_fail_is_quarantined_at_once_and_another_is_woken()
     run_until(&mut world, "dedicated-1", PowerPhase::Waking, 3).await;
     run(&mut world, 30).await;
     assert_eq!(node_of(&world, "vm0"), "dedicated-1");
+    assert_eq!(world.broken_rules(), [""; 0]);
+}
+
+/// Makes a change by hand that takes the sleepers out of their class.
+async fn take_out_of_class(world: &Simulation, by_label: bool) {
+    let user = world.world.server.client(USER);
+    if by_label {
+        let nodes: Api<Node> = Api::all(user);
+        let lost = Patch::Merge(json!({"metadata": {"labels": {CLASS_LABEL: null}}}));
+        for name in ["dedicated-0", "dedicated-1"] {
+            nodes.patch(name, &PatchParams::default(), &lost).await.expect("the label is taken");
+        }
+    } else {
+        let classes: Api<miyako_api::NodePowerClass> = Api::all(user);
+        classes.delete("dedicated", &DeleteParams::default()).await.expect("the class is deleted");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_lose_their_class_while_they_sleep_are_woken_by_what_was_recorded() {
+    for by_label in [false, true] {
+        let mut world = begin(scenario()).await;
+        run(&mut world, 390).await;
+        let powers: Api<NodePower> = Api::all(world.world.server.client(USER));
+        for name in ["dedicated-0", "dedicated-1"] {
+            assert_eq!(phase(&world, name).await, PowerPhase::Suspended);
+            let recorded = powers.get(name).await.expect("a NodePower").spec.wake_ways;
+            let recorded: Vec<&str> = recorded.iter().map(|way| way.address.as_str()).collect();
+            assert_eq!(recorded, ["02:00:00:00:00:01"], "recorded with the order");
+        }
+        take_out_of_class(&world, by_label).await;
+        for name in ["dedicated-0", "dedicated-1"] {
+            run_until(&mut world, name, PowerPhase::Awake, 120).await;
+            let awake = status(&world, name).await;
+            assert!(awake.last_wake_test.is_some_and(|test| test.succeeded), "it never was Quarantined");
+        }
+        assert_eq!(world.broken_rules(), [""; 0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_without_the_label_that_its_address_needs_stays_awake_and_says_so() {
+    let mut scenario = scenario();
+    for object in &mut scenario.objects {
+        if object["kind"] == "NodePowerClass" {
+            let way = json!({"driver": "ipmi", "address": "{label:bmc}", "secretRef": {"namespace": "x", "name": "y"}});
+            object["spec"]["wake"].as_array_mut().expect("it has ways").push(way);
+        }
+    }
+    for node in scenario.nodes.iter_mut().filter(|node| node.name != "dedicated-0") {
+        node.labels.insert("bmc".into(), "10.0.0.7".into());
+    }
+    let mut world = begin(scenario).await;
+    run(&mut world, 390).await;
+    assert_eq!(phase(&world, "dedicated-0").await, PowerPhase::Awake);
+    assert_eq!(phase(&world, "dedicated-1").await, PowerPhase::Suspended, "what another node lacks is not its matter");
+    let policies: Api<miyako_api::ConsolidationPolicy> = Api::all(world.world.server.client(USER));
+    let policies = policies.list(&ListParams::default()).await.expect("policies are listed").items;
+    let said = serde_json::to_string(&policies[0].status).expect("a status");
+    assert!(said.contains("addresses to wake nodes by") && said.contains("spec.wake[].nodes"), "{said}");
     assert_eq!(world.broken_rules(), [""; 0]);
 }
 

@@ -153,6 +153,14 @@ impl Template {
         })
     }
 
+    /// The labels of a node whose values the address holds.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Label(key) => Some(key.as_str()),
+            Part::Text(_) | Part::Node => None,
+        })
+    }
+
     /// The address of one node.
     ///
     /// # Errors

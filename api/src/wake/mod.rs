@@ -1,4 +1,5 @@
-//! Who is woken and measured how: from the classes and a node's name and labels to the drivers with their addresses, pure.
+//! Who is woken and measured how: from the classes and a node's name and labels, and from what was recorded when it was
+//! ordered to sleep, to the drivers with their addresses, pure.
 
 mod address;
 mod allowed;
@@ -10,7 +11,7 @@ pub use address::{Template, TemplateError};
 pub use allowed::{AllowedHosts, AllowedHostsError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use mac::{MacAddress, MacAddressError, hex_bytes};
-pub use ways::{NoWay, Way, meter, ways};
+pub use ways::{NoWay, Way, Ways, class_of, meter, ways, ways_of_class, ways_without_node};
 
 use crate::node_power_class::{WakeAddress, WakeDriver, WakeProtocol};
 use std::collections::BTreeMap;

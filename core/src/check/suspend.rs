@@ -72,6 +72,12 @@ pub enum Blocker {
         /// Which, and for what.
         neighbour: Neighbour,
     },
+    /// A way to wake it, which its class names, leads nowhere.
+    #[error("a way to wake it leads nowhere: {way}")]
+    WakeAddress {
+        /// Which, and what is missing.
+        way: String,
+    },
     /// Nobody has tried whether it wakes.
     #[error("it was never woken for a test")]
     NoWakeTest,
@@ -167,6 +173,7 @@ impl Blocker {
             Self::Neighbour { neighbour: Neighbour::MachineConfigPool { pool } } => {
                 format!("rollout of MachineConfigPool {pool}").into()
             }
+            Self::WakeAddress { .. } => "addresses to wake nodes by".into(),
             Self::NoWakeTest => "no wake test".into(),
             Self::WillNotStayAsleep { .. } => "does not stay asleep".into(),
             Self::NotAwake { power } => format!("{power:?}").into(),
@@ -211,6 +218,10 @@ impl Blocker {
                  (waker.enabled=true in the chart's values)"
             ),
             Self::Neighbour { neighbour } => neighbour.advice(),
+            Self::WakeAddress { .. } => {
+                "label the node, or list its address under the class's spec.wake[].nodes; or take the driver out of the class"
+                    .into()
+            }
             Self::NoWakeTest => {
                 "its policy tests it when it is empty (class's wakeTest); `miyako wake-test NODE` asks for it now"
                     .into()
@@ -324,6 +335,8 @@ impl<'a> SuspendBlockers<'a> {
             blockers.retain(|blocker| *blocker != Blocker::NoWakeTest);
             blockers.push(Blocker::NoWakeDriver { class: class.name.clone() });
         }
+        let ways = class.iter().flat_map(|class| &class.sleep.ways);
+        blockers.extend(ways.filter_map(|way| way.problem(node)).map(|way| Blocker::WakeAddress { way }));
         let check = self.machine_checks.get(&node.name).cloned();
         blockers.extend(check.map(|check| Blocker::MachineHealthCheck { check }));
         let restless = self.powers.get(&node.name).and_then(|record| record.restless.as_ref());

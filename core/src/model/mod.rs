@@ -23,6 +23,7 @@ mod snapshot;
 mod time;
 mod units;
 mod vm;
+mod wake_way;
 
 pub(crate) use class_index::{ClassIndex, rulers};
 pub use health_check::{HealthCheck, RepairsWhile, Share};
@@ -49,3 +50,4 @@ pub use snapshot::{Namespace, Quota, Snapshot, Switches};
 pub use time::{Span, Timestamp};
 pub use units::{Bytes, Cores, Joules, MilliCpu, Percent, Seconds, UnitError, Watts};
 pub use vm::{AppliedPolicy, LastMigration, Marks, PostCopyMark, Unsupported, Vm, VmActivity};
+pub use wake_way::{WakeAddress, WakeWay};

@@ -1,6 +1,6 @@
 //! When nodes sleep, as policies and classes say, and what was done about it lately.
 
-use super::{NodeName, Profile, Span, Timestamp, Uid};
+use super::{NodeName, Profile, Span, Timestamp, Uid, WakeWay};
 use crate::power::Pace;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -84,6 +84,8 @@ pub struct ClassSleep {
     pub max_asleep: Span,
     /// The class names a way to wake them.
     pub can_be_woken: bool,
+    /// What each of these ways takes from the node.
+    pub ways: Vec<WakeWay>,
     /// When they show that they wake.
     pub wake_tests: WakeTests,
     /// Node conditions that must be True before a woken node counts.
@@ -100,6 +102,7 @@ impl Default for ClassSleep {
             max_nodes_asleep: None,
             max_asleep: Span::from_secs(7 * 24 * 3600),
             can_be_woken: false,
+            ways: Vec::new(),
             wake_tests: WakeTests::default(),
             ready_conditions: BTreeSet::new(),
             ready_daemon_sets: BTreeSet::new(),

@@ -15,6 +15,14 @@ const EARLIER: usize = 8;
 /// As many characters of a message as are kept: what is written must be what is read back.
 const LONGEST_MESSAGE: usize = 1000;
 
+/// A moment further ahead than this was not written by our clock.
+const AHEAD: Span = Span::from_secs(60);
+
+/// Whether a moment that some leader wrote lies so far ahead that its clock and ours differ.
+fn is_ahead(moment: Timestamp, now: Timestamp) -> bool {
+    moment.since(now) > AHEAD
+}
+
 /// Why a node that nobody woke is ordered to be awake.
 const BY_ITSELF: &str = "it woke by itself";
 
@@ -38,6 +46,11 @@ pub(super) struct Look<'a> {
 pub fn advance(record: &PowerRecord, facts: &Facts, wish: &Wish, pace: Pace, now: Timestamp) -> (State, Option<Write>) {
     let state = State::of(record, facts, now);
     let look = Look { record, facts, wish, pace, now };
+    if record.noted && record.since.is_some_and(|since| is_ahead(since, now)) {
+        // A leader before us has a clock that is ahead of ours: the time of the phase begins anew by ours.
+        let message = record.message.as_deref().unwrap_or_default();
+        return (state, Some(Write::Phase(Box::new(look.change(record.phase, message)))));
+    }
     let write = match &state {
         State::Awake => look.awake(),
         State::Emptying { since, purpose } => look.emptying(*since, purpose.as_ref()),
@@ -141,16 +154,16 @@ impl Look<'_> {
                 if let Some(why) = self.should_not_sleep(purpose) {
                     return Some(self.order_awake(&why));
                 }
-                (self.now.since(issued) >= ORDER_STANDS + ORDER_MARGIN)
+                self.is_over(issued, ORDER_STANDS + ORDER_MARGIN)
                     .then(|| self.order_awake("its agent did not answer the order in time"))
             }
-            Given::Acknowledged(issued) => self.falling_asleep(since, issued),
+            Given::Acknowledged => self.falling_asleep(since, generation),
             Given::TakenBack => Some(self.wakes(self.ordered_why())),
         }
     }
 
     /// The agent said that it is about to write `mem`.
-    fn falling_asleep(&self, since: Timestamp, issued: Option<Timestamp>) -> Option<Write> {
+    fn falling_asleep(&self, since: Timestamp, generation: i64) -> Option<Write> {
         let agent = &self.record.agent;
         if let Wish::Awake { reason } = self.wish {
             return Some(self.order_awake(reason));
@@ -161,7 +174,8 @@ impl Look<'_> {
         if let Some(refusal) = &agent.refusal {
             return Some(self.order_awake(&format!("{REFUSED}{refusal}")));
         }
-        if self.booted() || agent.resumed.zip(issued).is_some_and(|(resumed, issued)| resumed > issued) {
+        // When it resumed is told by its own clock, which no order's date may be compared with.
+        if self.booted() || agent.slept.is_some_and(|(order, _)| order == generation) {
             return Some(self.order_awake(BACK_ALREADY));
         }
         let (off, word) = (self.method() == SleepMethod::PowerOff, self.record.waker_word());
@@ -237,7 +251,7 @@ impl Look<'_> {
             return Some(self.gives_up(&message, Wakeable::NotInTime));
         }
         let issued = self.record.order.as_ref().map(|order| order.issued);
-        if !self.facts.ready && issued.is_none_or(|issued| self.now.since(issued) >= WAKE_ORDER_STANDS) {
+        if !self.facts.ready && issued.is_none_or(|issued| self.is_over(issued, WAKE_ORDER_STANDS)) {
             // An order of generation 0 was never meant: the phase says why there is to be one.
             let said = self.record.message.as_deref().filter(|_| self.record.generation() == 0);
             return Some(self.order_awake(said.unwrap_or_else(|| self.ordered_why())));
@@ -353,7 +367,13 @@ impl Look<'_> {
             // As long again as it has been asked in vain: the pauses double.
             _ => issued.since(since).clamp(ASKED_AGAIN, ASKED_AT_LEAST_EVERY),
         };
-        (self.now.since(issued) >= patience).then(|| self.order_awake("it failed to wake before"))
+        self.is_over(issued, patience).then(|| self.order_awake("it failed to wake before"))
+    }
+
+    /// Whether so much time has passed since an order was given. One that lies ahead was given by another leader's clock, and
+    /// nobody knows how long ago: its time is over.
+    fn is_over(&self, issued: Timestamp, time: Span) -> bool {
+        self.now.since(issued) >= time || is_ahead(issued, self.now)
     }
 
     /// Why the node must not be suspended for this purpose, if there is a reason.

@@ -10,9 +10,8 @@ pub enum Given {
     NotYet,
     /// It was given, at this moment.
     Ordered(Timestamp),
-    /// The agent acknowledged it: the node may be falling asleep right now. It was given at this moment, if the order
-    /// still stands there.
-    Acknowledged(Option<Timestamp>),
+    /// The agent acknowledged it: the node may be falling asleep right now.
+    Acknowledged,
     /// Another order has taken its place: the node is to be awake.
     TakenBack,
 }
@@ -88,7 +87,7 @@ fn given(record: &PowerRecord, generation: i64) -> Given {
     match standing {
         _ if record.generation() > generation => Given::TakenBack,
         _ if record.generation() < generation => Given::NotYet,
-        _ if record.acknowledged(generation) => Given::Acknowledged(standing.map(|order| order.issued)),
+        _ if record.acknowledged(generation) => Given::Acknowledged,
         Some(order) => Given::Ordered(order.issued),
         None => Given::TakenBack,
     }

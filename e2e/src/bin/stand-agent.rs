@@ -57,6 +57,7 @@ async fn main() -> anyhow::Result<()> {
         node: flags.node,
         wake_source: WakeSource::Controller,
         longest_sleep: LONGEST_ALARM,
+        samples: None,
         version: env!("CARGO_PKG_VERSION"),
     };
     let connect = Box::new(move || kube::Client::try_from(config.clone()));

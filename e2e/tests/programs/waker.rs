@@ -3,7 +3,7 @@
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use miyako::sim::world::{World, WorldSettings};
 use miyako_agent::stream::WallClock;
 use miyako_agent::wake::{Credentials, Driver, DriverError, Node, PowerState, Reading, address_of};
@@ -144,8 +144,13 @@ impl Stage {
     }
 
     fn replica(&self, name: &str) -> JoinHandle<()> {
+        self.replica_off_by(name, 0)
+    }
+
+    /// A replica on a machine whose clock is so many milliseconds ahead.
+    fn replica_off_by(&self, name: &str, millis: i64) -> JoinHandle<()> {
         let now = self.world.now.clone();
-        let clock: WallClock = Arc::new(move || now().as_millisecond());
+        let clock: WallClock = Arc::new(move || now().as_millisecond() + millis);
         let client = self.world.server.client(name);
         tokio::spawn(Waker::new(client, name.into(), clock, Arc::new(self.machines.clone()), 1).run())
     }
@@ -219,6 +224,92 @@ async fn the_other_replica_takes_over_when_the_first_dies_at_work() {
     first.abort();
     let said = stage.outcome().await;
     assert_eq!((said.by.as_str(), said.outcome), ("waker-b", Some(WakeOutcome::Awake)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn clocks_that_differ_neither_end_an_order_nor_a_living_claim() {
+    for (first, second) in [(7_200_000, 0), (0, 7_200_000), (-7_200_000, 7_200_000)] {
+        let stage = Stage::with(Machines { slowness: Duration::from_secs(25), ..Machines::default() }).await;
+        let _first = stage.replica_off_by("waker-a", first);
+        while stage.said().await.is_none() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let _second = stage.replica_off_by("waker-b", second);
+        let said = stage.outcome().await;
+        assert_eq!((said.by.as_str(), said.outcome), ("waker-a", Some(WakeOutcome::Awake)), "{first} and {second}");
+        assert_eq!(stage.requests().len(), 1, "{first} and {second}");
+    }
+}
+
+/// What the operator records in the order to sleep of a node of [`Stage::with`].
+fn recorded() -> serde_json::Value {
+    let secret_ref = json!({"namespace": "bmc", "name": "amt"});
+    json!({"spec": {"wakeWays": [{"driver": "ipmi", "address": "n1.ipmi", "secretRef": secret_ref}]}})
+}
+
+/// What may become of a node's class while it sleeps.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    ClassDeleted,
+    NodeDeleted,
+    LabelLost,
+    SecondClass,
+}
+
+impl Change {
+    async fn befall(self, stage: &Stage) {
+        let admin = stage.world.admin.clone();
+        let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(admin.clone());
+        let classes: Api<miyako_api::NodePowerClass> = Api::all(admin);
+        match self {
+            Self::ClassDeleted => drop(classes.delete("shared", &DeleteParams::default()).await.unwrap()),
+            Self::NodeDeleted => drop(nodes.delete("n1", &DeleteParams::default()).await.unwrap()),
+            Self::LabelLost => {
+                let lost = Patch::Merge(json!({"metadata": {"labels": {"pool": null}}}));
+                nodes.patch("n1", &PatchParams::default(), &lost).await.unwrap();
+            }
+            Self::SecondClass => {
+                let selector = json!({"matchLabels": {"pool": "shared"}});
+                let spec = json!({"role": "Shared", "nodeSelector": selector});
+                let second = json!({
+                    "apiVersion": "miyako.dev/v1alpha1", "kind": "NodePowerClass", "metadata": {"name": "b"},
+                    "spec": spec,
+                });
+                stage.world.server.create("admin", second).unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_is_woken_by_what_was_recorded_whatever_became_of_its_class() {
+    for change in [Change::ClassDeleted, Change::NodeDeleted, Change::LabelLost, Change::SecondClass] {
+        let stage = Stage::with(Machines::default()).await;
+        change.befall(&stage).await;
+        let _replica = stage.replica("waker-a");
+        assert_eq!(stage.outcome().await.outcome, Some(WakeOutcome::Failed), "{change:?}, and nothing was recorded");
+        let stage = Stage::with(Machines::default()).await;
+        patch(&stage, recorded(), json!({})).await;
+        change.befall(&stage).await;
+        let _replica = stage.replica("waker-a");
+        let said = stage.outcome().await;
+        assert_eq!((said.outcome, said.driver.as_deref()), (Some(WakeOutcome::Awake), Some("ipmi")), "{change:?}");
+        assert_eq!(stage.requests(), [("n1.ipmi".to_owned(), "admin".to_owned())], "{change:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_driver_that_cannot_be_set_up_leaves_the_others() {
+    let stage = Stage::with(Machines::default()).await;
+    let wake = json!({"spec": {"wake": [
+        {"driver": "wol", "address": "{label:mac}"},
+        {"driver": "ipmi", "address": "{node}.ipmi", "secretRef": {"namespace": "bmc", "name": "amt"}},
+    ]}});
+    let classes: Api<miyako_api::NodePowerClass> = Api::all(stage.world.admin.clone());
+    classes.patch("shared", &PatchParams::default(), &Patch::Merge(wake)).await.unwrap();
+    let _replica = stage.replica("waker-a");
+    let said = stage.outcome().await;
+    assert_eq!((said.outcome, said.driver.as_deref()), (Some(WakeOutcome::Awake), Some("ipmi")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use clap::Args;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use miyako_agent::{
     power::{self, KubeletProbe, LinuxHost, preflight::WakeSource},
-    stream::WallClock,
+    stream::{SampleLog, WallClock},
 };
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -43,7 +43,7 @@ impl PowerFlags {
         self,
         node: String,
         kubeconfig: Option<PathBuf>,
-        clock: WallClock,
+        (clock, samples): (WallClock, SampleLog),
         seed: u64,
     ) -> anyhow::Result<()> {
         if !self.enabled {
@@ -63,6 +63,7 @@ impl PowerFlags {
             node,
             wake_source: self.wake_source,
             longest_sleep: self.longest_sleep,
+            samples: Some(samples),
             version: env!("CARGO_PKG_VERSION"),
         };
         match power::run(connect, settings, host, clock, seed).await.context("--power needs the API server")? {}

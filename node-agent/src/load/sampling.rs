@@ -96,7 +96,8 @@ pub async fn sample_for_ever(mut reader: impl LoadReader, node: String, newest: 
     let mut ticks = interval(SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let begun = Instant::now();
-    let mut sequence = 0;
+    // One that was started anew goes on above its predecessor, which counted a second at a time.
+    let mut sequence = u64::try_from(clock()).unwrap_or(0);
     let mut before: Option<Moment> = None;
     let mut last_error = None;
     loop {

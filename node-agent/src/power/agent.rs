@@ -14,7 +14,7 @@ use super::{
     Settings,
     cluster::{Cluster, ClusterError, Heartbeat, InTheWay},
     host::{Host, HostError},
-    order::{self, Decision, Orders, decide},
+    order::{self, Decision, Now, Orders, Quoted, decide},
     preflight::{Obstacle, obstacles_to, vms},
     record::{self, Found, Outcome},
     sleep::{SleepError, sleep},
@@ -89,7 +89,7 @@ impl<C: Cluster, H: Host> PowerAgent<C, H> {
         let obstacles =
             if order::wants_sleep(&power.spec, memory) { self.obstacles(power.spec.method).await? } else { Vec::new() };
         let generation = power.spec.generation;
-        match decide(&power.spec, memory, &obstacles, self.settings.longest_sleep, (self.clock)()) {
+        match decide(&power.spec, memory, &obstacles, self.settings.longest_sleep, self.now(&power)) {
             Decision::Nothing => return Ok(Look::Done),
             Decision::Acknowledge => self.write(&power, record::noted(&record, generation, None)).await?,
             Decision::Refuse(refusal) => {
@@ -104,6 +104,16 @@ impl<C: Cluster, H: Host> PowerAgent<C, H> {
             }
         };
         Ok(Look::Done)
+    }
+
+    /// What time it is for the order that stands.
+    fn now(&self, power: &NodePower) -> Now {
+        let quoted = self.settings.samples.as_ref().zip(power.spec.sample);
+        let sample = quoted.map_or(Quoted::Nothing, |(samples, sequence)| {
+            let age = u64::try_from(sequence).ok().and_then(|sequence| samples.age(sequence));
+            age.map_or(Quoted::Unknown, Quoted::Taken)
+        });
+        Now { wall: (self.clock)(), sample }
     }
 
     /// Brings the record in line with the machine.
@@ -150,7 +160,7 @@ impl<C: Cluster, H: Host> PowerAgent<C, H> {
     async fn carry_out(&mut self, power: &NodePower, orders: Orders) -> Outcome {
         let last_look = || {
             // The write of the acknowledgement may have taken long, and a VM may have come.
-            order::in_time(&power.spec, (self.clock)()).map_err(|late| SleepError::GivenUp(late.to_string()))?;
+            order::in_time(&power.spec, self.now(power)).map_err(|late| SleepError::GivenUp(late.to_string()))?;
             match vms(&self.host.facts()?).into_iter().next() {
                 Some(obstacle) => Err(SleepError::Obstacle(obstacle)),
                 None => Ok(()),

@@ -34,6 +34,7 @@ pub use linux::{KubeletProbe, LinuxHost};
 pub use run::run;
 pub use simulated::{Mem, SimulatedHost};
 
+use crate::stream::SampleLog;
 use preflight::WakeSource;
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub struct Settings {
     pub wake_source: WakeSource,
     /// After this time the machine's clock wakes it, whatever the order says; at most [`order::LONGEST_ALARM`].
     pub longest_sleep: Duration,
+    /// The samples that this agent sends, for orders that quote one; none where it sends none.
+    pub samples: Option<SampleLog>,
     /// The agent's version.
     pub version: &'static str,
 }

@@ -8,7 +8,8 @@ use miyako_api::{
 };
 use std::{fmt, time::Duration};
 
-/// An order older than this is not carried out, whatever its own expiry says (`DESIGN.md` §6).
+/// An order older than this is not carried out (`DESIGN.md` §6). How old it is tells the sample that it quotes, by a clock
+/// of this machine: the operator's clock may be hours off. An order that quotes none is as old as its date says.
 pub const OLDEST_ORDER: Duration = Duration::from_secs(10);
 
 /// After so many failures in a row the agent no longer tries by itself.
@@ -52,6 +53,17 @@ pub enum Refusal {
         /// Its age.
         age: Duration,
     },
+    /// It was given on what this agent said long ago.
+    #[error("the order rests on a sample that this agent took {} s ago, and it obeys within {} s: was it away?", .age.as_secs(), OLDEST_ORDER.as_secs())]
+    StaleSample {
+        /// How long ago.
+        age: Duration,
+    },
+    /// It was given on what this agent never said, as far as it knows.
+    #[error(
+        "the order rests on a sample that this agent does not remember: it was started anew since, or the order is old"
+    )]
+    UnknownSample,
     /// It was void before it was seen.
     #[error("the order expired before this agent saw it")]
     Expired,
@@ -100,6 +112,26 @@ pub struct Memory {
     pub failures: u32,
 }
 
+/// What time it is for an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// In milliseconds since the Unix epoch, by this node's clock.
+    pub wall: i64,
+    /// What is known of the sample that the order quotes.
+    pub sample: Quoted,
+}
+
+/// The sample that an order quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quoted {
+    /// It quotes none, or this agent sends none: all there is are dates, by two clocks.
+    Nothing,
+    /// This agent took it so long ago, by a clock of its own that nobody sets.
+    Taken(Duration),
+    /// This agent does not remember it.
+    Unknown,
+}
+
 /// Whether the order is new and wants the node asleep, so that it pays to look what stands in the way.
 #[must_use]
 pub fn wants_sleep(order: &NodePowerSpec, memory: Memory) -> bool {
@@ -111,10 +143,10 @@ fn is_new(order: &NodePowerSpec, memory: Memory) -> bool {
     memory.acknowledged.is_none_or(|acknowledged| order.generation > acknowledged)
 }
 
-/// What to do about `order` at `now` (milliseconds since the Unix epoch), when `obstacles` stand in the way.
+/// What to do about `order` at `now`, when `obstacles` stand in the way.
 /// Without a time in the order the alarm wakes the node after `longest`.
 #[must_use]
-pub fn decide(order: &NodePowerSpec, memory: Memory, obstacles: &[Obstacle], longest: Duration, now: i64) -> Decision {
+pub fn decide(order: &NodePowerSpec, memory: Memory, obstacles: &[Obstacle], longest: Duration, now: Now) -> Decision {
     if !is_new(order, memory) {
         return Decision::Nothing;
     }
@@ -131,7 +163,9 @@ pub fn decide(order: &NodePowerSpec, memory: Memory, obstacles: &[Obstacle], lon
         return Decision::Refuse(Refusal::Obstacles(obstacles.to_vec()));
     }
     let longest = longest.min(LONGEST_ALARM);
-    let alarm = order.wake_at.as_ref().map_or(longest, |at| since(now, millis(at)).min(longest));
+    // Both times are the operator's; this node's clock may show another hour. The order is a few seconds old at most.
+    let issued = millis(&order.issued_at);
+    let alarm = order.wake_at.as_ref().map_or(longest, |at| since(issued, millis(at)).min(longest));
     if alarm < SHORTEST_ALARM {
         return Decision::Refuse(Refusal::AlarmTooSoon { after: alarm });
     }
@@ -143,7 +177,16 @@ pub fn decide(order: &NodePowerSpec, memory: Memory, obstacles: &[Obstacle], lon
 ///
 /// # Errors
 /// Why not.
-pub fn in_time(order: &NodePowerSpec, now: i64) -> Result<(), Refusal> {
+pub fn in_time(order: &NodePowerSpec, now: Now) -> Result<(), Refusal> {
+    match now.sample {
+        Quoted::Nothing => in_time_by_date(order, now.wall),
+        Quoted::Taken(age) if age <= OLDEST_ORDER => Ok(()),
+        Quoted::Taken(age) => Err(Refusal::StaleSample { age }),
+        Quoted::Unknown => Err(Refusal::UnknownSample),
+    }
+}
+
+fn in_time_by_date(order: &NodePowerSpec, now: i64) -> Result<(), Refusal> {
     let issued = millis(&order.issued_at);
     let age = since(issued, now);
     let ahead = since(now, issued);
@@ -176,6 +219,7 @@ mod tests {
     use proptest::prelude::*;
 
     const NOW: i64 = 1_800_000_000_000;
+    const BY_DATE: Now = Now { wall: NOW, sample: Quoted::Nothing };
     const DAY: Duration = Duration::from_secs(86_400);
 
     fn at(millis: i64) -> Time {
@@ -193,6 +237,8 @@ mod tests {
             method: SuspendMethod::S3,
             wake_at: None,
             despite_failures: false,
+            sample: None,
+            wake_ways: Vec::new(),
         }
     }
 
@@ -210,37 +256,61 @@ mod tests {
     #[test]
     fn a_fresh_order_is_carried_out_with_an_alarm_that_any_clock_knows() {
         let carried_out = Decision::CarryOut(Orders { method: SuspendMethod::S3, alarm: LONGEST_ALARM });
-        assert_eq!(decide(&order(3), memory(2), &[], DAY, NOW), carried_out);
-        assert_eq!(decide(&order(0), Memory::default(), &[], DAY, NOW), carried_out);
+        assert_eq!(decide(&order(3), memory(2), &[], DAY, BY_DATE), carried_out);
+        assert_eq!(decide(&order(0), Memory::default(), &[], DAY, BY_DATE), carried_out);
         let timed = NodePowerSpec { wake_at: Some(at(NOW + 60_000)), method: SuspendMethod::PowerOff, ..order(3) };
-        let Decision::CarryOut(orders) = decide(&timed, memory(2), &[], DAY, NOW) else { panic!("refused") };
-        assert_eq!((orders.method, orders.alarm), (SuspendMethod::PowerOff, Duration::from_secs(60)));
+        let Decision::CarryOut(orders) = decide(&timed, memory(2), &[], DAY, BY_DATE) else { panic!("refused") };
+        assert_eq!((orders.method, orders.alarm), (SuspendMethod::PowerOff, Duration::from_secs(61)));
     }
 
     #[test]
     fn an_order_to_be_awake_is_noted_at_any_age() {
         let awake = NodePowerSpec { desired: DesiredPower::Awake, issued_at: at(0), expires_at: at(1), ..order(3) };
-        assert_eq!(decide(&awake, memory(2), &[], DAY, NOW), Decision::Acknowledge);
+        assert_eq!(decide(&awake, memory(2), &[], DAY, BY_DATE), Decision::Acknowledge);
     }
 
     #[test]
     fn each_refusal_says_what_to_do() {
-        let refused = |order: NodePowerSpec| refusal(decide(&order, memory(2), &[], DAY, NOW));
+        let refused = |order: NodePowerSpec| refusal(decide(&order, memory(2), &[], DAY, BY_DATE));
         assert!(refused(NodePowerSpec { issued_at: at(NOW - 10_001), ..order(3) }).contains("10 s old"));
         assert!(refused(NodePowerSpec { issued_at: at(NOW + 3_600_000), ..order(3) }).contains("3600 s in the future"));
         assert!(refused(NodePowerSpec { expires_at: at(NOW), ..order(3) }).contains("expired"));
         assert!(refused(NodePowerSpec { wake_at: Some(at(NOW)), ..order(3) }).contains("alarm"));
         let obstacle = Obstacle::Qemu { pid: 17, program: "qemu-kvm".into() };
-        let why = refusal(decide(&order(3), memory(2), &[obstacle], DAY, NOW));
+        let why = refusal(decide(&order(3), memory(2), &[obstacle], DAY, BY_DATE));
         assert!(why.contains("qemu-kvm") && why.contains("17"), "{why}");
+    }
+
+    #[test]
+    fn an_order_that_quotes_a_sample_is_as_old_as_that_whatever_the_clocks_say() {
+        let by_sample = |sample| Now { wall: NOW, sample };
+        let taken = |millis| Quoted::Taken(Duration::from_millis(millis));
+        // The operator's clock is three hours ahead, or three hours behind.
+        for by in [10_800_000, -10_800_000] {
+            let order = NodePowerSpec {
+                issued_at: at(NOW + by),
+                expires_at: at(NOW + by + 10_000),
+                wake_at: Some(at(NOW + by + 3_600_000)),
+                ..order(3)
+            };
+            let alarm = Duration::from_secs(3600);
+            let carried_out = Decision::CarryOut(Orders { method: SuspendMethod::S3, alarm });
+            assert_eq!(decide(&order, memory(2), &[], DAY, by_sample(taken(10_000))), carried_out);
+            let refused = |sample| refusal(decide(&order, memory(2), &[], DAY, by_sample(sample)));
+            assert!(refused(taken(10_001)).contains("took 10 s ago"));
+            assert!(refused(Quoted::Unknown).contains("does not remember"));
+        }
+        // A clock that agrees is no proof: the order lay about while the node slept and its clock was set back.
+        let why = refusal(decide(&order(3), memory(2), &[], DAY, by_sample(taken(60_000))));
+        assert!(why.contains("took 60 s ago"), "{why}");
     }
 
     #[test]
     fn after_failures_only_a_person_is_obeyed() {
         let memory = Memory { acknowledged: Some(2), failures: MOST_FAILURES };
-        assert!(refusal(decide(&order(3), memory, &[], DAY, NOW)).contains("3 suspends in a row"));
+        assert!(refusal(decide(&order(3), memory, &[], DAY, BY_DATE)).contains("3 suspends in a row"));
         let by_a_person = NodePowerSpec { despite_failures: true, ..order(3) };
-        assert!(matches!(decide(&by_a_person, memory, &[], DAY, NOW), Decision::CarryOut(_)));
+        assert!(matches!(decide(&by_a_person, memory, &[], DAY, BY_DATE), Decision::CarryOut(_)));
     }
 
     proptest! {
@@ -256,7 +326,7 @@ mod tests {
                 issued_at: at(NOW + issued), expires_at: at(NOW + expires), wake_at: wake.map(|wake| at(NOW + wake)),
                 despite_failures, ..order(generation)
             };
-            if let Decision::CarryOut(orders) = decide(&order, Memory { acknowledged, failures }, &[], DAY, NOW) {
+            if let Decision::CarryOut(orders) = decide(&order, Memory { acknowledged, failures }, &[], DAY, BY_DATE) {
                 prop_assert!(acknowledged.is_none_or(|acknowledged| generation > acknowledged));
                 prop_assert!((-10_000..=10_000).contains(&issued) && expires > 0);
                 prop_assert!(failures < MOST_FAILURES || despite_failures);

@@ -209,6 +209,8 @@ mod tests {
             method,
             wake_at: None,
             despite_failures: false,
+            sample: None,
+            wake_ways: Vec::new(),
         }
     }
 

@@ -14,6 +14,7 @@ mod dial;
 mod fleet;
 mod newest;
 mod past;
+mod sample_log;
 mod session;
 
 pub use back_off::BackOff;
@@ -21,6 +22,7 @@ pub use dial::{Connection, Dial, DialError, TlsDialer, endpoint};
 pub use fleet::{Fleet, LOOK_UP_INTERVAL, Replicas};
 pub use newest::{Newest, Reader, newest, newest_with_past};
 pub use past::Past;
+pub use sample_log::{BootClock, SampleLog};
 pub use session::{SessionEnd, run_session};
 
 use std::{sync::Arc, time::Duration};

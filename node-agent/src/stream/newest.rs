@@ -1,6 +1,6 @@
 //! A buffer of the newest few samples: whoever is slow misses the oldest.
 
-use super::Past;
+use super::{Past, SampleLog};
 use miyako_api::wire::load::NodeSample;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::{sync::broadcast, time::Instant};
@@ -13,6 +13,7 @@ const KEPT: usize = 2;
 pub struct Newest {
     samples: broadcast::Sender<Arc<NodeSample>>,
     past: Option<SharedPast>,
+    log: Option<SampleLog>,
 }
 
 type SharedPast = Arc<Mutex<Past>>;
@@ -20,7 +21,7 @@ type SharedPast = Arc<Mutex<Past>>;
 /// A buffer without readers yet, which forgets what it has passed on.
 #[must_use]
 pub fn newest() -> Newest {
-    Newest { samples: broadcast::Sender::new(KEPT), past: None }
+    Newest { samples: broadcast::Sender::new(KEPT), past: None, log: None }
 }
 
 /// A buffer without readers yet, whose new readers are told what came before.
@@ -30,8 +31,17 @@ pub fn newest_with_past() -> Newest {
 }
 
 impl Newest {
+    /// Notes in `log` when samples are taken, and tells it with them.
+    #[must_use]
+    pub fn timed_by(self, log: SampleLog) -> Self {
+        Self { log: Some(log), ..self }
+    }
+
     /// Offers a sample to all readers; with none it is gone, but for what is remembered of it.
-    pub fn offer(&self, sample: NodeSample) {
+    pub fn offer(&self, mut sample: NodeSample) {
+        if let Some(log) = &self.log {
+            sample.sampled_boot_ms = Some(millis(log.note(sample.sequence)));
+        }
         if let Some(past) = &self.past {
             lock(past).note(&sample, Instant::now());
         }
@@ -49,7 +59,7 @@ impl Newest {
     /// A reader of what is offered from now on.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        Reader { samples: self.samples.subscribe(), past: self.past.clone(), dropped: 0 }
+        Reader { samples: self.samples.subscribe(), past: self.past.clone(), log: self.log.clone(), dropped: 0 }
     }
 }
 
@@ -57,11 +67,16 @@ fn lock(past: &SharedPast) -> std::sync::MutexGuard<'_, Past> {
     past.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// One reader of the newest samples.
 #[derive(Debug)]
 pub struct Reader {
     samples: broadcast::Receiver<Arc<NodeSample>>,
     past: Option<SharedPast>,
+    log: Option<SampleLog>,
     dropped: u64,
 }
 
@@ -82,6 +97,11 @@ impl Reader {
         if let Some(past) = self.past.take() {
             lock(&past).add_to(sample);
         }
+    }
+
+    /// Says in a sample that it is put on the wire now.
+    pub fn note_sent(&self, sample: &mut NodeSample) {
+        sample.sent_boot_ms = self.log.as_ref().map(|log| millis(log.now()));
     }
 
     /// Samples that this reader missed because it was slow.

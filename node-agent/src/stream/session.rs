@@ -75,6 +75,7 @@ pub async fn run_session(
                 let mut sample = Arc::unwrap_or_clone(sample);
                 samples.add_past(&mut sample);
                 sample.sent_unix_ms = clock();
+                samples.note_sent(&mut sample);
                 if in_flight == 0 {
                     patience_ends = Instant::now() + LONGEST_SILENCE;
                 }

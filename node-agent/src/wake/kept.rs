@@ -1,7 +1,7 @@
 //! Drivers that are kept between orders. A driver remembers nonces, realms, cipher suites and, above all, that its password
 //! was just refused: made anew for every order it would ask again and lock the account.
 
-use super::{AllowedHosts, Driver, DriverError, Node, Reading, SetupError, WattsReading, driver_for, protocol_name};
+use super::{AllowedHosts, Driver, DriverError, Node, Reading, SetupError, WattsReading, address_of, driver_for, protocol_name};
 use futures::future::BoxFuture;
 use miyako_api::node_power_class::{WakeDriver, WakeProtocol};
 use sha2::{Digest as _, Sha256};
@@ -18,7 +18,8 @@ const MOST: usize = 10_000;
 pub struct KeptDrivers {
     /// The hosts that any account may be shown to; all if there are none.
     allowed: AllowedHosts,
-    kept: Mutex<BTreeMap<(String, &'static str), Kept>>,
+    /// By node, protocol and address: a node may have two ways by one protocol, its class's and a recorded one.
+    kept: Mutex<BTreeMap<(String, &'static str, String), Kept>>,
 }
 
 struct Kept {
@@ -46,7 +47,8 @@ impl KeptDrivers {
         secret: Option<&BTreeMap<String, Vec<u8>>>,
     ) -> Result<Box<dyn Driver>, SetupError> {
         let made_of = fingerprint(spec, node, secret);
-        let key = (node.name.to_owned(), protocol_name(spec.driver));
+        let address = address_of(spec, node).unwrap_or_default();
+        let key = (node.name.to_owned(), protocol_name(spec.driver), address);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = kept.get(&key).filter(|found| found.made_of == made_of) {
             return Ok(Box::new(found.driver.clone()));

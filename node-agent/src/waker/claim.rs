@@ -1,4 +1,7 @@
 //! Whether an order is ours to carry out, as a pure function.
+//!
+//! No moment that another machine wrote is compared with a clock here. An order to be awake stands until it is answered or
+//! replaced by a newer one, and a claim lapses when a replica has seen it unchanged for long on its own clock.
 
 use crate::wake::Belief;
 use kube::ResourceExt as _;
@@ -10,7 +13,7 @@ use miyako_api::{
 };
 use std::time::Duration;
 
-/// A claim that was not renewed for so long is nobody's: its holder renews it three times as often.
+/// A claim that a replica has seen unchanged for so long is nobody's: its holder renews it three times as often.
 pub const CLAIM_LAPSES: Duration = Duration::from_secs(30);
 
 /// A person's request to wake that no operator has answered for so long is carried out without one.
@@ -45,31 +48,29 @@ pub enum Goal {
     KnowOff,
 }
 
-/// Judges one NodePower for the replica `me` at `now`, in milliseconds since the Unix epoch. `ignored` is a person's
-/// request that no operator has answered in time, if there is one.
+/// Judges one NodePower for the replica `me`. `ignored` is a person's request that no operator has answered in time, and
+/// `lapsed` a claim that this replica has seen unchanged for [`CLAIM_LAPSES`], if there are any.
 #[must_use]
-pub fn judge(power: &NodePower, ignored: Option<&str>, me: &str, now: i64) -> Judgement {
-    let Some(task) = ordered(power, now).or_else(|| asked(power, ignored)) else { return Judgement::Leave };
+pub fn judge(power: &NodePower, ignored: Option<&str>, me: &str, lapsed: Option<&WakerStatus>) -> Judgement {
+    let Some(task) = ordered(power).or_else(|| asked(power, ignored)) else { return Judgement::Leave };
     let claim = power.status.as_ref().and_then(|status| status.waker.as_ref());
     let free = match claim {
         Some(claim) if claim.generation > task.generation => false,
-        Some(claim) if claim.generation == task.generation && claim.request == task.request => is_free(claim, me, now),
+        Some(claim) if claim.generation == task.generation && claim.request == task.request => {
+            is_free(claim, me, lapsed)
+        }
         _ => true,
     };
     if free { Judgement::TakeUp(task) } else { Judgement::Leave }
 }
 
 /// What the order that stands has for a waker.
-fn ordered(power: &NodePower, now: i64) -> Option<Task> {
+fn ordered(power: &NodePower) -> Option<Task> {
     let (order, status) = (&power.spec, power.status.as_ref()?);
     let goal = match (order.desired, status.phase?) {
-        // A node that failed to wake is asked again now and then. An order that has expired was replaced by a newer
-        // one or given up; a node that sleeps on is the operator's to judge.
-        (DesiredPower::Awake, PowerPhase::Waking | PowerPhase::Quarantined)
-            if order.expires_at.0.as_millisecond() > now =>
-        {
-            Goal::On(belief(power))
-        }
+        // A node that failed to wake is asked again now and then, each time by a newer order. A node that sleeps on is the
+        // operator's to judge.
+        (DesiredPower::Awake, PowerPhase::Waking | PowerPhase::Quarantined) => Goal::On(belief(power)),
         // Its agent said that it shuts down; that it is off, only its BMC can say.
         (DesiredPower::Suspended, PowerPhase::Suspending)
             if order.method == SuspendMethod::PowerOff
@@ -106,15 +107,9 @@ fn belief(power: &NodePower) -> Belief {
     }
 }
 
-fn is_free(claim: &WakerStatus, me: &str, now: i64) -> bool {
-    let lapsed = now.saturating_sub(claim.at.0.as_millisecond()).unsigned_abs() >= lapse_millis();
+fn is_free(claim: &WakerStatus, me: &str, lapsed: Option<&WakerStatus>) -> bool {
     // Our own claim without an errand is that of an earlier life under the same name.
-    claim.outcome.is_none() && (claim.by == me || lapsed)
-}
-
-/// A claim from the future is as wrong as one from long ago: clocks differ, but not by that much.
-fn lapse_millis() -> u64 {
-    u64::try_from(CLAIM_LAPSES.as_millis()).unwrap_or(u64::MAX)
+    claim.outcome.is_none() && (claim.by == me || lapsed == Some(claim))
 }
 
 #[cfg(test)]
@@ -165,7 +160,7 @@ mod tests {
     }
 
     fn judged(power: &NodePower) -> Judgement {
-        judge(power, None, "me", NOW)
+        judge(power, None, "me", None)
     }
 
     #[test]
@@ -180,8 +175,15 @@ mod tests {
     #[test]
     fn a_claim_whose_holder_died_is_taken_over_and_a_finished_one_is_not() {
         let take_up = take_up();
-        assert_eq!(judged(&claimed("other", 30, 7, None)), take_up);
-        assert_eq!(judged(&claimed("other", -3600, 7, None)), take_up, "stamped by a wrong clock");
+        // However its holder's clock stamps it, a claim lapses when it is seen unchanged for long.
+        for age in [3600, 5, -3600] {
+            let power = claimed("other", age, 7, None);
+            assert_eq!(judged(&power), Judgement::Leave, "{age}");
+            let seen = power.status.as_ref().unwrap().waker.clone();
+            assert_eq!(judge(&power, None, "me", seen.as_ref()), take_up, "{age}");
+            let renewed = claimed("other", age - 10, 7, None);
+            assert_eq!(judge(&renewed, None, "me", seen.as_ref()), Judgement::Leave, "{age}: it lives");
+        }
         assert_eq!(judged(&claimed("me", 1, 7, None)), take_up, "of an earlier life");
         for outcome in [WakeOutcome::Awake, WakeOutcome::Sent, WakeOutcome::Failed] {
             assert_eq!(judged(&claimed("other", 600, 7, Some(outcome))), Judgement::Leave);
@@ -193,7 +195,6 @@ mod tests {
     fn whatever_is_no_order_to_wake_is_left_alone() {
         let left = [
             ordered("Suspended", PowerPhase::Waking, NOW + 1000),
-            ordered("Awake", PowerPhase::Waking, NOW),
             ordered("Awake", PowerPhase::Awake, NOW + 1000),
             ordered("Awake", PowerPhase::Suspended, NOW + 1000),
         ];
@@ -204,6 +205,16 @@ mod tests {
         unknown.status = None;
         assert_eq!(judged(&unknown), Judgement::Leave);
     }
+
+    #[test]
+    fn an_order_to_be_awake_stands_whatever_the_clocks_say() {
+        for expires in [NOW + 600_000, NOW - 7_200_000] {
+            for phase in [PowerPhase::Waking, PowerPhase::Quarantined] {
+                assert_eq!(judged(&ordered("Awake", phase, expires)), take_up(), "{phase:?}");
+            }
+        }
+    }
+
     fn shutting_down(attempt: Option<i64>) -> NodePower {
         let mut power = ordered("Suspended", PowerPhase::Suspending, NOW - 1000);
         power.spec.method = SuspendMethod::PowerOff;
@@ -237,19 +248,19 @@ mod tests {
         let power = asked("wake ana now", PowerPhase::Suspended);
         assert_eq!(judged(&power), Judgement::Leave, "the operator has its time first");
         let wake = Task { generation: 7, request: Some("wake ana now".into()), goal: Goal::On(Belief::Asleep) };
-        assert_eq!(judge(&power, Some("wake ana now"), "me", NOW), Judgement::TakeUp(wake));
-        assert_eq!(judge(&power, Some("wake ana before"), "me", NOW), Judgement::Leave);
+        assert_eq!(judge(&power, Some("wake ana now"), "me", None), Judgement::TakeUp(wake));
+        assert_eq!(judge(&power, Some("wake ana before"), "me", None), Judgement::Leave);
         for phase in [PowerPhase::Awake, PowerPhase::Emptying, PowerPhase::Suspending] {
             let power = asked("wake ana now", phase);
-            assert_eq!(judge(&power, Some("wake ana now"), "me", NOW), Judgement::Leave, "{phase:?}");
+            assert_eq!(judge(&power, Some("wake ana now"), "me", None), Judgement::Leave, "{phase:?}");
         }
         let power = asked("suspend ana now", PowerPhase::Suspended);
-        assert_eq!(judge(&power, Some("suspend ana now"), "me", NOW), Judgement::Leave);
+        assert_eq!(judge(&power, Some("suspend ana now"), "me", None), Judgement::Leave);
         // Once it is done it is done, though an earlier word of the same order is another matter.
         let mut power = asked("wake ana now", PowerPhase::Suspended);
         power.status.as_mut().unwrap().waker = claimed("other", 5, 7, Some(WakeOutcome::Off)).status.unwrap().waker;
-        assert!(matches!(judge(&power, Some("wake ana now"), "me", NOW), Judgement::TakeUp(_)));
+        assert!(matches!(judge(&power, Some("wake ana now"), "me", None), Judgement::TakeUp(_)));
         power.status.as_mut().unwrap().waker.as_mut().unwrap().request = Some("wake ana now".into());
-        assert_eq!(judge(&power, Some("wake ana now"), "me", NOW), Judgement::Leave);
+        assert_eq!(judge(&power, Some("wake ana now"), "me", None), Judgement::Leave);
     }
 }

@@ -1,9 +1,9 @@
 //! One task for one node: claimed, carried out, answered.
 
 use super::{
-    Goal, Judgement, MakeDriver, Task, judge,
+    Goal, Judgement, MakeDriver, Task, Ways, judge,
     secret::{Secrets, patiently},
-    ways,
+    ways, ways_without_node,
 };
 use crate::{
     stream::WallClock,
@@ -47,6 +47,8 @@ pub(super) struct Errand {
     pub(super) node: String,
     /// A person's request that no operator has answered in time.
     pub(super) ignored: Option<String>,
+    /// A claim of the order that was seen unchanged for so long that it is nobody's.
+    pub(super) lapsed: Option<WakerStatus>,
 }
 
 /// Somebody else has the order now, or it is no more.
@@ -63,14 +65,18 @@ impl Errand {
         };
         tracing::info!(node = self.node, ?task, "taken up");
         let carried_out = async {
-            match (self.drivers().await, task.goal) {
-                (Ok(drivers), Goal::On(belief)) => match wake(&drivers, belief, Patience::default(), self.seed).await {
+            let (drivers, problems) = self.drivers().await;
+            if drivers.is_empty() {
+                return End::failed(problems.join("; "));
+            }
+            let end = match task.goal {
+                Goal::On(belief) => match wake(&drivers, belief, Patience::default(), self.seed).await {
                     Ok(woken) => End::woken(&woken),
                     Err(failure) => End::failed(failure.to_string()),
                 },
-                (Ok(drivers), Goal::KnowOff) => seen_off(&drivers).await,
-                (Err(problem), _) => End::failed(problem),
-            }
+                Goal::KnowOff => seen_off(&drivers).await,
+            };
+            end.besides(&problems)
         };
         let end = tokio::select! {
             biased;
@@ -99,7 +105,7 @@ impl Errand {
     /// lets one win.
     async fn claim(&self) -> kube::Result<Option<Task>> {
         let Some(power) = self.powers().get_opt(&self.node).await? else { return Ok(None) };
-        let judgement = judge(&power, self.ignored.as_deref(), &self.me, (self.clock)());
+        let judgement = judge(&power, self.ignored.as_deref(), &self.me, self.lapsed.as_ref());
         let Judgement::TakeUp(task) = judgement else { return Ok(None) };
         match self.write(&power, self.status(&task, None)).await {
             Ok(()) => Ok(Some(task)),
@@ -178,35 +184,57 @@ impl Errand {
         Ok(())
     }
 
-    /// The drivers of the node's class, read afresh: addresses and passwords change.
-    async fn drivers(&self) -> Result<Vec<Box<dyn Driver>>, String> {
+    /// The drivers of the node's class, read afresh, because addresses and passwords change; then those that were recorded
+    /// when the node was ordered to sleep, because classes, labels and Nodes go. Whatever can't be read or made costs
+    /// itself alone, and is told with the drivers that there are.
+    async fn drivers(&self) -> (Vec<Box<dyn Driver>>, Vec<String>) {
+        let mut problems = Vec::new();
+        let powers = self.powers();
+        let power = patiently(|| powers.get_opt(&self.node)).await.unwrap_or_else(|error| {
+            problems.push(format!("cannot read NodePower {}: {error}", self.node));
+            None
+        });
         let nodes = Api::<Node>::all(self.client.clone());
-        let node = patiently(|| nodes.get(&self.node)).await;
-        let node = node.map_err(|error| format!("cannot read node {}: {error}", self.node))?;
+        let node = patiently(|| nodes.get_opt(&self.node)).await;
         let (classes, all) = (Api::<NodePowerClass>::all(self.client.clone()), ListParams::default());
         let classes = patiently(|| classes.list(&all)).await;
-        let classes = classes.map_err(|error| format!("cannot list NodePowerClasses: {error}"))?;
-        let ways = ways(&node, &classes.items).map_err(|no_way| no_way.to_string())?;
-        let (mut drivers, mut problems) = (Vec::new(), Vec::new());
-        let mut secrets = Secrets::new(self.client.clone());
-        for way in ways {
-            let known = wake::Node { name: &self.node, labels: node.labels() };
+        let classes = classes.map(|classes| classes.items).unwrap_or_else(|error| {
+            problems.push(format!("cannot list NodePowerClasses: {error}"));
+            Vec::new()
+        });
+        let node = node.unwrap_or_else(|error| {
+            problems.push(format!("cannot read node {}: {error}", self.node));
+            None
+        });
+        let found = match (&node, &power) {
+            (Some(node), _) => ways(node, &classes, power.as_ref()),
+            (None, Some(power)) => ways_without_node(&self.node, power),
+            (None, None) => Ways::default(),
+        };
+        // Of a Node or class that could not be read nothing else is to be said.
+        if problems.is_empty() {
+            problems.extend(found.problems.iter().map(ToString::to_string));
+        }
+        let (mut drivers, mut secrets) = (Vec::new(), Secrets::new(self.client.clone()));
+        for way in found.ways {
+            let known = wake::Node { name: &self.node, labels: &way.labels };
             let made = match secrets.get(way.spec.secret_ref.as_ref()).await {
                 Ok(secret) => self.make.make(&way.spec, known, secret.as_ref()),
                 Err(problem) => Err(problem),
             };
+            let recorded = if way.recorded { ", as recorded when it was ordered to sleep" } else { "" };
             match made {
                 Ok(driver) => drivers.push(driver),
                 Err(problem) => {
-                    problems.push(format!("{} at {}: {problem}", protocol_name(way.spec.driver), way.address))
+                    problems.push(format!("{} at {}{recorded}: {problem}", protocol_name(way.spec.driver), way.address))
                 }
             }
         }
         // One driver that can't be used must not keep the others from waking the node.
         for problem in &problems {
-            tracing::error!(node = self.node, problem, "a wake driver cannot be used");
+            tracing::error!(node = self.node, problem, "a way to wake the node cannot be used");
         }
-        if drivers.is_empty() { Err(problems.join("; ")) } else { Ok(drivers) }
+        (drivers, problems)
     }
 }
 
@@ -227,7 +255,7 @@ async fn seen_off(drivers: &[Box<dyn Driver>]) -> End {
             }
         }
         if said.is_empty() {
-            return End::failed("none of the class's wake drivers can tell whether the machine is off: add redfish, ipmi or amt under spec.wake".into());
+            return End::failed("none of the wake drivers can tell whether the machine is off: add redfish, ipmi or amt under the class's spec.wake".into());
         }
         if !hope || begun.elapsed() >= LONGEST_SHUTDOWN {
             return End::failed(said.join("; "));
@@ -261,6 +289,14 @@ impl End {
     fn off(protocol: &'static str, reading: &Reading) -> Self {
         let message = format!("{protocol}: {reading}");
         Self { outcome: WakeOutcome::Off, driver: Some(protocol), attempts: 1, message }
+    }
+
+    /// With the ways that could not be tried at all, if the others failed.
+    fn besides(mut self, problems: &[String]) -> Self {
+        if self.outcome == WakeOutcome::Failed && !problems.is_empty() {
+            self.message = format!("{}; {}", self.message, problems.join("; "));
+        }
+        self
     }
 
     fn failed(message: String) -> Self {

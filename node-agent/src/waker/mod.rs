@@ -22,7 +22,7 @@ mod role;
 mod secret;
 
 pub use claim::{CLAIM_LAPSES, Goal, Judgement, OPERATOR_ANSWERS, Task, judge, request_to_wake};
-pub use miyako_api::wake::{NoWay, Way, ways};
+pub use miyako_api::wake::{NoWay, Way, Ways, ways, ways_without_node};
 pub use role::Waker;
 
 use crate::wake::{Driver, KeptDrivers, Node};

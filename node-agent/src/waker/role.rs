@@ -1,13 +1,15 @@
 //! The loop of one replica.
 
-use super::{Judgement, MakeDriver, OPERATOR_ANSWERS, errand::Errand, judge, meters::Scene, request_to_wake};
+use super::{
+    CLAIM_LAPSES, Judgement, MakeDriver, OPERATOR_ANSWERS, errand::Errand, judge, meters::Scene, request_to_wake,
+};
 use crate::stream::WallClock;
 use futures::StreamExt as _;
 use kube::{
     Api, Client, ResourceExt as _,
     runtime::{WatchStreamExt as _, watcher},
 };
-use miyako_api::NodePower;
+use miyako_api::{NodePower, node_power::WakerStatus};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -35,6 +37,9 @@ pub struct Waker {
     listed: BTreeMap<String, NodePower>,
     /// Requests to wake, by node, with when they were first seen here.
     asked: BTreeMap<String, (String, Instant)>,
+    /// Claims that no outcome has ended, by node, with when they were first seen so here. Another machine's clock stamped
+    /// them, so only their changing shows that somebody renews them.
+    claims: BTreeMap<String, (WakerStatus, Instant)>,
     errands: JoinSet<String>,
     /// The nodes of the errands.
     busy: BTreeSet<String>,
@@ -55,6 +60,7 @@ impl Waker {
             powers: BTreeMap::new(),
             listed: BTreeMap::new(),
             asked: BTreeMap::new(),
+            claims: BTreeMap::new(),
             errands: JoinSet::new(),
             busy: BTreeSet::new(),
             scene: watch::Sender::default(),
@@ -135,17 +141,31 @@ impl Waker {
         }
     }
 
+    /// Remembers since when each claim is as it is.
+    fn note_claims(&mut self) {
+        let claim_of = |power: &NodePower| power.status.as_ref()?.waker.clone().filter(|claim| claim.outcome.is_none());
+        let mut before = std::mem::take(&mut self.claims);
+        for (node, power) in &self.powers {
+            let Some(claim) = claim_of(power) else { continue };
+            let since = before.remove(node).filter(|(seen, _)| *seen == claim).map(|(_, since)| since);
+            self.claims.insert(node.clone(), (claim, since.unwrap_or_else(Instant::now)));
+        }
+    }
+
     /// Begins an errand for every order that is ours to carry out.
     fn look(&mut self) {
-        let now = (self.clock)();
         self.note_requests();
+        self.note_claims();
         for (node, power) in &self.powers {
             if self.errands.len() >= AT_ONCE {
                 return;
             }
             let ignored = self.asked.get(node).filter(|(_, since)| since.elapsed() >= OPERATOR_ANSWERS);
             let ignored = ignored.map(|(request, _)| request.clone());
-            let Judgement::TakeUp(task) = judge(power, ignored.as_deref(), &self.me, now) else { continue };
+            let lapsed = self.claims.get(node).filter(|(_, since)| since.elapsed() >= CLAIM_LAPSES);
+            let lapsed = lapsed.map(|(claim, _)| claim.clone());
+            let judgement = judge(power, ignored.as_deref(), &self.me, lapsed.as_ref());
+            let Judgement::TakeUp(task) = judgement else { continue };
             if !self.busy.insert(node.clone()) {
                 continue;
             }
@@ -157,6 +177,7 @@ impl Waker {
                 seed: self.seed.wrapping_add(task.generation.unsigned_abs()),
                 node: node.clone(),
                 ignored,
+                lapsed,
             };
             let node = node.clone();
             self.errands.spawn(async move {

@@ -10,10 +10,10 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::pages;
 use clap::Args;
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, ObjectMeta};
 use kube::{Client, ResourceExt as _};
 use miyako_api::node_power_class::{SuspendMethod, WakeProtocol};
-use miyako_api::wake::{self, Way, protocol_name, ways};
+use miyako_api::wake::{self, NoWay, Way, class_of, protocol_name, ways, ways_without_node};
 use miyako_api::{NodePower, NodePowerClass};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,7 +92,7 @@ pub struct KitNode {
     pub method: Option<&'static str>,
     /// How it is woken, to be tried in this order.
     pub ways: Vec<KitWay>,
-    /// Why there is no way to wake it.
+    /// Why there is no way to wake it, or one less than its class means.
     pub no_way: Option<String>,
 }
 
@@ -104,6 +104,9 @@ pub struct KitWay {
     pub driver: &'static str,
     /// Where it speaks to.
     pub address: String,
+    /// It was recorded when the node was ordered to sleep, and its class does not say so now.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub recorded: bool,
     /// The Secret with the account, as namespace/name.
     pub secret: Option<String>,
     /// The SHA-256 fingerprints of certificates that are trusted.
@@ -145,26 +148,36 @@ pub async fn read(client: &Client) -> Result<WakeKit, WakeKitError> {
     Ok(make(&nodes, &classes.items, &powers.items, SystemClock.now().to_string()))
 }
 
-/// Makes the kit. Nodes that no class selects have none and need none: Miyako does not suspend them.
+/// Makes the kit. Nodes that no class selects have none and need none, unless a NodePower knows of them: what was recorded
+/// when they were ordered to sleep wakes them all the same, though the Node itself be gone.
 #[must_use]
 pub fn make(nodes: &[Node], classes: &[NodePowerClass], powers: &[NodePower], written: String) -> WakeKit {
-    let phases: BTreeMap<String, String> = powers
-        .iter()
-        .filter_map(|power| Some((power.name_any(), format!("{:?}", power.status.as_ref()?.phase?))))
-        .collect();
+    let powers: BTreeMap<String, &NodePower> = powers.iter().map(|power| (power.name_any(), power)).collect();
     let mut kit = WakeKit { written, accounts: Vec::new(), files: BTreeMap::new(), nodes: Vec::new() };
     let mut accounts = BTreeSet::new();
-    let mut sorted: Vec<&Node> = nodes.iter().collect();
-    sorted.sort_by_key(|node| node.name_any());
-    for node in sorted {
+    let gone = powers.iter().filter(|(name, power)| {
+        !power.spec.wake_ways.is_empty() && !nodes.iter().any(|node| node.name_any() == **name)
+    });
+    let gone = gone.map(|(name, _)| Node { metadata: named(name), ..Node::default() });
+    let there = nodes.iter().cloned().map(|node| (node, true));
+    let mut all: Vec<(Node, bool)> = there.chain(gone.map(|node| (node, false))).collect();
+    all.sort_by_key(|(node, _)| node.name_any());
+    for (node, exists) in &all {
         let name = node.name_any();
-        let found = ways(node, classes);
-        let phase = phases.get(&name).cloned();
-        if matches!(found, Err(wake::NoWay::NoClass(_))) && phase.is_none() {
+        let power = powers.get(&name).copied();
+        let found = match power {
+            Some(power) if !exists => ways_without_node(&name, power),
+            power => ways(node, classes, power),
+        };
+        let phase = power.and_then(|power| Some(format!("{:?}", power.status.as_ref()?.phase?)));
+        let unknown = found.problems.iter().any(|problem| matches!(problem, NoWay::NoClass(_)));
+        if unknown && phase.is_none() && found.ways.is_empty() {
             continue;
         }
-        let class = class_of(node, classes);
+        let class = class_of(node, classes).ok().filter(|_| *exists);
+        // How it sleeps by its last order, where there was one: its class may say something else by now.
         let method = class.map(|class| class.spec.suspend.method);
+        let method = power.filter(|power| !power.spec.wake_ways.is_empty()).map(|power| power.spec.method).or(method);
         let mut one = KitNode {
             addresses: addresses(node),
             phase: phase.unwrap_or_else(|| "Awake".to_owned()),
@@ -177,27 +190,30 @@ pub fn make(nodes: &[Node], classes: &[NodePowerClass], powers: &[NodePower], wr
             no_way: None,
             name,
         };
-        match found {
-            Err(why) => one.no_way = Some(why.to_string()),
-            Ok(found) => {
-                let class = one.class.as_deref().unwrap_or_default();
-                let in_s3 = method == Some(SuspendMethod::S3);
-                for way in &found {
-                    accounts.extend(account(way));
-                    if let Some((file, pem)) = calls::ca_file(class, &way.spec).zip(ca_certificates(way)) {
-                        kit.files.insert(file, pem);
-                    }
-                    if way.spec.driver == WakeProtocol::Amt {
-                        kit.files.insert(calls::AMT_REQUEST_FILE.to_owned(), calls::AMT_REQUEST.to_owned());
-                    }
-                    one.ways.push(kit_way(class, way, node, in_s3));
-                }
+        let problems: Vec<String> = found.problems.iter().map(ToString::to_string).collect();
+        one.no_way = (!problems.is_empty()).then(|| problems.join("; "));
+        let in_s3 = method == Some(SuspendMethod::S3);
+        for way in &found.ways {
+            // The files of what was recorded must not be those of a class that says something else.
+            let of =
+                if way.recorded { format!("{}-recorded", one.name) } else { one.class.clone().unwrap_or_default() };
+            accounts.extend(account(way));
+            if let Some((file, pem)) = calls::ca_file(&of, &way.spec).zip(ca_certificates(way)) {
+                kit.files.insert(file, pem);
             }
+            if way.spec.driver == WakeProtocol::Amt {
+                kit.files.insert(calls::AMT_REQUEST_FILE.to_owned(), calls::AMT_REQUEST.to_owned());
+            }
+            one.ways.push(kit_way(&of, way, node, in_s3));
         }
         kit.nodes.push(one);
     }
     kit.accounts = accounts.into_iter().collect();
     kit
+}
+
+fn named(name: &str) -> ObjectMeta {
+    ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }
 }
 
 fn kit_way(class: &str, way: &Way, node: &Node, in_s3: bool) -> KitWay {
@@ -206,6 +222,7 @@ fn kit_way(class: &str, way: &Way, node: &Node, in_s3: bool) -> KitWay {
     KitWay {
         driver: protocol_name(way.spec.driver),
         address: way.address.clone(),
+        recorded: way.recorded,
         secret: account(way).map(|account| account.secret),
         certificate_sha256: calls::fingerprints(&way.spec, node),
         agent: calls::by_agent(class, way, node, in_s3),
@@ -225,15 +242,6 @@ fn account(way: &Way) -> Option<Account> {
 
 fn ca_certificates(way: &Way) -> Option<String> {
     way.spec.tls.as_ref()?.ca_certificates.clone()
-}
-
-/// The class whose word counts for a node; none where none or several select it.
-fn class_of<'a>(node: &Node, classes: &'a [NodePowerClass]) -> Option<&'a NodePowerClass> {
-    let selects =
-        |class: &&NodePowerClass| !matches!(ways(node, std::slice::from_ref(*class)), Err(wake::NoWay::NoClass(_)));
-    let mut selecting = classes.iter().filter(selects);
-    let class = selecting.next()?;
-    selecting.next().is_none().then_some(class)
 }
 
 fn addresses(node: &Node) -> Vec<String> {

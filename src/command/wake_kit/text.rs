@@ -55,11 +55,15 @@ impl fmt::Display for KitNode {
         let class = self.class.as_deref().map_or_else(String::new, |class| format!(", class {class}{method}"));
         writeln!(f, "{} when this was written{class}. {}\n", self.phase, self.addresses.join(", "))?;
         if let Some(why) = &self.no_way {
-            writeln!(f, "**No way to wake it is known**: {why}. Press its button.\n")?;
+            match self.ways.is_empty() {
+                true => writeln!(f, "**No way to wake it is known**: {why}. Press its button.\n")?,
+                false => writeln!(f, "**Mend this**: {why}.\n")?,
+            }
         }
         for (number, way) in self.ways.iter().enumerate() {
             let secret = way.secret.as_ref().map_or_else(String::new, |secret| format!(", account of `{secret}`"));
-            writeln!(f, "{}. `{}` at `{}`{secret}", number + 1, way.driver, way.address)?;
+            let recorded = if way.recorded { ", as recorded when it was last ordered to sleep" } else { "" };
+            writeln!(f, "{}. `{}` at `{}`{secret}{recorded}", number + 1, way.driver, way.address)?;
             for fingerprint in &way.certificate_sha256 {
                 writeln!(f, "   Certificate SHA-256 `{fingerprint}`.")?;
             }

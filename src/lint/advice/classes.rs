@@ -105,13 +105,16 @@ fn wake(class: &GivenClass<'_>, world: &World<'_>, advice: &mut Advice<'_>) {
     for (index, driver) in class.written.spec.wake.iter().enumerate() {
         addresses(index, driver, advice);
         for key in label_placeholders(&driver.address) {
-            let lacks = |node: &&Labelled| !node.labels.contains_key(key);
+            let own = |node: &Labelled| {
+                driver.nodes.iter().any(|own| node.name.as_str() == own.name && own.address.is_some())
+            };
+            let lacks = |node: &&Labelled| !node.labels.contains_key(key) && !own(node);
             let lacking: Vec<_> = world.nodes_of(&class.read).filter(lacks).map(|node| node.name.as_str()).collect();
             if !lacking.is_empty() {
                 advice.warn(
                     &format!("spec.wake[{index}].address"),
-                    format!("these nodes have no label {key} and can't be woken so: {}", some(lacking)),
-                    "label the nodes, or add another driver",
+                    format!("these nodes have no label {key}, can't be woken so, and stay awake: {}", some(lacking)),
+                    "label the nodes, or list their addresses under spec.wake[].nodes",
                 );
             }
         }

@@ -4,10 +4,13 @@ use super::{Converted, Problems, quantity, selector};
 use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector};
 use miyako_api::duration::Duration;
 use miyako_api::node_power_class::{self as api, NodePowerClassSpec};
+use miyako_api::wake;
 use miyako_core::model::{
-    Capacity, ClassName, ClassSleep, Meter, NodeClass, PowerFigures, Role, SleepMethod, Span, WakeTests,
+    Capacity, ClassName, ClassSleep, Meter, NodeClass, NodeName, PowerFigures, Role, SleepMethod, Span, WakeAddress,
+    WakeTests, WakeWay,
 };
 use miyako_core::power::Pace;
+use std::collections::BTreeSet;
 
 /// Converts a NodePowerClass. Whatever contradicts itself makes the class `invalid`.
 #[must_use]
@@ -66,6 +69,7 @@ pub fn convert(name: &str, spec: &NodePowerClassSpec) -> Converted<NodeClass> {
                 &mut problems,
             ),
             can_be_woken: !spec.wake.is_empty(),
+            ways: spec.wake.iter().map(wake_way).collect(),
             wake_tests: WakeTests {
                 every: span(&spec.wake_test.every, WakeTests::default().every, "spec.wakeTest.every", &mut problems),
                 by_policy: spec.wake_test.start == api::WakeTestStart::Policy,
@@ -79,6 +83,27 @@ pub fn convert(name: &str, spec: &NodePowerClassSpec) -> Converted<NodeClass> {
     let said: Vec<_> = converted.problems.iter().map(ToString::to_string).collect();
     converted.value.invalid = (!said.is_empty()).then(|| said.join("; "));
     converted
+}
+
+/// What a way to wake nodes takes from each of them.
+fn wake_way(driver: &api::WakeDriver) -> WakeWay {
+    let own = driver.nodes.iter().filter_map(|own| Some((NodeName::new(&own.name), own.address.as_deref()?)));
+    WakeWay {
+        driver: wake::protocol_name(driver.driver).to_owned(),
+        address: wake_address(driver.driver, &driver.address),
+        own: own.map(|(node, address)| (node, wake_address(driver.driver, address))).collect(),
+    }
+}
+
+fn wake_address(protocol: api::WakeProtocol, text: &str) -> WakeAddress {
+    let template = match wake::Template::parse(text) {
+        Ok(template) => template,
+        Err(error) => return WakeAddress { wrong: Some(error.to_string()), ..WakeAddress::default() },
+    };
+    let labels: BTreeSet<String> = template.labels().map(str::to_owned).collect();
+    let is_mac = protocol == api::WakeProtocol::Wol && !labels.is_empty();
+    let wrong = wake::check_pattern(protocol, text).err().map(|error| error.to_string());
+    WakeAddress { labels, is_mac, wrong }
 }
 
 /// What measures. Of several, which the schema refuses, the first of these counts.
@@ -174,6 +199,32 @@ mod tests {
         let off = spec("PowerOff", json!({"suspendTime": "20s"})).sleep;
         assert_eq!(off.method, SleepMethod::PowerOff);
         assert_eq!((off.pace.suspend.as_secs(), off.pace.resume.as_secs()), (20, 240));
+    }
+
+    #[test]
+    fn an_address_that_leads_nowhere_is_the_matter_of_the_nodes_that_it_is_for() {
+        let secret = json!({"name": "bmc", "namespace": "miyako"});
+        let class = class(json!({
+            "nodeSelector": {"matchLabels": {"role": "shared"}}, "role": "Shared",
+            "wake": [
+                {"driver": "redfish", "address": "https://{label:bmc}", "secretRef": secret, "nodes": [
+                    {"name": "listed", "address": "https://10.0.0.7"}, {"name": "pinned", "certificateSha256": "ab"},
+                ]},
+                {"driver": "wol", "address": "{label:mac}", "nodes": [{"name": "wrong", "address": "eth0"}]},
+            ],
+        }));
+        assert_eq!(class.invalid, None);
+        let said = |name: &str, labels: &[(&str, &str)]| {
+            let mut node = miyako_core::model::Node::new(name, Default::default());
+            node.labels.extend(labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+            class.sleep.ways.iter().filter_map(|way| way.problem(&node)).collect::<Vec<_>>()
+        };
+        let both = [("bmc", "10.0.0.8"), ("mac", "52-54-00-12-34-56")];
+        assert_eq!(said("n", &both), [""; 0]);
+        assert_eq!(said("listed", &both[1..]), [""; 0]);
+        assert_eq!(said("n", &both[1..]), ["redfish: the node has no label bmc, which its address needs"]);
+        assert_eq!(said("pinned", &both[1..]).len(), 1, "its certificate is its own, its address is not");
+        assert!(said("wrong", &both)[0].starts_with("wol: ") && said("wrong", &both)[0].contains("is no MAC address"));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use miyako_api::wire::{MAX_VMS_PER_SAMPLE, load as wire};
 use miyako_core::model::{Bytes, Cores, NodeName, Span, Timestamp, VmKey, Watts};
 
-/// How far a node's clock may be off, and how long an agent may hold a sample back, before its samples are refused:
-/// older ones are no basis for anything (`DESIGN.md` §4, rule 8).
+/// How long an agent may hold a sample back, and how long one may be under way, before it is refused: older ones are no
+/// basis for anything (`DESIGN.md` §4, rule 8). Of an older agent also how far its node's clock may be off.
 pub const TOLERANCE: Span = Span::from_secs(3);
 
 /// A figure above this many times the node's CPU is no measurement. Not 1: a sample covers about a second, and
@@ -75,7 +75,7 @@ pub enum Refusal {
         by_millis: u64,
     },
     /// The times within the sample contradict each other.
-    #[error("sampled_unix_ms lies {by_millis} ms after sent_unix_ms")]
+    #[error("it says that it was sampled {by_millis} ms after it was sent")]
     SampledAfterSent {
         /// By how much.
         by_millis: u64,
@@ -83,6 +83,12 @@ pub enum Refusal {
     /// The agent held the sample back for too long.
     #[error("held back for {for_millis} ms before it was sent")]
     HeldBack {
+        /// For how long.
+        for_millis: u64,
+    },
+    /// The network held the sample back for too long.
+    #[error("under way for {for_millis} ms longer than other samples of its stream: mend the network")]
+    UnderWay {
         /// For how long.
         for_millis: u64,
     },
@@ -114,6 +120,9 @@ pub enum Refusal {
         /// What it said.
         value: f64,
     },
+    /// A counter that does not count.
+    #[error("it says the same at several steps: is its target still scraped?")]
+    StandsStill,
     /// More than any machine has, or far more than this one.
     #[error("{field} is {value}, more than the {most} that can be")]
     Absurd {
@@ -161,11 +170,13 @@ impl Refusal {
             Self::FromTheFuture { .. } | Self::FromThePast { .. } => "ClockSkew",
             Self::SampledAfterSent { .. } => "SampledAfterSent",
             Self::HeldBack { .. } => "HeldBack",
+            Self::UnderWay { .. } => "UnderWay",
             Self::Duplicate(_) => "Duplicate",
             Self::OutOfOrder { .. } => "OutOfOrder",
             Self::NoFigures => "NoFigures",
             Self::NotFinite { .. } => "NotFinite",
             Self::Negative { .. } => "Negative",
+            Self::StandsStill => "StandsStill",
             Self::Absurd { .. } => "Absurd",
             Self::BadPast { .. } => "BadPast",
             Self::TooManyVms(_) => "TooManyVms",
@@ -190,12 +201,30 @@ impl Refusal {
     }
 }
 
-/// When the sample was taken, by our clock: the moment it arrived less the time the agent held it back. The node's
-/// own clock serves only for that difference, and for noticing that it is off.
+/// When the sample was taken, by our clock: the moment it arrived less the time that it was `under_way` and the time that
+/// the agent held it back, by a clock of the agent's that nobody sets. What its node's wall clock shows is nobody's
+/// business then. Of an older agent, which tells no such clock, the wall clock serves for the difference.
 ///
 /// # Errors
-/// Refuses samples whose clock is more than [`TOLERANCE`] away from ours, or that are older than that.
-pub fn moment(sample: &wire::NodeSample, arrived: Timestamp) -> Result<Timestamp, Refusal> {
+/// Refuses samples that were held back or under way for longer than [`TOLERANCE`]; and of an older agent those whose clock
+/// is further away from ours than that.
+pub fn moment(sample: &wire::NodeSample, arrived: Timestamp, under_way: Span) -> Result<Timestamp, Refusal> {
+    let Some((sampled, sent)) = sample.sampled_boot_ms.zip(sample.sent_boot_ms) else {
+        return moment_by_wall_clocks(sample, arrived);
+    };
+    let Some(held_back) = sent.checked_sub(sampled).map(Span::from_millis) else {
+        return Err(Refusal::SampledAfterSent { by_millis: sampled.saturating_sub(sent) });
+    };
+    if held_back > TOLERANCE {
+        return Err(Refusal::HeldBack { for_millis: millis(held_back) });
+    }
+    if under_way > TOLERANCE {
+        return Err(Refusal::UnderWay { for_millis: millis(under_way) });
+    }
+    Ok(arrived - held_back - under_way)
+}
+
+fn moment_by_wall_clocks(sample: &wire::NodeSample, arrived: Timestamp) -> Result<Timestamp, Refusal> {
     let sent = Timestamp::from_millis(sample.sent_unix_ms);
     let sampled = Timestamp::from_millis(sample.sampled_unix_ms);
     if sent.since(arrived) > TOLERANCE {

@@ -261,6 +261,12 @@ impl LoadStore {
         }
     }
 
+    /// The sequence of the newest sample of a node's agent, while its stream lasts.
+    #[must_use]
+    pub fn newest_sample(&self, node: &NodeName) -> Option<u64> {
+        self.agents.get(node).filter(|agent| agent.connected)?.sequence
+    }
+
     /// Takes in a sample that arrived at `arrived` on a stream of `speaker`'s agent.
     pub fn accept(
         &mut self,
@@ -269,7 +275,19 @@ impl LoadStore {
         sample: &wire::NodeSample,
         arrived: Timestamp,
     ) -> Verdict {
-        let verdict = match self.take_node(stream, speaker, sample, arrived) {
+        self.accept_late(stream, speaker, sample, arrived, Span::ZERO)
+    }
+
+    /// The same of one that was `under_way` for so long; see [`judge::moment`].
+    pub fn accept_late(
+        &mut self,
+        stream: StreamId,
+        speaker: &NodeName,
+        sample: &wire::NodeSample,
+        arrived: Timestamp,
+        under_way: Span,
+    ) -> Verdict {
+        let verdict = match self.take_node(stream, speaker, sample, (arrived, under_way)) {
             Ok((at, past)) => {
                 self.accepted += 1;
                 let mut parts = self.take_vms(speaker, sample, at, arrived);
@@ -292,7 +310,7 @@ impl LoadStore {
         stream: StreamId,
         speaker: &NodeName,
         sample: &wire::NodeSample,
-        arrived: Timestamp,
+        (arrived, under_way): (Timestamp, Span),
     ) -> Result<(Timestamp, Option<Refusal>), Refusal> {
         if sample.node != speaker.as_str() {
             let claimed: String = sample.node.chars().take(253).collect();
@@ -321,7 +339,7 @@ impl LoadStore {
         if sample.vms.len() > MAX_VMS_PER_SAMPLE {
             return Err(Refusal::TooManyVms(sample.vms.len()));
         }
-        let at = judge::moment(sample, arrived)?;
+        let at = judge::moment(sample, arrived, under_way)?;
         let figures = judge::figures(sample.usage.as_ref(), Some(capacity))?;
         agent.heard = Some(arrived);
         let subject = Subject::Node(speaker.clone());

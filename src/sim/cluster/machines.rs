@@ -14,6 +14,8 @@ use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use miyako_api::names::manager;
 use miyako_api::node_power::NodePower;
+use miyako_api::node_power_class::NodePowerClass;
+use miyako_api::wake::ways;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -128,10 +130,17 @@ fn vms_on(view: &ClusterView<'_>, node: &str) -> Vec<String> {
 }
 
 /// A waker would take this order up.
-fn ordered_awake(power: &Value, now: Timestamp) -> bool {
-    text(power, "/spec/desired") == "Awake"
-        && matches!(text(power, "/status/phase"), "Waking" | "Quarantined")
-        && moment(power, "/spec/expiresAt").is_some_and(|expires| expires > now)
+fn ordered_awake(power: &Value) -> bool {
+    text(power, "/spec/desired") == "Awake" && matches!(text(power, "/status/phase"), "Waking" | "Quarantined")
+}
+
+/// Whether a waker finds any way to the machine: by the classes as they are now, or as the NodePower recorded it.
+fn is_reachable(view: &ClusterView<'_>, node: &str, power: &Value) -> bool {
+    let read = |value: &Value| serde_json::from_value::<NodePowerClass>(value.clone()).ok();
+    let classes: Vec<_> = view.list("miyako.dev", "nodepowerclasses", "").filter_map(read).collect();
+    let node = view.get("", "nodes", "", node).and_then(|node| serde_json::from_value(node.clone()).ok());
+    let power: Option<NodePower> = serde_json::from_value(power.clone()).ok();
+    node.is_some_and(|node: Node| !ways(&node, &classes, power.as_ref()).ways.is_empty())
 }
 
 impl Machines {
@@ -235,8 +244,10 @@ impl Machines {
         let generation = power.pointer("/spec/generation").and_then(Value::as_i64).unwrap_or_default();
         let machine = self.machine(node);
         let Some(since) = machine.asleep_since else { return Ok(()) };
-        if ordered_awake(power, now) && machine.asked != Some(generation) {
-            let wake = machine.fate.wake;
+        if ordered_awake(power) && machine.asked != Some(generation) {
+            let reachable = self.server.view(|view| is_reachable(&view, node, power));
+            let machine = self.machine(node);
+            let wake = if reachable { machine.fate.wake } else { WakeFate::Refused };
             // An order that nobody takes up stands until a waker is there.
             machine.asked = wake.outcome().map(|_| generation);
             machine.comes = machine.comes.or_else(|| wake.comes(now));

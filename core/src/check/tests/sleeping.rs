@@ -59,6 +59,11 @@ fn rule_3_a_node_that_somebody_needs_stays_awake() {
                     step.reason = SuspendReason::WakeTest;
                 }
             }),
+            ("a way to wake it leads nowhere", |case| {
+                let needs = WakeAddress { labels: ["mac".to_owned()].into(), is_mac: true, wrong: None };
+                let way = WakeWay { driver: "wol".into(), address: needs, ..WakeWay::default() };
+                case.class("dedicated").sleep.ways.push(way);
+            }),
             ("no wake test", |case| case.node("d4").wake_tested = None),
             ("an old wake test", |case| case.class("dedicated").sleep.wake_tests.every = Span::from_secs(0)),
             ("cordoned", |case| case.node("d4").unschedulable = true),

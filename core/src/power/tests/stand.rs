@@ -243,6 +243,9 @@ impl Stand {
         self.boot += u32::from(cold);
         if !cold && self.agent_runs {
             self.record.agent.resumed = Some(self.now);
+            let order = self.record.agent.acknowledged.zip(self.record.suspend_generation);
+            let order = order.and_then(|(acknowledged, ordered)| (acknowledged >= ordered).then_some(ordered));
+            self.record.agent.slept = order.map(|order| (order, Span::from_secs(1)));
             self.touch();
         }
     }

@@ -49,6 +49,28 @@ fn a_node_goes_to_sleep_and_comes_back_and_nothing_is_left_on_it() {
 }
 
 #[test]
+fn a_leader_whose_clock_is_behind_its_predecessors_goes_on_by_its_own() {
+    // Waking: the order is given anew, and the node fails to wake in its time.
+    let mut stand = asleep();
+    stand.wish_awake();
+    stand.drive();
+    let (given, hours) = (stand.record.generation(), Span::from_secs(7200));
+    stand.record.since = stand.record.since.map(|since| since + hours);
+    stand.record.order.as_mut().unwrap().issued = stand.now + hours;
+    stand.drive();
+    assert!(stand.record.since <= Some(stand.now), "{:?}", stand.record.since);
+    assert_eq!(stand.record.generation(), given + 1, "nobody knows how old the order is");
+    stand.pass(600);
+    stand.drive();
+    assert_eq!(stand.record.phase, PowerState::Quarantined);
+    // Ordered to sleep: nobody waits for hours for an agent to answer.
+    let mut stand = ordered();
+    stand.record.order.as_mut().unwrap().issued = stand.now + hours;
+    stand.drive();
+    assert_eq!(stand.record.order.as_ref().map(|order| order.desired), Some(Desired::Awake));
+}
+
+#[test]
 fn marks_come_before_the_order_and_stay_until_the_node_is_usable() {
     let stand = ordered();
     assert_eq!(stand.marks, Marks::Asleep);

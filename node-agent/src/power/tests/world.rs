@@ -83,6 +83,7 @@ impl World {
             node: "node-1".into(),
             wake_source: WakeSource::Controller,
             longest_sleep: LONGEST_ALARM,
+            samples: None,
             version: "test",
         };
         PowerAgent::new(part(), part(), settings, Arc::new(move || world.now()))
@@ -114,6 +115,8 @@ pub(super) fn order(generation: i64, method: SuspendMethod) -> NodePowerSpec {
         method,
         wake_at: None,
         despite_failures: false,
+        sample: None,
+        wake_ways: Vec::new(),
     }
 }
 

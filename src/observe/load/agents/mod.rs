@@ -3,6 +3,7 @@
 
 mod authenticate;
 mod connection;
+mod delays;
 mod serve;
 mod stream;
 mod token_review;

@@ -4,6 +4,7 @@ use super::{
     super::{SharedLoadStore, StreamId},
     Authenticate,
     authenticate::bearer,
+    delays::Delays,
 };
 use crate::clock::Clock;
 use futures::{Stream, stream};
@@ -11,7 +12,7 @@ use miyako_api::wire::{
     MAX_READINGS,
     load::{Ack, Control, NodeSample, Readings, Wanted, control, load_server::Load},
 };
-use miyako_core::model::NodeName;
+use miyako_core::model::{NodeName, Span};
 use std::{pin::Pin, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
@@ -76,6 +77,7 @@ impl Load for LoadService {
             inbound: request.into_inner(),
             store: self.store.clone(),
             clock: self.clock.clone(),
+            delays: Delays::new(now),
             ends: now + LIFETIME,
             next: now,
         };
@@ -104,6 +106,7 @@ struct Session {
     inbound: Streaming<NodeSample>,
     store: SharedLoadStore,
     clock: Arc<dyn Clock>,
+    delays: Delays,
     ends: Instant,
     next: Instant,
 }
@@ -127,8 +130,11 @@ impl Session {
                 return Some((Err(Status::deadline_exceeded(text)), None));
             }
         };
-        self.next = Instant::now() + SHORTEST_GAP;
-        let verdict = self.store.lock().accept(self.stream, &self.node, &sample, self.clock.now());
+        let arrived = Instant::now();
+        self.next = arrived + SHORTEST_GAP;
+        let under_way = sample.sent_boot_ms.map_or(Span::ZERO, |sent| self.delays.of(sent, arrived));
+        let now = self.clock.now();
+        let verdict = self.store.lock().accept_late(self.stream, &self.node, &sample, now, under_way);
         if let Some(refusal) = verdict.refused.as_ref().filter(|refusal| refusal.ends_stream()) {
             tracing::warn!(node = %self.node, reason = refusal.reason(), %refusal, "ended an agent's stream");
             return Some((Err(Status::permission_denied(refusal.to_string())), None));

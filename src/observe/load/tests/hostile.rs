@@ -69,9 +69,13 @@ fn any_sample() -> impl Strategy<Value = NodeSample> {
     )
         .prop_map(
             |(node, sequence, sampled_unix_ms, sent_unix_ms, usage, vms, (past_age_ms, past_cpu_cores), watts)| {
+                // Half of the agents tell how long their machine runs.
+                let boot = |millis: i64| u64::try_from(millis).ok().filter(|_| sequence % 2 == 0);
                 NodeSample {
                     node,
                     sequence,
+                    sampled_boot_ms: boot(sampled_unix_ms),
+                    sent_boot_ms: boot(sent_unix_ms),
                     sampled_unix_ms,
                     sent_unix_ms,
                     usage,

@@ -122,6 +122,37 @@ fn age_is_counted_by_our_clock_and_the_agents_own_delay() {
 }
 
 #[test]
+fn an_agent_that_tells_how_long_its_machine_runs_may_have_any_clock() {
+    let refused = |change: &dyn Fn(&mut NodeSample), under_way: u64| {
+        let (mut store, stream) = after(1);
+        let mut told = sample(2, at(4), 4.0, 1.0);
+        (told.sampled_boot_ms, told.sent_boot_ms) = (Some(500_000), Some(500_500));
+        change(&mut told);
+        let verdict = store.accept_late(stream, &node("a"), &told, at(4), Span::from_millis(under_way));
+        verdict.refused.map(|refusal| refusal.reason()).ok_or_else(|| store.node_figures(&node("a")).unwrap().0)
+    };
+    for off in [7_200_000, -7_200_000] {
+        let moved = |sample: &mut NodeSample| {
+            sample.sampled_unix_ms += off;
+            sample.sent_unix_ms += off;
+        };
+        assert_eq!(
+            refused(&moved, 500),
+            Err(at(3)),
+            "dated by its arrival, and by what it was held back and under way"
+        );
+    }
+    assert_eq!(refused(&|_| {}, 3_001), Ok("UnderWay"));
+    assert_eq!(refused(&|sample| sample.sent_boot_ms = Some(503_001), 0), Ok("HeldBack"));
+    assert_eq!(refused(&|sample| sample.sent_boot_ms = Some(499_999), 0), Ok("SampledAfterSent"));
+    let (mut store, stream) = after(1);
+    let mut half = sample(2, at(4), 4.0, 1.0);
+    (half.sampled_boot_ms, half.sent_unix_ms) = (Some(1), half.sent_unix_ms + 60_000);
+    let verdict = store.accept(stream, &node("a"), &half, at(4));
+    assert_eq!(verdict.refused.unwrap().reason(), "ClockSkew", "half of it tells nothing: as before");
+}
+
+#[test]
 fn sequence_numbers_only_grow() {
     assert_eq!(refusal(|sample| sample.sequence = 10), Refusal::Duplicate(10));
     assert_eq!(refusal(|sample| sample.sequence = 3), Refusal::OutOfOrder { got: 3, newest: 10 });
