@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::observe::load::SharedLoadStore;
-use crate::observe::load::prometheus::{ConnectError, Poller, Questions, Server, connect};
+use crate::observe::load::prometheus::{ConnectError, Poller, Query, Questions, Server, connect};
 use clap::Args;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,9 +24,12 @@ pub struct PrometheusArgs {
     /// How often it scrapes, in seconds; found out from its answers without it.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     prometheus_scrape_interval: Option<u64>,
-    /// The counter of CPU seconds per node, as a selector.
-    #[arg(long, value_name = "SELECTOR", default_value_t = Questions::default().node_cpu)]
-    prometheus_node_cpu: String,
+    /// CPU per node, one series for each: a selector of a counter of CPU seconds, or any query. One that holds rate()
+    /// yields cores. Without it container_cpu_usage_seconds_total{id="/"} (cAdvisor), and where that is dropped the sum of
+    /// node_cpu_seconds_total (node-exporter); series without the label of the node's name are told by the address in
+    /// `instance`.
+    #[arg(long, value_name = "QUERY", value_parser = Query::read)]
+    prometheus_node_cpu: Option<Query>,
     /// The label of node and VM metrics that carries the Node's name.
     #[arg(long, value_name = "LABEL", default_value_t = Questions::default().node_label)]
     prometheus_node_label: String,

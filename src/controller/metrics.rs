@@ -42,6 +42,8 @@ pub struct Metrics {
     pub nodes: IntGaugeVec,
     /// Load samples taken, and refused by reason.
     pub samples: IntGaugeVec,
+    /// Series that Prometheus answered with, and nodes or VMs that they told of.
+    pub prometheus: IntGaugeVec,
     /// Age of the oldest plan that is not over.
     pub plan_age: IntGauge,
     /// 1 while this replica leads.
@@ -145,6 +147,11 @@ impl Metrics {
                 "miyako_load_samples",
                 "Load samples since the start, by what became of them.",
                 &["result"],
+            )?,
+            prometheus: gauges(
+                "miyako_prometheus_answers",
+                "What the last answers about CPU of the Prometheus server held: series, and the nodes or VMs known by them.",
+                &["about", "what"],
             )?,
             plan_age: gauge("miyako_oldest_plan_age_seconds", "Age of the oldest plan that is not over.")?,
             leading: gauge("miyako_leading", "1 while this replica leads.")?,

@@ -250,6 +250,12 @@ impl Operator {
             self.metrics.samples.with_label_values(&[*reason]).set(i64::try_from(*count).unwrap_or(i64::MAX));
         }
         self.metrics.samples.with_label_values(&["Accepted"]).set(i64::try_from(store.accepted()).unwrap_or(i64::MAX));
+        for asked in store.prometheus().iter().flat_map(|report| &report.asked) {
+            for (what, count) in [("series", asked.series), ("known", asked.known)] {
+                let gauge = self.metrics.prometheus.with_label_values(&[asked.about, what]);
+                gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
         *self.observer.load_mut() = store.lend();
         view
     }

@@ -291,7 +291,10 @@ fn load_known(found: &PolicyReport, load: &LoadView) -> Condition {
         }
     };
     if found.load_unknown > 0 {
-        let message = format!("the load of {} shared nodes is not known well enough to act", found.load_unknown);
+        let mut message = format!("the load of {} shared nodes is not known well enough to act", found.load_unknown);
+        if let Some(problem) = &load.problem {
+            message = format!("{message}: {problem}");
+        }
         return said(condition::LOAD_KNOWN, false, reason::STALE_LOAD, message);
     }
     let message = match load.shortest_window {

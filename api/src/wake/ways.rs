@@ -8,11 +8,7 @@
 //! Where the class can't be told any more, the record is all there is, and it is enough.
 
 use super::{TemplateError, address_of, protocol_name};
-use crate::{
-    NodePower, NodePowerClass,
-    node_power::RecordedWay,
-    node_power_class::WakeDriver,
-};
+use crate::{NodePower, NodePowerClass, node_power::RecordedWay, node_power_class::WakeDriver};
 use k8s_openapi::api::core::v1::Node;
 use kube::{
     ResourceExt as _,

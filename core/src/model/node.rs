@@ -81,6 +81,8 @@ pub struct Node {
     pub power_condition: Option<(NodeCondition, Timestamp)>,
     /// The kernel's boot id, as the kubelet says.
     pub boot_id: Option<String>,
+    /// Its IP addresses, internal and external: metrics are labelled by them where they do not carry its name.
+    pub addresses: Vec<String>,
     /// An upgrade or somebody else's drain works on this node (a foreign taint or annotation says so).
     pub maintenance: Option<String>,
     /// Keys of taints that controllers put on it while it sleeps, as its class says. They don't count for what it will
@@ -112,6 +114,7 @@ impl Node {
             conditions: BTreeSet::new(),
             power_condition: None,
             boot_id: None,
+            addresses: Vec::new(),
             maintenance: None,
             passing_taints: BTreeSet::new(),
             gateway: None,

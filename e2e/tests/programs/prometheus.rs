@@ -5,7 +5,7 @@
 
 use miyako::observe::load::{
     Inventory, SharedLoadStore, VmPlace,
-    prometheus::{Poller, Questions, Server, connect},
+    prometheus::{Poller, Query, Questions, Server, connect},
 };
 use miyako_core::model::{Cores, NodeName, Span, Timestamp, Uid, VmKey, WindowAverage};
 use miyako_e2e::{
@@ -111,11 +111,11 @@ async fn other_labels_are_told_apart_from_no_data() -> anyhow::Result<()> {
     let store = filled_from(prometheus.url(), questions)?;
     until("the right label helps", || windows(&store).1.full().is_some()).await?;
 
-    let questions = Questions { vm_cpu: "no_such_metric".to_owned(), ..Questions::default() };
+    let questions = Questions { vm_cpu: Query::metric("no_such_metric"), ..Questions::default() };
     let store = filled_from(prometheus.url(), questions)?;
     until("a metric that nobody exposes is named", || problems(&store).contains(&"PrometheusNoSeries")).await?;
 
-    let questions = Questions { node_cpu: "rate(".to_owned(), ..Questions::default() };
+    let questions = Questions { node_cpu: Some(Query::metric("rate(")), ..Questions::default() };
     let store = filled_from(prometheus.url(), questions)?;
     until("a query that is none is named", || problems(&store).contains(&"PrometheusQueryRefused")).await
 }

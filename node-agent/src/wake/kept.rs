@@ -1,7 +1,9 @@
 //! Drivers that are kept between orders. A driver remembers nonces, realms, cipher suites and, above all, that its password
 //! was just refused: made anew for every order it would ask again and lock the account.
 
-use super::{AllowedHosts, Driver, DriverError, Node, Reading, SetupError, WattsReading, address_of, driver_for, protocol_name};
+use super::{
+    AllowedHosts, Driver, DriverError, Node, Reading, SetupError, WattsReading, address_of, driver_for, protocol_name,
+};
 use futures::future::BoxFuture;
 use miyako_api::node_power_class::{WakeDriver, WakeProtocol};
 use sha2::{Digest as _, Sha256};

@@ -187,8 +187,12 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn calls(spec: Value, address: &str) -> (String, Vec<String>) {
-        let way =
-            Way { spec: serde_json::from_value(spec).expect("a driver"), address: address.into(), labels: BTreeMap::new(), recorded: false };
+        let way = Way {
+            spec: serde_json::from_value(spec).expect("a driver"),
+            address: address.into(),
+            labels: BTreeMap::new(),
+            recorded: false,
+        };
         let labels = BTreeMap::new();
         let node = Node { name: "n1", labels: &labels };
         (by_agent("shared", &way, node, true), by_hand("shared", &way, node))

@@ -119,6 +119,9 @@ pub fn convert(node: &KubeNode) -> Converted<ObservedNode> {
         reason => reason.to_owned(),
     });
     converted.attached_volumes = attached_volumes(node);
+    let addresses = status.and_then(|status| status.addresses.as_ref()).into_iter().flatten();
+    let ips = addresses.filter(|address| matches!(address.type_.as_str(), "InternalIP" | "ExternalIP"));
+    converted.addresses = ips.map(|address| address.address.clone()).collect();
     converted.maintenance = maintenance(node, &converted);
     converted.virt_handler_ready = false;
     converted.gateway = gateway(&labels, metadata);

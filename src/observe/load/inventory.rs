@@ -17,6 +17,8 @@ pub struct VmPlace {
 pub struct Inventory {
     /// The CPU that each node has.
     pub nodes: BTreeMap<NodeName, Cores>,
+    /// The IP addresses of each node that has any.
+    pub addresses: BTreeMap<NodeName, Vec<String>>,
     /// The nodes that are asleep or on the way there or back: their agents' silence is no problem.
     pub asleep: BTreeSet<NodeName>,
     /// The VMs, and where each runs.
@@ -32,6 +34,7 @@ impl Inventory {
     pub fn of(snapshot: &Snapshot) -> Self {
         Self {
             nodes: snapshot.nodes.iter().map(|(name, node)| (name.clone(), node.allocatable.cpu.cores())).collect(),
+            addresses: addresses(snapshot).map(|(name, addresses)| (name.clone(), addresses.to_vec())).collect(),
             asleep: asleep(snapshot).cloned().collect(),
             vms: snapshot
                 .vms
@@ -48,6 +51,7 @@ impl Inventory {
         self.nodes.len() == snapshot.nodes.len()
             && self.vms.len() == snapshot.vms.len()
             && self.asleep.iter().eq(asleep(snapshot))
+            && self.addresses.iter().map(|(name, addresses)| (name, addresses.as_slice())).eq(addresses(snapshot))
             && self.arrived.iter().map(|(key, at)| (key, *at)).eq(arrivals(snapshot))
             && self
                 .nodes
@@ -73,6 +77,11 @@ fn arrivals(snapshot: &Snapshot) -> impl Iterator<Item = (&VmKey, Timestamp)> {
         if last.completed && !last.failed && last.target == vm.node { last.ended } else { None }
     };
     snapshot.vms.iter().filter_map(move |(key, vm)| Some((key, arrived(vm)?)))
+}
+
+fn addresses(snapshot: &Snapshot) -> impl Iterator<Item = (&NodeName, &[String])> {
+    let nodes = snapshot.nodes.iter().filter(|(_, node)| !node.addresses.is_empty());
+    nodes.map(|(name, node)| (name, node.addresses.as_slice()))
 }
 
 fn asleep(snapshot: &Snapshot) -> impl Iterator<Item = &NodeName> {

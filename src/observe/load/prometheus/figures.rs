@@ -1,8 +1,9 @@
-//! From series to what nodes and VMs use: whose they are, how often they were scraped, and what is believed.
+//! From series to what nodes and VMs use: how often they were scraped, and what is believed.
 
 use super::{
-    PrometheusProblem, Questions,
-    answer::{Labels, Series},
+    PrometheusProblem,
+    answer::{Series, differing, names},
+    query::{Query, Unit},
 };
 use crate::observe::load::{
     inventory::Inventory,
@@ -10,8 +11,8 @@ use crate::observe::load::{
     meters::WattsQuestion,
     store::{Reading, Source, Subject},
 };
-use miyako_core::model::{Bytes, Cores, NodeName, Span, Timestamp, VmKey, Watts};
-use std::collections::BTreeMap;
+use miyako_core::model::{Bytes, Cores, NodeName, Span, Timestamp, Watts};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a metric tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,14 @@ pub(super) enum About {
 }
 
 impl About {
+    /// Its name in metrics and logs.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Nodes => "nodes",
+            Self::Vms => "vms",
+        }
+    }
+
     /// Who exposes its metrics.
     pub(super) const fn target(self) -> &'static str {
         match self {
@@ -32,17 +41,6 @@ impl About {
     }
 }
 
-/// A label, what it stands for and the flag that changes it.
-struct Expected<'a> {
-    label: &'a str,
-    means: &'static str,
-    flag: &'static str,
-}
-
-const NODE_FLAG: &str = "--prometheus-node-label";
-const NAMESPACE_FLAG: &str = "--prometheus-namespace-label";
-const NAME_FLAG: &str = "--prometheus-name-label";
-
 /// What was learnt from one metric.
 #[derive(Debug, Default)]
 pub(super) struct Learnt<T> {
@@ -50,104 +48,6 @@ pub(super) struct Learnt<T> {
     pub(super) of: BTreeMap<Subject, T>,
     /// What is wrong.
     pub(super) problems: Vec<PrometheusProblem>,
-}
-
-/// Whose each series is. A VM's series counts only on the node where the VM runs; of two series for one subject
-/// (two servers that scrape the same, a pod that was replaced) the one with the newest sample counts.
-pub(super) fn attribute(
-    series: Vec<Series>,
-    query: &str,
-    about: About,
-    questions: &Questions,
-    inventory: &Inventory,
-) -> Learnt<Series> {
-    let mut learnt = Learnt { of: BTreeMap::<Subject, Series>::new(), problems: Vec::new() };
-    let mut missing = None;
-    let mut unmatched = None;
-    let expect_some = match about {
-        About::Nodes => !inventory.nodes.is_empty(),
-        About::Vms => inventory.vms.values().any(|place| place.node.is_some()),
-    };
-    if series.is_empty() && expect_some {
-        let problem = PrometheusProblem::NoSeries { query: query.to_owned(), target: about.target() };
-        learnt.problems.push(problem);
-    }
-    for one in series {
-        match subject(&one.labels, about, questions, inventory) {
-            Ok(Some(subject)) => {
-                let newest = |series: &Series| series.samples.last().map(|(at, _)| *at);
-                if learnt.of.get(&subject).is_none_or(|other| newest(other) < newest(&one)) {
-                    learnt.of.insert(subject, one);
-                }
-            }
-            Ok(None) => {}
-            Err(Mismatch::Missing(expected)) => {
-                missing.get_or_insert_with(|| PrometheusProblem::MissingLabel {
-                    query: query.to_owned(),
-                    label: expected.label.to_owned(),
-                    has: names(&one.labels),
-                    means: expected.means,
-                    flag: expected.flag,
-                });
-            }
-            Err(Mismatch::Unknown(expected, value)) => {
-                unmatched.get_or_insert_with(|| PrometheusProblem::NothingMatches {
-                    query: query.to_owned(),
-                    label: expected.label.to_owned(),
-                    example: value.chars().take(253).collect(),
-                    means: expected.means,
-                    flag: expected.flag,
-                });
-            }
-        }
-    }
-    learnt.problems.extend(missing);
-    // A few strangers are ordinary (what was deleted lingers in Prometheus for minutes); nothing but strangers is not.
-    if learnt.of.is_empty() && expect_some {
-        learnt.problems.extend(unmatched);
-    }
-    learnt
-}
-
-enum Mismatch<'a> {
-    Missing(Expected<'a>),
-    Unknown(Expected<'a>, String),
-}
-
-/// The subject that labels name; none for a VM's leftovers on a node that it left.
-fn subject<'a>(
-    labels: &Labels,
-    about: About,
-    questions: &'a Questions,
-    inventory: &Inventory,
-) -> Result<Option<Subject>, Mismatch<'a>> {
-    let value = |expected: Expected<'a>| match labels.get(expected.label) {
-        Some(value) => Ok((expected, value)),
-        None => Err(Mismatch::Missing(expected)),
-    };
-    let (expected, node) = value(Expected { label: &questions.node_label, means: "Node", flag: NODE_FLAG })?;
-    let node = NodeName::new(node);
-    if !inventory.nodes.contains_key(&node) {
-        return Err(Mismatch::Unknown(expected, node.as_str().to_owned()));
-    }
-    if about == About::Nodes {
-        return Ok(Some(Subject::Node(node)));
-    }
-    let namespace = Expected { label: &questions.namespace_label, means: "VM's namespace", flag: NAMESPACE_FLAG };
-    let (_, namespace) = value(namespace)?;
-    let (expected, name) = value(Expected { label: &questions.name_label, means: "VM", flag: NAME_FLAG })?;
-    let key = VmKey::new(namespace, name);
-    match inventory.vms.get(&key) {
-        None => Err(Mismatch::Unknown(expected, name.clone())),
-        Some(place) if place.node.as_ref() == Some(&node) => Ok(Some(Subject::Vm(key))),
-        Some(_) => Ok(None),
-    }
-}
-
-fn names(labels: &Labels) -> String {
-    let mut names: Vec<_> = labels.keys().filter(|name| *name != "__name__").map(String::as_str).collect();
-    names.truncate(20);
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// The scrape interval: the median gap between samples, in whole seconds and at least one.
@@ -165,7 +65,7 @@ pub(super) fn scrape_interval<'a>(series: impl Iterator<Item = &'a Series>) -> O
 pub(super) fn cpu_readings(
     learnt: &Learnt<Series>,
     memory: &BTreeMap<Subject, Bytes>,
-    query: &str,
+    query: &Query,
     interval: Span,
     inventory: &Inventory,
     arrived: Timestamp,
@@ -175,12 +75,20 @@ pub(super) fn cpu_readings(
     let mut newest = None;
     for (subject, series) in &learnt.of {
         let capacity = capacity(subject, inventory);
+        // Not even an idle node uses no CPU at all: its exporter is gone, and an expression repeats what it said last.
+        let by_steps = query.unit() == Unit::CpuSeconds && !query.is_as_scraped();
+        if by_steps && matches!(subject, Subject::Node(_)) && stands_still(series) {
+            refused.get_or_insert(Refusal::StandsStill);
+            continue;
+        }
         for pair in series.samples.windows(2) {
             let [(before, counted_before), (at, counted)] = *pair else { continue };
             newest = newest.max(Some(at));
-            match used(counted_before, counted, at.since(before), capacity)
-                .and_then(|cpu| not_ahead(at, arrived).map(|()| cpu))
-            {
+            let cpu = match query.unit() {
+                Unit::CpuSeconds => used(counted_before, counted, at.since(before), capacity),
+                Unit::Cores => judge::cpu("the CPU in use", counted, capacity),
+            };
+            match cpu.and_then(|cpu| not_ahead(at, arrived).map(|()| cpu)) {
                 Ok(cpu) => readings.push(Reading {
                     of: subject.clone(),
                     at,
@@ -198,10 +106,17 @@ pub(super) fn cpu_readings(
     let mut problems = Vec::new();
     let source = Source::Prometheus { interval };
     if let Some(age) = newest.map(|newest| arrived.since(newest)).filter(|age| *age > source.stale_after()) {
-        problems.push(PrometheusProblem::Stale { query: query.to_owned(), age });
+        problems.push(PrometheusProblem::Stale { query: query.to_string(), age });
     }
-    problems.extend(refused.map(|refusal| PrometheusProblem::Unbelievable { query: query.to_owned(), refusal }));
+    problems.extend(refused.map(|refusal| PrometheusProblem::Unbelievable { query: query.to_string(), refusal }));
     (readings, problems)
+}
+
+/// A counter that says the same at each of several steps.
+fn stands_still(series: &Series) -> bool {
+    const SCRAPES: usize = 4;
+    let [first, rest @ ..] = series.samples.as_slice() else { return false };
+    rest.len() + 1 >= SCRAPES && rest.iter().all(|(_, value)| value.to_bits() == first.1.to_bits())
 }
 
 fn capacity(subject: &Subject, inventory: &Inventory) -> Option<Cores> {
@@ -222,13 +137,16 @@ fn used(before: f64, now: f64, between: Span, capacity: Option<Cores>) -> Result
     judge::cpu(field, grown / between.as_secs_f64().max(1e-3), capacity)
 }
 
-/// The watts that an answer gives to each node, and the first thing that is wrong with it.
+/// The watts that an answer gives to each node, and the first thing that is wrong with it. A node with two series has none:
+/// nobody knows which is meant.
 pub(super) fn watts(
     series: &[Series],
     question: &WattsQuestion,
     inventory: &Inventory,
 ) -> (Vec<(NodeName, Watts)>, Option<PrometheusProblem>) {
     let mut found: BTreeMap<NodeName, Watts> = BTreeMap::new();
+    let mut of: BTreeMap<NodeName, &Series> = BTreeMap::new();
+    let mut ambiguous = BTreeSet::new();
     let mut problem = None;
     let query = || question.query.clone();
     for one in series {
@@ -244,18 +162,30 @@ pub(super) fn watts(
         };
         let node = NodeName::new(node);
         let Some((_, value)) = one.samples.last().filter(|_| inventory.nodes.contains_key(&node)) else { continue };
+        if let Some(other) = of.insert(node.clone(), one) {
+            found.remove(&node);
+            ambiguous.insert(node.clone());
+            problem.get_or_insert_with(|| PrometheusProblem::Ambiguous {
+                query: query(),
+                of: format!("node {node}"),
+                series: differing(&other.labels, &one.labels),
+                others: 0,
+                advice: "write one with one series for each node, such as sum by (node) (…) (power.meter.prometheus.query)",
+            });
+        }
+        if ambiguous.contains(&node) {
+            continue;
+        }
         match judge::watts("the watts of a node", *value) {
-            // Two series for one node: the larger is not made up, and no saving is.
             Ok(watts) => {
-                let known = found.entry(node).or_insert(watts);
-                *known = if watts > *known { watts } else { *known };
+                found.insert(node, watts);
             }
             Err(refusal) => {
                 problem.get_or_insert_with(|| PrometheusProblem::Unbelievable { query: query(), refusal });
             }
         }
     }
-    if found.is_empty() && problem.is_none() && !inventory.nodes.is_empty() {
+    if found.is_empty() && ambiguous.is_empty() && problem.is_none() && !inventory.nodes.is_empty() {
         problem = Some(PrometheusProblem::NoSeries { query: query(), target: "whatever measures the nodes' power" });
     }
     (found.into_iter().collect(), problem)

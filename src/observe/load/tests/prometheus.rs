@@ -3,7 +3,7 @@
 use super::*;
 use crate::observe::load::{
     SharedLoadStore, WattsQuestion,
-    prometheus::{Poller, Questions},
+    prometheus::{Poller, Query, Questions},
 };
 use http::{Request, Response};
 use kube::client::Body;
@@ -173,7 +173,6 @@ fn exporter(query: &str, now: Timestamp, of_b: &str) -> Value {
     let value = |watts: &str| json!([now.second(), watts]);
     json!([
         {"metric": {"host": "a"}, "value": value("180.5")},
-        {"metric": {"host": "a"}, "value": value("20")},
         {"metric": {"host": "b"}, "value": value(of_b)},
         {"metric": {"host": "stranger"}, "value": value("1")},
         {"metric": {"instance": "10.0.0.1"}, "value": value("1")},
@@ -199,13 +198,25 @@ async fn watts_are_asked_for_and_only_those_that_can_be_are_believed() {
         let stand = Stand::new(Says::Series(says), Questions::default());
         stand.store.lock().set_watts_questions(question());
         sleep(Duration::from_secs(20)).await;
-        assert_eq!(asked(&stand), [Some(180.5), of_b], "of two series the larger");
+        assert_eq!(asked(&stand), [Some(180.5), of_b]);
         assert_eq!(stand.reasons(), [""; 0], "the load is as good as ever");
         // A server that says nothing more: the last figure is not believed for long.
         *stand.says.lock().unwrap() = Says::Text(503, String::new());
         sleep(Duration::from_secs(120)).await;
         assert_eq!(asked(&stand), [None, None]);
     }
+    let twice = |query: &str, now: Timestamp| {
+        let mut series = exporter(query, now, "90");
+        if query.starts_with("bmc_watts") {
+            let again = json!({"metric": {"host": "a", "sensor": "2"}, "value": [now.second(), "20"]});
+            series.as_array_mut().unwrap().push(again);
+        }
+        series
+    };
+    let stand = Stand::new(Says::Series(twice), Questions::default());
+    stand.store.lock().set_watts_questions(question());
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(asked(&stand), [None, Some(90.0)], "nobody knows which of two series is meant");
     // Nobody has a meter: nobody is asked.
     let stand = Stand::new(Says::Series(|query, now| exporter(query, now, "90")), Questions::default());
     sleep(Duration::from_secs(20)).await;
@@ -228,6 +239,167 @@ async fn other_labels_are_named_with_the_flag_that_helps() {
     sleep(Duration::from_secs(2)).await;
     assert!(stand.problem().contains("10.0.0.1:10250"), "{}", stand.problem());
     assert_eq!(stand.node_window(), WindowAverage::Never);
+}
+
+/// A Prometheus whose cAdvisor tells nothing of whole nodes, as kube-prometheus-stack's does by default. Of nodes
+/// node-exporter tells, by their addresses, one counter for each CPU and mode.
+fn stack(query: &str, now: Timestamp, sums: bool) -> Value {
+    let metric = query.trim_start_matches("%28").split(['%', '[', '{']).next().unwrap_or_default();
+    let exporter = |host: &str| json!({"instance": format!("{host}:9100"), "job": "node-exporter"});
+    match metric {
+        "kubevirt_vmi_cpu_usage_seconds_total" => healthy(query, now),
+        "sum" if sums => json!([
+            {"metric": exporter("192.0.2.1"), "values": counter(now, 3.0)},
+            {"metric": exporter("192.0.2.2"), "values": counter(now, 0.5)},
+        ]),
+        "node_cpu_seconds_total" => {
+            let of = |host: &str, cpu: &str, mode: &str, cores: f64| {
+                let mut labels = exporter(host);
+                (labels["cpu"], labels["mode"]) = (json!(cpu), json!(mode));
+                json!({"metric": labels, "values": counter(now, cores)})
+            };
+            json!([
+                of("192.0.2.1", "0", "user", 1.0),
+                of("192.0.2.1", "1", "user", 1.5),
+                of("192.0.2.1", "1", "system", 0.5),
+                of("192.0.2.1", "0", "idle", 0.1),
+                of("192.0.2.2", "0", "user", 0.5),
+            ])
+        }
+        _ => json!([]),
+    }
+}
+
+fn at_addresses(stand: &Stand) {
+    let mut known = inventory(&["a", "b"], &[("web", "u1", "a")]);
+    known.addresses =
+        [("a", "192.0.2.1"), ("b", "192.0.2.2")].map(|(name, address)| (node(name), vec![address.to_owned()])).into();
+    stand.store.lock().set_inventory(known, START);
+}
+
+#[tokio::test(start_paused = true)]
+async fn node_exporter_tells_of_nodes_where_cadvisor_does_not() {
+    type Answer = fn(&str, Timestamp) -> Value;
+    let answers: [Answer; 2] = [|query, now| stack(query, now, true), |query, now| stack(query, now, false)];
+    for says in answers {
+        let stand = Stand::new(Says::Series(says), Questions::default());
+        at_addresses(&stand);
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(stand.reasons(), [""; 0]);
+        assert_eq!(full(stand.node_window()), 3.0);
+        let store = stand.store.lock();
+        let asked = &store.prometheus().unwrap().asked;
+        let told: Vec<_> = asked.iter().map(|asked| (asked.about, asked.known)).collect();
+        assert_eq!(told, [("vms", 1), ("nodes", 2)]);
+        assert!(asked[1].query.contains("node_cpu_seconds_total"), "{asked:?}");
+    }
+    let stand = Stand::new(Says::Series(|query, now| stack(query, now, true)), Questions::default());
+    sleep(Duration::from_secs(20)).await;
+    let text = stand.problem();
+    assert!(text.contains("has no label \"node\""), "no address is known: {text}");
+    let none = Stand::new(Says::Series(|_, _| json!([])), Questions::default());
+    sleep(Duration::from_secs(2)).await;
+    let store = none.store.lock();
+    let said: Vec<String> = store.prometheus().unwrap().problems.iter().map(ToString::to_string).collect();
+    assert!(said[1].contains("node_cpu_seconds_total") && said[1].contains("cAdvisorMetricRelabelings"), "{said:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_series_of_one_node_are_an_error_that_names_both() {
+    let questions =
+        || Questions { node_cpu: Some(Query::read("node_cpu_seconds_total").unwrap()), ..Questions::default() };
+    let stand = Stand::new(Says::Series(|query, now| stack(query, now, true)), questions());
+    at_addresses(&stand);
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(stand.reasons(), ["PrometheusAmbiguous"]);
+    let text = stand.problem();
+    assert!(text.contains("node a") && text.contains("cpu=\"0\"") && text.contains("cpu=\"1\""), "{text}");
+    assert!(text.contains("--prometheus-node-cpu"), "{text}");
+    assert_eq!(stand.node_window(), WindowAverage::Never, "neither of them counts");
+    let other = node_window(&mut stand.store.lock(), "b", stand.now(), SECOND * 5);
+    assert_eq!(full(other), 0.5, "the other node's is clear");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_series_that_ended_is_replaced_and_a_second_one_of_a_vm_is_not_believed() {
+    fn two(query: &str, now: Timestamp, gap: i64) -> Value {
+        if !query.starts_with("kubevirt_vmi_cpu") {
+            return healthy(query, now);
+        }
+        let labels = |pod: &str| json!({"node": "a", "namespace": "default", "name": "web", "pod": pod});
+        let mut before = counter(now, 0.7);
+        before
+            .as_array_mut()
+            .unwrap()
+            .iter_mut()
+            .for_each(|sample| sample[0] = json!(sample[0].as_i64().unwrap() - gap));
+        json!([
+            {"metric": labels("virt-handler-y"), "values": counter(now, 1.5)},
+            {"metric": labels("virt-handler-x"), "values": before},
+        ])
+    }
+    let replaced = Stand::new(Says::Series(|query, now| two(query, now, 90)), Questions::default());
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(replaced.reasons(), [""; 0]);
+    assert_eq!(full(vm_window(&mut replaced.store.lock(), "web", replaced.now(), SECOND * 5)), 1.5);
+    let doubled = Stand::new(Says::Series(|query, now| two(query, now, 7)), Questions::default());
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(doubled.reasons(), ["PrometheusAmbiguous"]);
+    assert!(doubled.problem().contains("VM default/web"), "{}", doubled.problem());
+    assert_eq!(vm_window(&mut doubled.store.lock(), "web", doubled.now(), SECOND * 5), WindowAverage::Never);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_vms_use_more_than_it_does_is_not_known() {
+    fn of_node(query: &str, now: Timestamp, cores: f64) -> Value {
+        if query.starts_with("container_cpu") {
+            return json!([
+                {"metric": {"node": "a", "id": "/"}, "values": counter(now, cores)},
+                {"metric": {"node": "b", "id": "/"}, "values": counter(now, 0.5)},
+            ]);
+        }
+        healthy(query, now)
+    }
+    let stand = Stand::new(Says::Series(|query, now| of_node(query, now, 0.05)), Questions::default());
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(stand.reasons(), ["PrometheusContradiction"]);
+    let text = stand.problem();
+    assert!(text.contains("node a") && text.contains("1.5") && text.contains("kubevirt_vmi"), "{text}");
+    assert_eq!(stand.node_window(), WindowAverage::Never);
+    let other = node_window(&mut stand.store.lock(), "b", stand.now(), SECOND * 5);
+    assert_eq!(full(other), 0.5, "no VM contradicts the other node's");
+    // A little less is what scrapes at different moments may show.
+    let stand = Stand::new(Says::Series(|query, now| of_node(query, now, 1.2)), Questions::default());
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(stand.reasons(), [""; 0]);
+    full(stand.node_window());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_query_is_taken_as_cores_or_as_a_counter() {
+    fn says(query: &str, now: Timestamp) -> Value {
+        if !query.starts_with("%28") {
+            return healthy(query, now);
+        }
+        let step = query.split("%3A").last().unwrap_or_default().trim_end_matches("s%5D").parse().unwrap_or(15);
+        let newest = now.second() / step * step;
+        let rated = query.contains("rate%28");
+        let value = |at: i64| if rated { 2.5 } else { at as f64 * 2.5 };
+        let samples: Vec<_> =
+            (0..6).rev().map(|back| newest - back * step).map(|at| json!([at, value(at).to_string()])).collect();
+        json!([{"metric": {"node": "a"}, "values": samples}])
+    }
+    for query in [
+        "sum by (node) (node_cpu_seconds_total{mode!=\"idle\"})",
+        "sum by (node) (rate(node_cpu_seconds_total{mode!=\"idle\"}[1m]))",
+    ] {
+        let questions = Questions { node_cpu: Some(Query::read(query).unwrap()), ..Questions::default() };
+        let stand = Stand::new(Says::Series(says), questions);
+        sleep(Duration::from_secs(20)).await;
+        assert_eq!(stand.reasons(), [""; 0], "{query}");
+        assert_eq!(full(stand.node_window()), 2.5, "{query}");
+        assert_eq!(stand.store.lock().prometheus().unwrap().scrape_interval, Some(SECOND * 15), "as the VMs' tell");
+    }
 }
 
 #[tokio::test(start_paused = true)]
