@@ -14,23 +14,32 @@ pub(super) const EACH: &str = "node_cpu_seconds_total{mode!~\"idle|iowait|steal|
 /// Modes that are no use of a CPU, and those that are counted as `user` and `nice` too.
 const NOT_USED: [&str; 5] = ["idle", "iowait", "steal", "guest", "guest_nice"];
 
+/// The counters of one node.
+#[derive(Default)]
+struct Counters {
+    /// How many of them count use.
+    count: usize,
+    /// By moment: how many were there, and what they came to together.
+    sums: BTreeMap<Timestamp, (usize, f64)>,
+}
+
 /// Sums the counters of each node. What is not there for all of a node's counters at a moment is left out.
 pub(super) fn summed(series: Vec<Series>) -> Vec<Series> {
-    let mut of: BTreeMap<Labels, (usize, BTreeMap<Timestamp, (usize, f64)>)> = BTreeMap::new();
+    let mut of: BTreeMap<Labels, Counters> = BTreeMap::new();
     for mut one in series {
         let used = one.labels.get("mode").is_none_or(|mode| !NOT_USED.contains(&mode.as_str()));
         one.labels.retain(|key, _| !matches!(key.as_str(), "cpu" | "mode" | "__name__"));
-        let (counters, sums) = of.entry(one.labels).or_default();
-        *counters += usize::from(used);
+        let counters = of.entry(one.labels).or_default();
+        counters.count += usize::from(used);
         for (at, value) in one.samples {
-            let (there, sum) = sums.entry(at).or_default();
+            let (there, sum) = counters.sums.entry(at).or_default();
             if used {
                 (*there, *sum) = (*there + 1, *sum + value);
             }
         }
     }
-    let whole = |(labels, (counters, sums)): (Labels, (usize, BTreeMap<Timestamp, (usize, f64)>))| {
-        let samples = sums.into_iter().filter(|(_, (there, _))| *there == counters);
+    let whole = |(labels, Counters { count, sums }): (Labels, Counters)| {
+        let samples = sums.into_iter().filter(|(_, (there, _))| *there == count);
         let samples: Vec<_> = samples.map(|(at, (_, sum))| (at, sum)).collect();
         (!samples.is_empty()).then_some(Series { labels, samples })
     };
