@@ -1,5 +1,5 @@
 //! End-to-end scenarios on a real Kubernetes control plane (`miyako_e2e::control_plane`). They run one after the other
-//! on one stand; `cargo test --package miyako-e2e --test control_plane moves::` runs one file's.
+//! on one stand; `cargo test --workspace --test control_plane moves::` runs one file's.
 
 mod admission;
 mod approval;
