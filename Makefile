@@ -1,7 +1,7 @@
 # make demo    the operator at its main job in a simulated cluster, with its page
 # make test    everything CI runs: checks, unit and property tests, simulations, the real control plane
 # make quick   what to run after each change: formats, lints and unit tests, without root, in a minute or two once built
-# make check   formats, lints, licences, generated files
+# make check   formats, lints, licences; links, paths and names of tests in the documents
 # make alone   the tests that use KubeVirt's own CRDs and recordings where these are at hand, as if nothing lay beside the clone
 # make lab     the QEMU lab's scenarios, in every mode, and its faults: over an hour; results in docs/results
 # make bench   what a decision costs, how fast the operator reacts at 1 000 nodes, what that costs,
@@ -67,6 +67,7 @@ check: $(DENY)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 	$(DENY) --workspace check --hide-inclusion-graph bans licenses sources
+	$(CARGO) test --locked --workspace $(call only,outside) documents::
 
 $(DENY):
 	$(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --root $(TOOLS_CACHE)/cargo-tools

@@ -2,5 +2,6 @@
 
 mod alerts;
 mod command;
+mod documents;
 mod lint;
 mod page;
