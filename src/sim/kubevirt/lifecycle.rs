@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use miyako_api::{
     kubevirt::{VirtualMachineInstance, VirtualMachineInstanceMigration as Migration},
-    names::kubevirt::NODE_NAME,
+    names::kubevirt::{CREATED_BY, NODE_NAME},
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -105,10 +105,26 @@ impl<H: Hands> KubeVirtStandIn<H> {
     }
 
     /// Its launcher is gone, and the guest with it: evicted, deleted, lost with its node.
+    ///
+    /// Two watches tell of the VMI and of its launcher, and either may lag. So both are read anew first: a VM that has
+    /// just begun, or has just moved, runs on.
     async fn fail_vm(&mut self, vmi: &VirtualMachineInstance) -> kube::Result<()> {
+        let namespace = vmi.namespace().unwrap_or_default();
+        let vmis: Api<VirtualMachineInstance> = self.controller_api(&namespace);
+        let Some(vmi) = vmis.get_opt(&vmi.name_any()).await?.filter(|now| now.uid() == vmi.uid()) else {
+            return Ok(());
+        };
+        let node = vmi.status.as_ref().and_then(|status| status.node_name.as_deref());
+        let pods: Api<Pod> = self.controller_api(&namespace);
+        let own = ListParams::default().labels(&format!("{CREATED_BY}={}", vmi.uid().unwrap_or_default()));
+        let launchers = pods.list(&own).await?.items;
+        let is_here = |pod: &&Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == node;
+        if launchers.iter().filter(is_here).any(|pod| !phases::is_down(pod)) {
+            return Ok(());
+        }
         let rest: Vec<&String> = vmi.finalizers().iter().filter(|name| *name != VMI_FINALIZER).collect();
         let patch = json!({"metadata": {"finalizers": rest}, "status": {"phase": "Failed"}});
-        self.patch_vmi_as_controller(vmi, patch).await
+        self.patch_vmi_as_controller(&vmi, patch).await
     }
 
     /// A target is born with its source's node in a label; once the VM has come there, virt-controller corrects it.

@@ -4,6 +4,7 @@
 mod aborts;
 mod evacuations;
 mod faults;
+mod lagging;
 mod limits;
 mod modes;
 mod objects;
