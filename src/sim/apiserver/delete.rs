@@ -90,7 +90,7 @@ impl State {
 
     /// Removes an object for good, and what it owned.
     pub(crate) fn finish_delete(&mut self, resource: &Resource, key: &Key) -> Option<Arc<Stored>> {
-        let gone = self.remove(resource, key)?;
+        let gone = self.remove(&resource.storage, key)?;
         self.delete_dependents(gone.uid());
         self.release_owners(&gone.value);
         self.release_namespace(&key.0);

@@ -25,7 +25,10 @@ mod error;
 mod events;
 mod evict;
 mod faults;
+mod held;
+mod history;
 mod http;
+mod lifetime;
 mod log;
 mod managed;
 mod metadata;
@@ -48,12 +51,13 @@ pub use clock::{EPOCH_SECONDS, from_the_beginning};
 pub use discovery::KUBERNETES_VERSION;
 pub use error::{ApiError, FieldError};
 pub use faults::{Crash, Fault, FaultPlan, FaultRates, RandomFaults, RequestInfo};
+pub use held::Held;
+pub use history::{ChangeKind, HistoryLimit};
 pub use log::{LoggedRequest, RequestKind};
 pub use registry::{Generation, Registry, RegistryError, Resource};
 pub use request::Verb;
 pub use schema::Schema;
 pub use server::{ApiServer, Options};
-pub use store::ChangeKind;
 
 #[cfg(test)]
 mod tests;

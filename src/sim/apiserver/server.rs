@@ -4,6 +4,7 @@ use super::{
     admission::{Admission, ClusterView},
     clock,
     error::ApiError,
+    history::HistoryLimit,
     faults::{Crash, FaultPlan, Faults},
     log::{LoggedRequest, RequestKind, RequestLog},
     metadata::text,
@@ -32,8 +33,8 @@ pub struct Options {
     pub seed: u64,
     /// Where timestamps come from.
     pub clock: Arc<dyn Clock>,
-    /// Changes remembered per resource; a watch that wants older ones gets 410.
-    pub history: usize,
+    /// What is remembered per resource; a watch that wants older changes gets 410.
+    pub history: HistoryLimit,
     /// Whether every request is kept for [`ApiServer::journal`]; else only counters are.
     pub journal: bool,
     /// Whether KubeVirt's resources are there from the start.
@@ -41,9 +42,9 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Seed 0, tokio's clock from a fixed epoch, 10 000 changes, no journal, with KubeVirt.
+    /// Seed 0, tokio's clock from a fixed epoch, [10 000 changes or 1 MiB](HistoryLimit), no journal, with KubeVirt.
     fn default() -> Self {
-        Self { seed: 0, clock: Arc::new(clock::from_the_beginning()), history: 10_000, journal: false, kubevirt: true }
+        Self { seed: 0, clock: Arc::new(clock::from_the_beginning()), history: HistoryLimit::default(), journal: false, kubevirt: true }
     }
 }
 
@@ -76,7 +77,7 @@ pub(crate) struct Shared {
 /// An API server in memory. Clones share everything.
 #[derive(Clone)]
 pub struct ApiServer {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// Locks; a panic in another test thread while it held the lock changes nothing for us.

@@ -3,6 +3,8 @@
 use super::{
     admission::Admission,
     clock::seconds_text,
+    history::{Change, ChangeKind, History, HistoryLimit},
+    lifetime::{EVENTS, Lifetimes},
     registry::{Registry, Resource},
     signal::Signal,
 };
@@ -43,45 +45,18 @@ impl Stored {
     }
 }
 
-/// What happened to an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChangeKind {
-    /// It is new.
-    Added,
-    /// It changed.
-    Modified,
-    /// It is gone.
-    Deleted,
-}
-
-/// One entry of the history.
-#[derive(Clone, Debug)]
-pub(crate) struct Change {
-    pub(crate) version: u64,
-    pub(crate) kind: ChangeKind,
-    pub(crate) key: Key,
-    /// The object after the change; when it was deleted, its last state under the deletion's version.
-    pub(crate) object: Arc<Stored>,
-    /// The object before the change.
-    pub(crate) before: Option<Arc<Stored>>,
-    /// When it happened, for watches that are made to lag.
-    pub(crate) at: Instant,
-}
-
 /// The objects of one resource.
 #[derive(Debug)]
 pub(crate) struct Collection {
     pub(crate) objects: BTreeMap<Key, Arc<Stored>>,
-    pub(crate) history: VecDeque<Change>,
-    /// The version of the newest change that the history has lost.
-    pub(crate) forgotten: u64,
+    pub(crate) history: History,
     /// Wakes the watches.
     pub(crate) newest: Signal,
 }
 
 impl Collection {
     fn new(forgotten: u64) -> Self {
-        Self { objects: BTreeMap::new(), history: VecDeque::new(), forgotten, newest: Signal::default() }
+        Self { objects: BTreeMap::new(), history: History::from(forgotten), newest: Signal::default() }
     }
 }
 
@@ -94,7 +69,7 @@ pub(crate) struct State {
     pub(crate) admission: Vec<Arc<dyn Admission>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) version: u64,
-    pub(crate) history_limit: usize,
+    pub(crate) history_limit: HistoryLimit,
     /// The version up to which all history is forgotten.
     forgotten: u64,
     collections: BTreeMap<String, Collection>,
@@ -102,6 +77,7 @@ pub(crate) struct State {
     dependents: BTreeMap<String, BTreeSet<(String, Key)>>,
     /// What paged lists have still to show: storage, version, objects.
     snapshots: VecDeque<(String, u64, Snapshot)>,
+    lifetimes: Lifetimes,
     rng: ChaCha8Rng,
 }
 
@@ -109,7 +85,7 @@ pub(crate) struct State {
 const SNAPSHOTS: usize = 64;
 
 impl State {
-    pub(crate) fn new(registry: Registry, clock: Arc<dyn Clock>, seed: u64, history_limit: usize) -> Self {
+    pub(crate) fn new(registry: Registry, clock: Arc<dyn Clock>, seed: u64, history_limit: HistoryLimit) -> Self {
         Self {
             registry,
             admission: vec![],
@@ -120,6 +96,7 @@ impl State {
             collections: BTreeMap::new(),
             dependents: BTreeMap::new(),
             snapshots: VecDeque::new(),
+            lifetimes: Lifetimes::default(),
             rng: ChaCha8Rng::seed_from_u64(seed),
         }
     }
@@ -141,6 +118,11 @@ impl State {
     pub(crate) fn name_suffix(&mut self) -> String {
         const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
         (0..5).map(|_| char::from(ALPHABET[self.rng.random_range(0..ALPHABET.len())])).collect()
+    }
+
+    /// All collections by their names.
+    pub(crate) fn collections(&self) -> impl Iterator<Item = (&String, &Collection)> {
+        self.collections.iter()
     }
 
     pub(crate) fn collection(&self, storage: &str) -> Option<&Collection> {
@@ -175,26 +157,42 @@ impl State {
         self.version += 1;
         let version = self.version;
         value["metadata"]["resourceVersion"] = version.to_string().into();
+        let now = Instant::now();
         let stored = Arc::new(Stored::new(in_order(value), version));
         let before = self.collection_mut(&resource.storage).objects.insert(key.clone(), stored.clone());
         self.index_owners(&resource.storage, &key, before.as_deref(), Some(&stored));
         let kind = if before.is_some() { ChangeKind::Modified } else { ChangeKind::Added };
         self.record(
             &resource.storage,
-            Change { version, kind, key, object: stored.clone(), before, at: Instant::now() },
+            Change { version, kind, key: key.clone(), object: stored.clone(), before, at: now },
         );
+        if resource.storage == EVENTS {
+            self.lifetimes.begin(key, version, now);
+        }
+        self.end_events(now);
         stored
     }
 
+    /// Removes the Events whose time is over. The real server's etcd does so by itself; here the next write of
+    /// anything does.
+    fn end_events(&mut self, now: Instant) {
+        while let Some((key, version)) = self.lifetimes.over(now) {
+            let last = self.collection_mut(EVENTS).objects.get(&key).map(|event| event.version);
+            if last == Some(version) {
+                self.remove(EVENTS, &key);
+            }
+        }
+    }
+
     /// Removes an object and tells the watches; gives its last state.
-    pub(crate) fn remove(&mut self, resource: &Resource, key: &Key) -> Option<Arc<Stored>> {
-        let before = self.collection_mut(&resource.storage).objects.remove(key)?;
+    pub(crate) fn remove(&mut self, storage: &str, key: &Key) -> Option<Arc<Stored>> {
+        let before = self.collection_mut(storage).objects.remove(key)?;
         self.version += 1;
         let version = self.version;
         let mut value = before.value.clone();
         value["metadata"]["resourceVersion"] = version.to_string().into();
         let object = Arc::new(Stored::new(value, version));
-        self.index_owners(&resource.storage, key, Some(&before), None);
+        self.index_owners(storage, key, Some(&before), None);
         let kind = ChangeKind::Deleted;
         let change = Change {
             version,
@@ -204,19 +202,14 @@ impl State {
             before: Some(before),
             at: Instant::now(),
         };
-        self.record(&resource.storage, change);
+        self.record(storage, change);
         Some(object)
     }
 
     fn record(&mut self, storage: &str, change: Change) {
         let limit = self.history_limit;
         let collection = self.collection_mut(storage);
-        collection.history.push_back(change);
-        while collection.history.len() > limit {
-            if let Some(old) = collection.history.pop_front() {
-                collection.forgotten = old.version;
-            }
-        }
+        collection.history.push(change, limit);
         collection.newest.raise();
     }
 
@@ -225,8 +218,7 @@ impl State {
         let version = self.version;
         self.forgotten = version;
         for collection in self.collections.values_mut() {
-            collection.history.clear();
-            collection.forgotten = version;
+            collection.history.forget(version);
         }
         self.snapshots.clear();
     }

@@ -4,6 +4,7 @@ mod apply;
 mod conformance;
 mod faults;
 mod hostile;
+mod lifetimes;
 mod watches;
 mod writes;
 

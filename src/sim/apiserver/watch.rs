@@ -9,7 +9,8 @@ use super::{
     selectors::Selection,
     server::{Incarnation, Shared},
     signal::Listener,
-    store::{Change, ChangeKind, Key, Stored},
+    history::{Change, ChangeKind},
+    store::{Key, Stored},
 };
 use bytes::Bytes;
 use futures::Stream;
@@ -202,25 +203,26 @@ impl Watch {
         let newest = state.version;
         self.newest.catch_up();
         let Some(collection) = state.collection(&self.resource.storage) else { return Next::Wait(None) };
-        if self.cursor < collection.forgotten {
-            let message = format!("too old resource version: {} ({})", self.cursor, collection.forgotten);
+        if self.cursor < collection.history.forgotten() {
+            let message = format!("too old resource version: {} ({})", self.cursor, collection.history.forgotten());
             drop(state);
             self.push_error(&ApiError::expired(message));
             self.over = true;
             return Next::Look;
         }
-        let from = collection.history.partition_point(|change| change.version <= self.cursor);
+        let ahead = collection.history.after(self.cursor);
+        let all = ahead.len();
         let visible_until = Instant::now();
         let mut batch = vec![];
         let mut wake = None;
-        for change in collection.history.range(from..).take(BATCH) {
+        for change in ahead.take(BATCH) {
             if change.at + lag > visible_until {
                 wake = Some(change.at + lag);
                 break;
             }
             batch.push(change.clone());
         }
-        let caught_up = wake.is_none() && from + batch.len() == collection.history.len();
+        let caught_up = wake.is_none() && batch.len() == all;
         drop(state);
         let found = !batch.is_empty();
         for change in &batch {
