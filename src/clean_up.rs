@@ -3,8 +3,8 @@
 //!
 //! It takes back the label by which VMs choose how they migrate, the MigrationPolicies that it chooses, and what Nodes
 //! carry that sleep or slept. It leaves
-//! migrations alone: KubeVirt carries them through, and one in post-copy must never be cancelled (`DESIGN.md` §4,
-//! rule 7).
+//! migrations alone: KubeVirt carries them through, and one in post-copy must never be cancelled
+//! (`SPECIFICATION.md`, rule 7).
 
 pub mod hook;
 mod nodes;

@@ -7,7 +7,7 @@
 //! * [`waker`]: who wakes them: claims orders and carries them out.
 //! * [`generator`]: an agent for test stands that speaks for many nodes with invented figures.
 //!
-//! The agent never links the operator (`DESIGN.md` §2); what both say to each other is `miyako_api::wire`.
+//! The agent never links the operator (`ARCHITECTURE.md`); what both say to each other is `miyako_api::wire`.
 
 pub mod generator;
 pub mod load;

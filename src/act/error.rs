@@ -3,7 +3,7 @@
 use super::fenced::FenceDown;
 use thiserror::Error;
 
-/// What to do about an error (`STYLE.md` of the field: the class decides, not the text).
+/// What to do about an error (the class decides, not the text).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
     /// Try again later; nothing is known to be wrong with the wish.

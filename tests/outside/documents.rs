@@ -1,4 +1,4 @@
-//! The documents: every relative link and anchor leads somewhere, every path that they name exists, every test
+//! The documents: every relative link and anchor leads somewhere, every path that they or comments name exists, every test
 //! that they cite is there, and `SPECIFICATION.md` says of each rule and each promise what holds it.
 
 mod cited;
@@ -115,6 +115,28 @@ fn every_path_that_a_document_names_exists() {
             }
         }
     }
+    assert_eq!(missing, [""; 0]);
+}
+
+#[test]
+fn every_document_that_a_comment_names_exists() {
+    let mut looked_at = 0;
+    let mut missing = Vec::new();
+    for path in files() {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        if has_ending(&path, "md") || has_ending(&path, "svg") {
+            continue;
+        }
+        for (line, comment) in cited::comments(&path, &text) {
+            for name in cited::document_names(comment) {
+                looked_at += 1;
+                if !exists_from(&path, name) {
+                    missing.push(format!("{}: {name}", place(&path, line)));
+                }
+            }
+        }
+    }
+    assert!(looked_at > 20, "only {looked_at} names");
     assert_eq!(missing, [""; 0]);
 }
 

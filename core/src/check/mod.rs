@@ -1,4 +1,4 @@
-//! The safety rules (`DESIGN.md` §4) over any plan, whoever made it.
+//! The safety rules (`SPECIFICATION.md`) over any plan, whoever made it.
 //!
 //! The planner keeps these rules by itself; this module shares no decision with it and judges what comes out, in
 //! every test and once more just before acting. It walks through the steps in order and keeps a simple state: moved
@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 use state::{Move, State};
 use std::fmt;
 
-/// The rules of `DESIGN.md` §4 by their numbers, and that a plan serves what was declared.
+/// The rules of `SPECIFICATION.md` by their numbers, and that a plan serves what was declared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Rule {
     /// Rule 1: a VM is placed only where it fits.
@@ -65,7 +65,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// The rule's number in `DESIGN.md` §4; none for what follows from the policies alone.
+    /// The rule's number in `SPECIFICATION.md`; none for what follows from the policies alone.
     #[must_use]
     pub fn number(self) -> Option<u8> {
         match self {

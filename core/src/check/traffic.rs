@@ -38,7 +38,7 @@ fn budgets(state: &State<'_>, planned: &Move<'_>, found: &mut Findings) {
         let waiting = state.snapshot.evacuations_waiting;
         found.add(Rule::Reserve, format!("{waiting} evacuations wait for a migration slot"));
     }
-    // `DESIGN.md` §5: at most max(1, limit − reserve) of KubeVirt's slots are ours.
+    // At most max(1, limit − reserve) of KubeVirt's slots are ours (`docs/design/0001-kubevirt-facts.md`).
     let ours = count(&state.in_flight, |moving| moving.ours);
     let slots = kubevirt.parallel_per_cluster.saturating_sub(budgets.reserved_migrations).max(1);
     if ours >= slots {

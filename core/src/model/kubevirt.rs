@@ -37,7 +37,7 @@ pub struct KubeVirt {
 }
 
 impl Default for KubeVirt {
-    /// KubeVirt's own defaults (`KUBEVIRT.md`, "Limits").
+    /// KubeVirt's own defaults (`docs/design/0001-kubevirt-facts.md`, "Limits").
     fn default() -> Self {
         Self {
             problem: None,

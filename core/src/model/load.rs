@@ -21,7 +21,7 @@ const MINUTE: i64 = 60;
 /// A window counts as full when this share of its seconds was measured.
 const COVERAGE: f64 = 0.8;
 
-/// Samples older than this are no basis for anything (`DESIGN.md` §4, rule 8).
+/// Samples older than this are no basis for anything (`SPECIFICATION.md`, rule 8).
 const DEFAULT_STALE_AFTER: Span = Span::from_secs(3);
 
 /// The average over a window, or why there is none.

@@ -138,7 +138,8 @@ impl Migration {
         matches!(self.phase, MigrationPhase::Pending | MigrationPhase::Preparing)
     }
 
-    /// Holds one of KubeVirt's slots: it got its target pod and is not over (`KUBEVIRT.md`, "The five slots").
+    /// Holds one of KubeVirt's slots: it got its target pod and is not over
+    /// (`docs/design/0001-kubevirt-facts.md`, "The five slots").
     #[must_use]
     pub fn holds_slot(&self) -> bool {
         matches!(self.phase, MigrationPhase::Preparing | MigrationPhase::Running)

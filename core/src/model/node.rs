@@ -27,7 +27,7 @@ pub struct Taint {
     pub effect: TaintEffect,
 }
 
-/// Where a node stands in the power sequence (`DESIGN.md` §6), from its NodePower. A node without one is awake.
+/// Where a node stands in the power sequence, from its NodePower. A node without one is awake.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PowerState {
     /// Running.

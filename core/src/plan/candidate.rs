@@ -1,4 +1,4 @@
-//! Whether one VM may be moved at all (`DESIGN.md` §4, rule 2).
+//! Whether one VM may be moved at all (`SPECIFICATION.md`, rule 2).
 
 use super::{StayReason, identity};
 use crate::model::{Policy, Snapshot, Span, Timestamp, Vm, VmActivity, VmMoves};

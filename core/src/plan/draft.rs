@@ -262,7 +262,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Whether one more migration of this policy may be started: KubeVirt's slots less what is left to others, and the
-    /// policy's own limit (`DESIGN.md` §5, "Never in KubeVirt's way").
+    /// policy's own limit (`docs/design/0001-kubevirt-facts.md`, "The five slots").
     pub(super) fn has_slot(&self, policy: &Policy) -> bool {
         let limit = self.snapshot.kubevirt.parallel_per_cluster;
         let allowance = limit.saturating_sub(policy.budgets.reserved_migrations).max(1).min(limit);

@@ -1,6 +1,6 @@
 //! Migrations of ours whose target will not come up: each would hold one of KubeVirt's slots for up to five minutes, and
-//! five of them would block every evacuation of the cluster (`KUBEVIRT.md`, "The five slots"); one whose target can't be
-//! created would hold a slot of ours for as long as the cause lasts.
+//! five of them would block every evacuation of the cluster (`docs/design/0001-kubevirt-facts.md`, "The five
+//! slots"); one whose target can't be created would hold a slot of ours for as long as the cause lasts.
 
 use super::Step;
 use super::draft::Draft;

@@ -1,4 +1,4 @@
-//! How one node goes to sleep and comes back (`DESIGN.md` §6): what its NodePower records, what is seen of it and what
+//! How one node goes to sleep and comes back: what its NodePower records, what is seen of it and what
 //! is wished for it → at most one write.
 //!
 //! ```text

@@ -2,8 +2,8 @@
 
 use crate::model::{SleepMethod, Span};
 
-/// An order to suspend is void after this time unless it is acknowledged (`DESIGN.md` §6): an agent that comes back
-/// to life must not find one that nobody means any more.
+/// An order to suspend is void after this time unless it is acknowledged: an agent that comes back to life must
+/// not find one that nobody means any more (`docs/design/0004-orders-at-most-once.md`).
 pub const ORDER_STANDS: Span = Span::from_secs(10);
 
 /// By so much an agent's clock and ours may differ, and its acknowledgement may be late.
@@ -17,7 +17,7 @@ pub const WAKE_ORDER_STANDS: Span = Span::from_secs(120);
 pub(super) const SETTLES: Span = Span::from_secs(2);
 
 /// A node that sleeps is not ready within this time: its lease lapses after 40 s, and the node controller's grace is
-/// 50 s (`KUBEVIRT.md`, "Kubernetes around a sleeping node"), looked at every 5 s.
+/// 50 s (`docs/design/0001-kubevirt-facts.md`, "Kubernetes around a sleeping node"), looked at every 5 s.
 const LEASE_LAPSES: Span = Span::from_secs(100);
 
 /// From power to usable, besides the class's resume time: kubelet's first status, virt-handler's heartbeat (at most

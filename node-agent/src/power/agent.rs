@@ -33,7 +33,7 @@ const RECOVERY_INTERVAL: Duration = Duration::from_millis(250);
 const LONGEST_RECOVERY: Duration = Duration::from_secs(150);
 /// How long an orderly shutdown may take before it counts as failed.
 const LONGEST_SHUTDOWN: Duration = Duration::from_secs(600);
-/// How often the record is written although nothing changed (`DESIGN.md` §3).
+/// How often the record is written although nothing changed.
 pub(super) const RECORD_INTERVAL: Duration = Duration::from_secs(300);
 
 /// What a look led to.

@@ -26,7 +26,7 @@ pub trait Cluster: Send + Sync + 'static {
     fn reconnect(&self);
 }
 
-/// What keeps a node awake. The operator has judged it before (`DESIGN.md` §4 rule 3); this is the last look.
+/// What keeps a node awake. The operator has judged it before (`SPECIFICATION.md`, rule 3); this is the last look.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InTheWay {
     /// The label, taint or static pod by which the node belongs to the control plane. Such a machine never sleeps,

@@ -8,7 +8,7 @@
 //!
 //! Nothing makes virt-handler send a heartbeat early but a restart, and a restart is worse than the wait: it marks the
 //! node unschedulable on its way out, takes seconds to register its device plugins anew, and looks like a rollout, in
-//! which nothing may move (`DESIGN.md` §4 rule 10). So the agent writes one heartbeat in its place, the same two
+//! which nothing may move (`SPECIFICATION.md`, rule 10). So the agent writes one heartbeat in its place, the same two
 //! fields, and only when what virt-handler itself asks before it writes `true` holds: it runs and is ready, and its
 //! device plugins are registered. If virt-handler should be dead nevertheless, the label lapses after five minutes,
 //! just as if it had died right after a heartbeat of its own.

@@ -8,7 +8,7 @@ use miyako_api::{
 };
 use std::{fmt, time::Duration};
 
-/// An order older than this is not carried out (`DESIGN.md` §6). How old it is tells the sample that it quotes, by a clock
+/// An order older than this is not carried out. How old it is tells the sample that it quotes, by a clock
 /// of this machine: the operator's clock may be hours off. An order that quotes none is as old as its date says.
 pub const OLDEST_ORDER: Duration = Duration::from_secs(10);
 

@@ -1,5 +1,5 @@
 //! Events that say that a pod of a VM can't be created. virt-controller tells of a migration's target pod nowhere else: the
-//! migration stays Pending, as one that only waits does (`KUBEVIRT.md`, "Seen live again").
+//! migration stays Pending, as one that only waits does (`docs/design/0001-kubevirt-facts.md`).
 
 use super::objects;
 use k8s_openapi::api::core::v1::Event;

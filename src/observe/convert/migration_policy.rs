@@ -1,5 +1,5 @@
-//! MigrationPolicies: users' own, matched to VMs as KubeVirt does (`KUBEVIRT.md`, "MigrationPolicy"), and our two, which
-//! must say what we mean and nothing else.
+//! MigrationPolicies: users' own, matched to VMs as KubeVirt does, and our two, which must say what we mean and nothing
+//! else (`docs/design/0001-kubevirt-facts.md`, "MigrationPolicy").
 
 use super::objects;
 use kube::api::ObjectMeta;
@@ -10,8 +10,8 @@ use miyako_api::{
 use miyako_core::model::{Labels, MigrationMode};
 use std::{cmp::Reverse, collections::BTreeMap};
 
-/// The earliest switch to post-copy that KubeVirt has, in seconds per GiB; 0 would disable it (`KUBEVIRT.md`,
-/// "Post-copy").
+/// The earliest switch to post-copy that KubeVirt has, in seconds per GiB; 0 would disable it
+/// (`docs/design/0001-kubevirt-facts.md`, "Post-copy").
 const EARLIEST_SWITCH: i64 = 1;
 
 /// The value of the mode label.

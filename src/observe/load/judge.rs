@@ -4,7 +4,7 @@ use miyako_api::wire::{MAX_VMS_PER_SAMPLE, load as wire};
 use miyako_core::model::{Bytes, Cores, NodeName, Span, Timestamp, VmKey, Watts};
 
 /// How long an agent may hold a sample back, and how long one may be under way, before it is refused: older ones are no
-/// basis for anything (`DESIGN.md` §4, rule 8). Of an older agent also how far its node's clock may be off.
+/// basis for anything (`SPECIFICATION.md`, rule 8). Of an older agent also how far its node's clock may be off.
 pub const TOLERANCE: Span = Span::from_secs(3);
 
 /// A figure above this many times the node's CPU is no measurement. Not 1: a sample covers about a second, and

@@ -7,7 +7,7 @@
 //!                                     inventory: the nodes and VMs that exist
 //! ```
 //!
-//! Every replica takes in everything and only the leader acts, so a failover keeps the windows (`DESIGN.md` §1).
+//! Every replica takes in everything and only the leader acts, so a failover keeps the windows.
 //! [`judge`] decides what is believed, [`store`] keeps it; both are plain functions of what came and when.
 
 pub mod agents;

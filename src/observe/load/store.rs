@@ -19,7 +19,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Samples of an agent older than this are stale (`DESIGN.md` §4, rule 8).
+/// Samples of an agent older than this are stale (`SPECIFICATION.md`, rule 8).
 pub const AGENT_STALE_AFTER: Span = Span::from_secs(3);
 
 /// How long an agent must have been silent about a node or VM before Prometheus is believed instead. Longer than an

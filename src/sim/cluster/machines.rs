@@ -19,7 +19,7 @@ use miyako_api::wake::ways;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// A node's lease lapses this long after its last sign (`KUBEVIRT.md`: 50 s of grace).
+/// A node's lease lapses this long after its last sign (50 s of grace).
 const LEASE_SECONDS: i64 = 50;
 /// From the beginning of a shutdown to a machine that is off.
 const SHUTDOWN_SECONDS: i64 = 5;

@@ -1,5 +1,5 @@
 //! How launcher pods look, rendered from their VMI. Source: `pkg/virt-controller/services/template.go`, and pods seen
-//! live (`KUBEVIRT.md`, "Launcher pod").
+//! live (`docs/design/0001-kubevirt-facts.md`, "Launcher pod").
 
 use super::names::{OBSOLETE_HOST_MODEL, TRANSPORT_UNIX};
 use crate::observe::convert::quantity::thousandths;

@@ -1,4 +1,5 @@
-//! A stand-in for KubeVirt: virt-api, virt-controller and every virt-handler, as `KUBEVIRT.md` saw them.
+//! A stand-in for KubeVirt: virt-api, virt-controller and every virt-handler
+//! (`docs/design/0006-stand-in-for-kubevirt.md`).
 //! `tests/recorded` holds it to what the real ones did, and says what is left different.
 //!
 //! One piece of code plays KubeVirt on the in-memory API server and on a real one, because it knows the cluster through

@@ -27,7 +27,7 @@ pub(super) fn best_match<'a>(
         })
 }
 
-/// The cluster's settings with KubeVirt's defaults filled in (seen live: `KUBEVIRT.md`, "Who writes what").
+/// The cluster's settings with KubeVirt's defaults filled in (seen live).
 pub(super) fn cluster_configuration(kubevirt: Option<&KubeVirt>) -> MigrationConfiguration {
     let own = kubevirt.and_then(|kubevirt| kubevirt.spec.configuration.migrations.clone()).unwrap_or_default();
     MigrationConfiguration {

@@ -1,4 +1,4 @@
-//! What documents cite: tests, benchmarks, and the numbers of the safety rules.
+//! What documents and comments cite: tests, benchmarks, documents, and the numbers of the safety rules.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -85,6 +85,24 @@ fn scenarios(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let list = text.split_once("scenarios![").and_then(|(_, rest)| rest.split_once(']'));
     let words = list.map_or("", |(list, _)| list).split([',', ';']);
     words.filter_map(|word| word.trim().trim_start_matches("long:").trim().split_once("::"))
+}
+
+/// The comments of a file with their lines: all of it where the language is none that is known.
+pub(super) fn comments<'a>(path: &Path, text: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
+    let is_rust = path.extension().is_some_and(|ending| ending == "rs");
+    // What programs write or were given is no comment.
+    let is_data = path.extension().is_some_and(|ending| ["json", "lock"].iter().any(|data| ending == *data));
+    let lines = text.lines().enumerate().filter(move |_| !is_data);
+    lines.filter_map(move |(index, line)| {
+        let comment = if is_rust { line.split_once("//").map(|(_, comment)| comment)? } else { line };
+        Some((index + 1, comment))
+    })
+}
+
+/// Words that name a Markdown file of ours.
+pub(super) fn document_names(comment: &str) -> impl Iterator<Item = &str> {
+    let words = comment.split(|c: char| !(c.is_ascii_alphanumeric() || "._-/".contains(c)));
+    words.map(|word| word.trim_end_matches(['.', '/'])).filter(|word| word.len() > 3 && word.ends_with(".md"))
 }
 
 /// The safety rules by number: lines such as `Self::Placement => Some(1),`.

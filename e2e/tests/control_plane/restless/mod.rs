@@ -1,5 +1,5 @@
-//! Half an hour in which everything goes wrong that can, on a real control plane, then calm: no rule of `DESIGN.md` §4 is
-//! broken meanwhile, and everything converges. The simulated twin is `tests/simulation/power/restless.rs`.
+//! Half an hour in which everything goes wrong that can, on a real control plane, then calm: no safety rule is broken
+//! meanwhile, and everything converges. The simulated twin is `tests/simulation/power/restless.rs`.
 //!
 //! ```text
 //!  Mishaps ──▶ pods, VMs, loads, cordons; SIGKILL; moods of BMCs          Witness ◀── watches of everything

@@ -1,4 +1,4 @@
-//! Watches the cluster from the outside and judges what it sees by the rules of `DESIGN.md` §4.
+//! Watches the cluster from the outside and judges what it sees by the safety rules (`SPECIFICATION.md`).
 //!
 //! Watches of different kinds are not in step with each other, but every change has a resourceVersion, and the API server
 //! gives them out in one order for all kinds. So what arrives is held back for a moment and then gone through in that order:

@@ -1,5 +1,5 @@
-//! What was seen live of KubeVirt 1.9 (`KUBEVIRT.md`, "Seen live"), one test for each fact, on the in-memory API server
-//! under paused time.
+//! What was seen live of KubeVirt 1.9 (`docs/design/0001-kubevirt-facts.md`), one test for each fact, on the in-memory
+//! API server under paused time.
 
 mod aborts;
 mod evacuations;
