@@ -2,6 +2,7 @@
 # make test    everything CI runs: checks, unit and property tests, simulations, the real control plane
 # make quick   what to run after each change: formats, lints and unit tests, without root, in a minute or two once built
 # make check   formats, lints, licences; links, paths and names of tests in the documents
+# make advisories  the crates in use against the RustSec database, which it fetches
 # make alone   the tests that use KubeVirt's own CRDs and recordings where these are at hand, as if nothing lay beside the clone
 # make lab     the QEMU lab's scenarios, in every mode, and its faults: over an hour; results in docs/results
 # make bench   what a decision costs, how fast the operator reacts at 1 000 nodes, what that costs,
@@ -21,7 +22,7 @@ DENY_VERSION := 0.20.2
 
 LAB_SCENARIOS ?= fig6 fig6-alpha fig6-alpha-1 random-hour energy-lab
 
-.PHONY: demo test quick check alone lab bench picture crds manifest tools guest packages
+.PHONY: demo test quick check advisories alone lab bench picture crds manifest tools guest packages
 .DEFAULT_GOAL := test
 
 demo:
@@ -68,6 +69,9 @@ check: $(DENY)
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 	$(DENY) --workspace check --hide-inclusion-graph bans licenses sources
 	$(CARGO) test --locked --workspace $(call only,outside) documents::
+
+advisories: $(DENY)
+	$(DENY) --workspace check advisories
 
 $(DENY):
 	$(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --root $(TOOLS_CACHE)/cargo-tools
