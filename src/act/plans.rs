@@ -13,12 +13,11 @@ use miyako_api::consolidation_plan::{
 };
 use miyako_api::consolidation_policy::Mode;
 use miyako_api::names::{manager, ours};
-use miyako_core::check::SuspendProof;
 use miyako_core::model::{
-    LoadTable, MigrationMode, NodeName, PlanName, PlanPhase, Policy, PolicyMode, Span, StepOutcome, SuspendReason,
-    TakenBack, Timestamp, Uid,
+    LoadTable, MigrationMode, MoveReason, NodeName, Plan, PlanName, PlanPhase, Policy, PolicyMode, Span, Step,
+    StepOutcome, SuspendReason, TakenBack, Timestamp, Uid, WakeReason,
 };
-use miyako_core::plan::{MoveReason, Next, Plan, Step, StepState, WakeReason, plan_name};
+use miyako_core::plan::{Next, StepState, SuspendProof, plan_name};
 use std::collections::BTreeMap;
 
 /// What a plan's summary and its reasons take.
@@ -38,7 +37,7 @@ pub struct NewPlan<'a> {
     /// Its steps.
     pub plan: Plan,
     /// What its suspends rest on, by node.
-    pub proofs: BTreeMap<NodeName, SuspendProof>,
+    pub proofs: &'a BTreeMap<NodeName, SuspendProof>,
     /// How many plans with the same wish are over.
     pub round: u32,
     /// When it was decided.

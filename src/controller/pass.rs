@@ -5,10 +5,10 @@ use crate::observe::convert;
 use miyako_api::ConsolidationPlan;
 use miyako_core::check::{self, Violation};
 use miyako_core::model::{
-    MigrationMode, MigrationName, PlanName, PlanRecord, Policies, PolicyMode, PolicyName, Snapshot, Span, Timestamp,
-    Uid, VmKey,
+    MigrationMode, MigrationName, Plan, PlanName, PlanRecord, Policies, PolicyMode, PolicyName, Snapshot, Span, Step,
+    Timestamp, Uid, VmKey,
 };
-use miyako_core::plan::{Next, Pass, Plan, Report, Step, carry, decide, plan_name, stray_labels};
+use miyako_core::plan::{Next, Pass, Report, carry, decide, plan_name, stray_labels};
 use std::collections::BTreeMap;
 
 /// A wish whose plan came to its end is not written again before this time has passed: whatever ended it may still
@@ -72,7 +72,7 @@ pub(super) fn think(snapshot: &Snapshot, policies: &Policies, known: &Known, now
         }
     }
     let mut pass = Pass::default();
-    let fresh = new_plans(snapshot, policies, known, now, &plan, &violations);
+    let fresh = new_plans(snapshot, policies, known, now, (&plan, &thoughts.report), &violations);
     for (record, _) in &fresh {
         pass.newer.insert(record.policy.clone(), record.name.clone());
     }
@@ -98,7 +98,7 @@ fn new_plans(
     policies: &Policies,
     known: &Known,
     now: Timestamp,
-    plan: &Plan,
+    (plan, report): (&Plan, &Report),
     violations: &[Violation],
 ) -> Vec<(PlanRecord, ConsolidationPlan)> {
     let mut by_policy: BTreeMap<&PolicyName, Plan> = BTreeMap::new();
@@ -123,8 +123,7 @@ fn new_plans(
         if snapshot.plans.contains_key(&plan_name(policy, uid, &plan, round)) {
             continue;
         }
-        let proofs = check::prove(snapshot, policies, &plan, now);
-        let new = NewPlan { policy, policy_uid: uid, plan, proofs, round, decided: now };
+        let new = NewPlan { policy, policy_uid: uid, plan, proofs: &report.proofs, round, decided: now };
         let object = plan_object(&new, &snapshot.load);
         fresh.push((convert::plan::convert(&object).value, object));
     }

@@ -5,8 +5,10 @@ use crate::act::{ActError, Class, Event, EventKind, LastLook, SleepTerms, Subjec
 use crate::observe::convert;
 use miyako_api::names::reason;
 use miyako_core::check::{self, Rule};
-use miyako_core::model::{NodeName, Policies, PowerState, Snapshot, Span, SuspendReason, Timestamp};
-use miyako_core::plan::{Plan, Report, Step, SuspendStep};
+use miyako_core::model::{
+    NodeName, Plan, Policies, PowerState, Snapshot, Span, Step, SuspendReason, SuspendStep, Timestamp,
+};
+use miyako_core::plan::Report;
 use miyako_core::power::{
     Desired, Marks, PhaseChange, PowerRecord, Purpose, Seat, Wakeable, Wish, Write, advance, survey,
 };

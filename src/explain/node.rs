@@ -1,8 +1,7 @@
 //! Why a node is how it is, and what keeps it awake.
 
 use super::{Explanation, Past, Seen, change};
-use miyako_core::check::Blocker;
-use miyako_core::model::{NodeName, PowerState, WindowAverage};
+use miyako_core::model::{Blocker, NodeName, PowerState, WindowAverage};
 use miyako_core::plan::NodeVerdict;
 
 /// So many VMs are listed.

@@ -1,10 +1,7 @@
 //! A plan serves what people declared: its policy acts, rules the nodes, selects the VM and wants this step.
 
 use super::{Findings, Move, Rule, State};
-use crate::{
-    model::{Labels, Node, NodeClass, Percent, Policy, PolicyMode, PolicyName, Role},
-    plan::{MoveReason, SuspendStep},
-};
+use crate::model::{Labels, MoveReason, Node, NodeClass, Percent, Policy, PolicyMode, PolicyName, Role, SuspendStep};
 
 /// How far the numbers of a reason may be from the load table, in percentage points: rounding, no more.
 const TOLERANCE: f64 = 0.5;

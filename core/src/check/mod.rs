@@ -5,7 +5,6 @@
 //! VMs count on both ends, a woken node is no target before it is usable. A step is judged by what it
 //! adds, so a cluster that already breaks a rule is not wedged by it.
 
-mod daemons;
 mod declared;
 mod failover;
 mod health_checks;
@@ -15,7 +14,6 @@ mod past_load;
 mod pending;
 mod placement;
 mod post_copy;
-mod proof;
 mod reserve;
 mod state;
 mod suspend;
@@ -24,15 +22,7 @@ mod traffic;
 #[cfg(test)]
 mod tests;
 
-pub use daemons::{SERVES_ONLY_ITS_NODE, STORAGE_DATA_PLANES};
-pub use failover::FailoverProof;
-pub use proof::{SuspendProof, prove};
-pub use suspend::{Blocker, SuspendBlockers};
-
-use crate::{
-    model::{Policies, Snapshot, Timestamp},
-    plan::{MigrateStep, Plan, Step, SuspendStep, WakeStep},
-};
+use crate::model::{MigrateStep, Plan, Policies, Snapshot, Step, SuspendStep, Timestamp, WakeStep};
 use serde::{Deserialize, Serialize};
 use state::{Move, State};
 use std::fmt;

@@ -1,8 +1,7 @@
 //! Rule 2: which VMs may be moved at all, and how soon again.
 
 use super::{Findings, Move, Rule, State};
-use crate::model::Vm;
-use crate::plan::MoveReason;
+use crate::model::{MoveReason, Vm};
 
 pub(super) fn judge(state: &State<'_>, planned: &Move<'_>, found: &mut Findings) {
     let Move { step, vm, policy, .. } = planned;

@@ -1,8 +1,7 @@
 //! Rule 5 over time: a shared node takes a VM back only if it had room for it all along, not only in a quiet moment.
 
 use super::{Findings, Move, Rule, State};
-use crate::model::{Cores, Policy, Role, Timestamp, Vm};
-use crate::plan::MoveReason;
+use crate::model::{Cores, MoveReason, Policy, Role, Timestamp, Vm};
 
 /// So many of a hundred minutes must have been below the margin.
 const PERCENT: usize = 95;

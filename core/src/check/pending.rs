@@ -3,8 +3,7 @@
 use super::{Findings, Rule, State};
 use crate::{
     fit::{Candidate, Moment},
-    model::{Node, NodeName, Pod, PowerState},
-    plan::WakeStep,
+    model::{Node, NodeName, Pod, PowerState, WakeStep},
 };
 
 /// A wake is always allowed, unless the node is known not to wake.

@@ -1,9 +1,9 @@
 //! Rule 7: post-copy is used only where it is allowed, and never cut off.
 
 use super::{Findings, Move, Rule, State};
-use crate::{
-    model::{Migration, MigrationChoice, MigrationMode, MigrationName, MigrationPhase, PostCopyMark, PostCopyUse, Uid},
-    plan::SuspendStep,
+use crate::model::{
+    Migration, MigrationChoice, MigrationMode, MigrationName, MigrationPhase, PostCopyMark, PostCopyUse, SuspendStep,
+    Uid,
 };
 
 /// Whether policy and marks let this VM be moved by post-copy: a failed one loses it.

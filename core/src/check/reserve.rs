@@ -4,15 +4,15 @@ use super::{Findings, Rule, State};
 use crate::model::{NodeName, Policy, Role};
 
 /// What a policy has after the suspends so far.
-pub(super) struct Left {
+struct Left {
     /// Usable nodes that stay awake.
-    pub(super) awake: u32,
+    awake: u32,
     /// Of those, dedicated nodes without any VM.
-    pub(super) spare: u32,
+    spare: u32,
 }
 
 /// Counts what stays.
-pub(super) fn left(state: &State<'_>, policy: &Policy) -> Left {
+fn left(state: &State<'_>, policy: &Policy) -> Left {
     let awake: Vec<_> = state.nodes_of(policy).iter().filter(|(node, _)| state.stays_usable(node)).collect();
     let spare = awake.iter().filter(|(node, class)| class.role == Role::Dedicated && is_empty(state, &node.name));
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);

@@ -1,13 +1,12 @@
 //! The state that the steps of a plan lead through, kept deliberately simple.
 
-use super::{Findings, Rule, SuspendBlockers};
+use super::{Findings, Rule};
 use crate::{
     fit::{Candidate, Occupancy},
     model::{
-        ClassIndex, Migration, MigrationMode, MigrationName, Node, NodeClass, NodeName, PlanPhase, Policies, Policy,
-        PolicyName, RecordedStep, Snapshot, StepOutcome, Timestamp, Vm, VmKey, rulers,
+        ClassIndex, MigrateStep, Migration, MigrationMode, MigrationName, Node, NodeClass, NodeName, Plan, PlanPhase,
+        Policies, Policy, PolicyName, RecordedStep, Snapshot, StepOutcome, Timestamp, Vm, VmKey, rulers,
     },
-    plan::{MigrateStep, Plan},
 };
 use std::{
     cell::OnceCell,
@@ -38,9 +37,8 @@ pub(super) struct State<'a> {
     pub(super) woken: BTreeSet<&'a NodeName>,
     /// By the step that suspends it.
     pub(super) suspended: BTreeMap<&'a NodeName, usize>,
-    /// The nodes of each policy. Indexed, as the next, when the first suspend asks.
+    /// The nodes of each policy. Indexed when the first suspend asks.
     ruled: OnceCell<BTreeMap<&'a PolicyName, Vec<(&'a Node, &'a NodeClass)>>>,
-    blockers: OnceCell<SuspendBlockers<'a>>,
 }
 
 /// A migrate step with all that it names.
@@ -72,7 +70,6 @@ impl<'a> State<'a> {
             woken: BTreeSet::new(),
             suspended: BTreeMap::new(),
             ruled: OnceCell::new(),
-            blockers: OnceCell::new(),
         };
         for migration in snapshot.migrations.values().filter(|migration| migration.is_unfinished()) {
             state.in_flight.push(state.under_way(migration));
@@ -169,11 +166,6 @@ impl<'a> State<'a> {
             ruled
         });
         ruled.get(&policy.name).map_or(&[], Vec::as_slice)
-    }
-
-    /// What keeps nodes awake.
-    pub(super) fn blockers(&self) -> &SuspendBlockers<'a> {
-        self.blockers.get_or_init(|| SuspendBlockers::new(self.occupancy.whereabouts(), self.policies))
     }
 
     /// Awake and usable, and not suspended by an earlier step.

@@ -6,6 +6,7 @@
 mod cluster;
 mod damage;
 mod dice;
+mod night;
 mod passage;
 mod policies;
 mod workload;

@@ -1,9 +1,9 @@
 //! What becomes of a cluster when a plan is carried out and time passes.
 
 use super::{Cluster, cluster::steady};
-use crate::{
-    model::{AppliedPolicy, Cores, LastMigration, Migration, NodeName, PowerState, Role, Span, Uid, VmKey},
-    plan::{MigrateStep, Plan, Step},
+use crate::model::{
+    AppliedPolicy, Cores, LastMigration, MigrateStep, Migration, NodeName, Plan, PowerState, Role, Span, Step, Uid,
+    VmKey,
 };
 use std::collections::BTreeMap;
 

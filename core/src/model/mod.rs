@@ -3,10 +3,12 @@
 //! Nothing here talks to a cluster. The edges (`observe`, the simulator, tests) build these values and
 //! everything inside trusts them: bytes are bytes, loads are finite and not negative, names are not mixed up.
 
+mod blocker;
 mod class_index;
 mod health_check;
 mod history;
 mod hold;
+mod known_pods;
 mod kubevirt;
 mod load;
 mod lookup;
@@ -20,15 +22,18 @@ mod proposal;
 mod selector;
 mod sleep;
 mod snapshot;
+mod step;
 mod time;
 mod units;
 mod vm;
 mod wake_way;
 
+pub use blocker::Blocker;
 pub(crate) use class_index::{ClassIndex, rulers};
 pub use health_check::{HealthCheck, RepairsWhile, Share};
 pub use history::{MoveFailure, MoveHistory, VmMoves};
 pub use hold::{Concern, Hold, HoldKind};
+pub use known_pods::{SERVES_ONLY_ITS_NODE, STATIC_PODS_OF_ITS_NODE, STORAGE_DATA_PLANES};
 pub use kubevirt::{KubeVirt, KubeVirtProblem};
 pub use load::{LoadHistory, LoadTable, WindowAverage};
 pub(crate) use lookup::{ByName, Lookup};
@@ -47,6 +52,7 @@ pub use proposal::{PlanPhase, PlanRecord, RecordedStep, Refusal, StepOutcome, Su
 pub use selector::{Labels, NodeSelector, NodeSelectorTerm, Operator, Requirement, Selector};
 pub use sleep::{ClassSleep, PastWake, PowerHistory, SleepMethod, SleepRules, WakeTests};
 pub use snapshot::{Namespace, Quota, Snapshot, Switches};
+pub use step::{MigrateStep, MoveReason, Plan, Step, SuspendStep, WakeReason, WakeStep};
 pub use time::{Span, Timestamp};
 pub use units::{Bytes, Cores, Joules, MilliCpu, Percent, Seconds, UnitError, Watts};
 pub use vm::{AppliedPolicy, LastMigration, Marks, PostCopyMark, Unsupported, Vm, VmActivity};

@@ -106,7 +106,7 @@ pub enum RecordedStep {
         mode: MigrationMode,
         /// The VMIM that carries it out.
         migration: MigrationName,
-        /// The reason's name (see `plan::MoveReason`).
+        /// The reason's name (see [`super::MoveReason`]).
         reason: String,
         /// The VMIM's uid, once it was seen.
         migration_uid: Option<Uid>,
@@ -127,7 +127,7 @@ pub enum RecordedStep {
     Wake {
         /// The node.
         node: NodeName,
-        /// The reason's name (see `plan::WakeReason`).
+        /// The reason's name (see [`super::WakeReason`]).
         reason: String,
         /// The uid of the pending pod that it is for.
         pod: Option<Uid>,

@@ -1,6 +1,6 @@
 //! Why a node that could sleep does not.
 
-use super::Gate;
+use super::{Gate, Need};
 use crate::model::{NodeName, Timestamp};
 use crate::power::NoAgent;
 use serde::Serialize;
@@ -82,15 +82,10 @@ pub enum AwakeBecause {
         /// How many there are to be.
         wanted: usize,
     },
-    /// The VMs of nodes that fail would not fit on the rest.
-    Failover {
-        /// The proof.
-        detail: String,
-    },
-    /// Another safety rule.
-    Rule {
-        /// Which, and why.
-        detail: String,
+    /// The cluster as a whole can't spare it.
+    Needed {
+        /// What for.
+        need: Need,
     },
     /// Another node goes first.
     NotFirst {
@@ -123,8 +118,9 @@ impl AwakeBecause {
             Self::HourSpent { .. } => "HourSpent",
             Self::LeastAwake { .. } => "LeastAwake",
             Self::Spare { .. } => "Spare",
-            Self::Failover { .. } => "Failover",
-            Self::Rule { .. } => "Rule",
+            Self::Needed { need: Need::Failover(_) } => "Failover",
+            Self::Needed { need: Need::HealthCheck { .. } } => "NodeHealthCheck",
+            Self::Needed { need: Need::PendingPod { .. } } => "PendingPod",
             Self::NotFirst { .. } => "NotFirst",
             Self::BusyPass => "BusyPass",
             Self::NotTried => "NotTried",
@@ -162,8 +158,7 @@ impl fmt::Display for AwakeBecause {
             Self::HourSpent { budget } => write!(f, "its policy suspends {budget} nodes an hour"),
             Self::LeastAwake { least } => write!(f, "its policy keeps {least} nodes awake"),
             Self::Spare { wanted } => write!(f, "its policy keeps {wanted} dedicated nodes spare"),
-            Self::Failover { detail } => write!(f, "{detail}"),
-            Self::Rule { detail } => write!(f, "{detail}"),
+            Self::Needed { need } => write!(f, "{need}"),
             Self::NotFirst { first } => write!(f, "{first} goes first"),
             Self::BusyPass => write!(f, "its policy has more urgent things to do"),
             Self::NotTried => write!(f, "it is looked at in its turn, within a minute"),

@@ -15,11 +15,12 @@
 mod follow;
 
 use super::renew::renew;
-use super::{MigrateStep, Plan, ProposalVerdict, Step, SuspendStep, WakeReason, WakeStep, candidate, identity};
+use super::{ProposalVerdict, candidate, identity};
 use crate::check::{self, Rule};
 use crate::model::{
-    MigrationMode, MigrationName, Node, NodeName, PlanName, PlanPhase, PlanRecord, Policies, PolicyName, PowerState,
-    RecordedStep, Snapshot, Span, StepOutcome, TakenBack, Timestamp, Uid, VmKey,
+    MigrateStep, MigrationMode, MigrationName, Node, NodeName, Plan, PlanName, PlanPhase, PlanRecord, Policies,
+    PolicyName, PowerState, RecordedStep, Snapshot, Span, Step, StepOutcome, SuspendStep, TakenBack, Timestamp, Uid,
+    VmKey, WakeReason, WakeStep,
 };
 use crate::power::{PowerRecord, Purpose};
 use std::collections::BTreeMap;

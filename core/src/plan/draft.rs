@@ -8,15 +8,14 @@ use super::place::Found;
 use super::report::VmReports;
 use super::shelf::Shelves;
 use super::{
-    AwakeBecause, Gate, MigrateStep, MoveReason, NodeReport, NodeVerdict, Plan, PolicyReport, Report, StayReason, Step,
-    VmReport, VmVerdict, WakeReason, WakeStep, candidate, gate, identity,
+    AwakeBecause, Gate, NodeReport, NodeVerdict, PolicyReport, Report, StayReason, VmReport, VmVerdict, candidate,
+    gate, identity,
 };
-use crate::check::Blocker;
 use crate::fit::{Candidate, Occupancy};
 use crate::model::{
-    Cores, LoadHistory, MigrationChoice, MigrationMode, Node, NodeClass, NodeName, PlanName, Policies, Policy,
-    PolicyName, PostCopyMark, PostCopyUse, RecordedStep, Role, Snapshot, Span, StepOutcome, Timestamp, Vm, VmActivity,
-    VmKey, VmMoves, WindowAverage,
+    Blocker, Cores, LoadHistory, MigrateStep, MigrationChoice, MigrationMode, MoveReason, Node, NodeClass, NodeName,
+    Plan, PlanName, Policies, Policy, PolicyName, PostCopyMark, PostCopyUse, RecordedStep, Role, Snapshot, Span, Step,
+    StepOutcome, Timestamp, Vm, VmActivity, VmKey, VmMoves, WakeReason, WakeStep, WindowAverage,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
@@ -171,6 +170,8 @@ pub(super) struct Draft<'a> {
     pub(super) going_to_sleep: BTreeSet<usize>,
     /// Of these, the ones that sleep to show that they wake.
     pub(super) tested: BTreeSet<usize>,
+    /// VMs that running plans will move, and have not asked KubeVirt for yet, with their targets.
+    pub(super) promised: Vec<(&'a Vm, &'a NodeName)>,
     /// Moves begun within the last hour; counted only if a policy asks.
     begun_within_hour: usize,
     pub(super) plan: Plan,
@@ -202,6 +203,7 @@ impl<'a> Draft<'a> {
             gates: BTreeMap::new(),
             going_to_sleep: BTreeSet::new(),
             tested: BTreeSet::new(),
+            promised: Vec::new(),
             begun_within_hour: 0,
             plan: Plan::default(),
             report: Report::default(),

@@ -1,7 +1,6 @@
 //! Names that are digests of what they stand for, so that the same wish never makes a second object.
 
-use super::{Plan, Step};
-use crate::model::{MigrationName, PlanName, Policy, PolicyMode, Uid, Vm};
+use crate::model::{MigrationName, Plan, PlanName, Policy, PolicyMode, Step, Uid, Vm};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 

@@ -3,8 +3,8 @@
 
 use super::draft::{Draft, Guest};
 use super::joint_load::{self, Tenant};
-use super::{MoveReason, StayReason, candidate, place};
-use crate::model::{Cores, Percent, Policy, Role, Timestamp, WindowAverage};
+use super::{StayReason, candidate, place};
+use crate::model::{Cores, MoveReason, Percent, Policy, Role, Timestamp, WindowAverage};
 
 /// What a return must leave of a VM's moves of the day: itself, and the relief that follows if its node turns out too full.
 const THERE_AND_AWAY: usize = 2;

@@ -7,6 +7,7 @@
 //! order that is not sorted. The same arguments give the same plan.
 
 mod awake;
+mod blockers;
 mod candidate;
 mod carry;
 mod coming;
@@ -19,20 +20,18 @@ mod labels;
 mod lasting;
 mod overload;
 mod place;
-mod proof;
 mod proposals;
 mod renew;
 mod report;
-mod reserve;
-mod rest;
 mod ruled;
 mod shelf;
-mod sleep;
 mod stays;
-mod step;
+mod suspend;
 mod troubled;
+mod wake;
 
 pub use awake::AwakeBecause;
+pub use blockers::SuspendBlockers;
 pub use carry::{Deed, MODE_IGNORED, Next, Pass, StepState, carry};
 pub use gate::Gate;
 pub use identity::{migration_name, plan_name};
@@ -42,9 +41,9 @@ pub use report::{
     VmReports, VmVerdict,
 };
 pub use stays::{NoPlace, StayReason};
-pub use step::{MigrateStep, MoveReason, Plan, Step, SuspendStep, WakeReason, WakeStep};
+pub use suspend::{FailoverProof, Need, Stranded, SuspendProof};
 
-use crate::model::{Policies, Snapshot, Timestamp};
+use crate::model::{Plan, Policies, Snapshot, Timestamp};
 
 #[cfg(test)]
 mod tests;
@@ -57,11 +56,11 @@ pub fn decide(snapshot: &Snapshot, policies: &Policies, now: Timestamp, seed: u6
     proposals::review(&mut draft);
     overload::relieve(&mut draft);
     idle::bring_back(&mut draft);
-    reserve::wake(&mut draft);
-    sleep::judge(&mut draft);
-    sleep::note_health_checks(&mut draft);
-    sleep::note_machine_checks(&mut draft);
-    rest::suspend(&mut draft);
+    wake::wake(&mut draft);
+    blockers::judge(&mut draft);
+    blockers::note_health_checks(&mut draft);
+    blockers::note_machine_checks(&mut draft);
+    suspend::suspend(&mut draft);
     lasting::note(&mut draft);
     draft.close()
 }

@@ -2,8 +2,8 @@
 //! dedicated node (Reactive Cloud §3.3.2; Energy §III-C, distribution phase).
 
 use super::draft::{Draft, Guest};
-use super::{MoveReason, NodeVerdict, StayReason, place};
-use crate::model::{Cores, Percent, Policy, Role, Span, Timestamp, Vm, VmActivity, VmKey, WindowAverage};
+use super::{NodeVerdict, StayReason, place};
+use crate::model::{Cores, MoveReason, Percent, Policy, Role, Span, Timestamp, Vm, VmActivity, VmKey, WindowAverage};
 
 /// A VM below this share of its vCPUs relieves its node of nothing worth a move.
 const LEAST_RELIEF: f64 = 1.0;

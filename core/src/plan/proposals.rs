@@ -2,10 +2,10 @@
 
 use super::draft::{Draft, Guest};
 use super::renew::renew;
-use super::{Gate, MoveReason, ProposalVerdict, place, ruled};
-use crate::check::{Blocker, SuspendBlockers};
+use super::{Gate, ProposalVerdict, SuspendBlockers, place, ruled};
 use crate::model::{
-    PlanPhase, PlanRecord, Policy, PolicyMode, PowerState, RecordedStep, StepOutcome, SuspendReason, Vm, VmKey,
+    Blocker, MoveReason, PlanPhase, PlanRecord, Policy, PolicyMode, PowerState, RecordedStep, StepOutcome,
+    SuspendReason, Vm, VmKey,
 };
 
 /// A proposal outlives small swings of the load: its reason has gone only when the load is this much (in points of a

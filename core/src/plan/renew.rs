@@ -1,7 +1,6 @@
 //! A recorded move names its reason; here it gets the figures of now.
 
-use super::MoveReason;
-use crate::model::{Cores, NodeName, Percent, Policies, Policy, Snapshot, Timestamp, Vm};
+use crate::model::{Cores, MoveReason, NodeName, Percent, Policies, Policy, Snapshot, Timestamp, Vm};
 
 /// Why a recorded move was wanted, measured again.
 #[derive(Debug, Clone, Copy)]

@@ -1,9 +1,9 @@
 //! Why things are as they are: every action, and every node and VM considered and left alone, with its reason.
 
-use super::{AwakeBecause, Gate, MoveReason, StayReason};
-use crate::check::Blocker;
+use super::{AwakeBecause, Gate, StayReason, SuspendProof};
 use crate::model::{
-    ClassName, Cores, Hold, Name, NodeName, Percent, PlanName, PolicyName, PowerState, Role, VmKey, WindowAverage,
+    Blocker, ClassName, Cores, Hold, MoveReason, Name, NodeName, Percent, PlanName, PolicyName, PowerState, Role,
+    VmKey, WindowAverage,
 };
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt};
@@ -262,6 +262,8 @@ pub struct Report {
     pub vms: VmReports,
     /// Plans that wait for approval or for their first step.
     pub proposals: BTreeMap<PlanName, ProposalVerdict>,
+    /// What the plan's suspends rest on, by node.
+    pub proofs: BTreeMap<NodeName, SuspendProof>,
 }
 
 /// What becomes of each VM, by its key. Nothing is added after a decision, so it is a plain list in the order of the

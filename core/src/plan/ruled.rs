@@ -1,9 +1,9 @@
 //! Whether a policy still rules what a recorded plan of its speaks of: selectors, classes, priorities and marks may have
 //! changed since.
 
+use super::StayReason;
 use super::draft::{self, Draft, Place};
-use super::{MoveReason, StayReason};
-use crate::model::{Labels, NodeName, Policy, RecordedStep, Role};
+use crate::model::{Labels, MoveReason, NodeName, Policy, RecordedStep, Role};
 
 /// The node is one of the policy's.
 ///

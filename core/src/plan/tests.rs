@@ -1,5 +1,6 @@
 //! Decision tests: a small cluster in, the intended steps and reasons out.
 
+mod blockers;
 mod proposals;
 mod returning;
 mod sleeping;

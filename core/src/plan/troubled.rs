@@ -2,9 +2,8 @@
 //! five of them would block every evacuation of the cluster (`docs/design/0001-kubevirt-facts.md`, "The five
 //! slots"); one whose target can't be created would hold a slot of ours for as long as the cause lasts.
 
-use super::Step;
 use super::draft::Draft;
-use crate::model::{Migration, RecordedStep, Snapshot, Span, StepOutcome, TakenBack};
+use crate::model::{Migration, RecordedStep, Snapshot, Span, Step, StepOutcome, TakenBack};
 
 /// A plan that can't be written to, because its status is refused, keeps a troubled migration no longer than this.
 const NOTED_WITHIN: Span = Span::from_secs(60);

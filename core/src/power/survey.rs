@@ -1,9 +1,8 @@
 //! What is seen of every node, and wished for it, at one moment: the arguments of [`super::advance`].
 
 use super::{Ask, Facts, Marks, Pace, PowerRecord, Wish};
-use crate::check::Blocker;
 use crate::model::{
-    ClassIndex, Node, NodeClass, NodeName, PlanPhase, Pod, PodOwner, PodPhase, Policies, Policy, PolicyMode,
+    Blocker, ClassIndex, Node, NodeClass, NodeName, PlanPhase, Pod, PodOwner, PodPhase, Policies, Policy, PolicyMode,
     PowerState, RecordedStep, Snapshot, Span, StepOutcome, Timestamp, rulers,
 };
 use crate::plan::Report;

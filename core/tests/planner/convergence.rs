@@ -3,8 +3,8 @@
 use miyako_core::{
     check::check,
     generate::{Cluster, Shape},
-    model::{PolicyMode, Span},
-    plan::{Step, decide},
+    model::{PolicyMode, Span, Step},
+    plan::decide,
 };
 use proptest::{prelude::*, test_runner::FileFailurePersistence};
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use miyako_core::{
     check::check,
     generate::{Cluster, Shape},
-    model::{Cores, LoadHistory, Span},
+    model::{Cores, LoadHistory, Span, Step},
     plan::decide,
 };
 use proptest::{prelude::*, test_runner::FileFailurePersistence};
@@ -75,6 +75,12 @@ proptest! {
         decides_well(&cluster, seed)?;
     }
 
+    /// What the planner would suspend, the check allows, though they judge by different code.
+    #[test]
+    fn quiet_clusters_get_safe_plans(seed: u64) {
+        decides_well(&Cluster::night(seed), seed)?;
+    }
+
     #[test]
     fn broken_clusters_get_safe_plans(shape in shapes(1..40), seed: u64) {
         decides_safely(&shape, seed)?;
@@ -91,6 +97,13 @@ fn the_made_up_clusters_give_the_planner_work() {
         moves += plan.migrations().count();
         wakes += plan.steps.len() - plan.migrations().count();
     }
+    let suspends = |seed| {
+        let Cluster { snapshot, policies, now } = Cluster::night(seed);
+        let (plan, _) = decide(&snapshot, &policies, now, seed);
+        plan.steps.iter().filter(|step| matches!(step, Step::Suspend(_))).count()
+    };
+    let suspends: usize = (0..100).map(suspends).sum();
+    assert!(suspends >= 20, "{suspends} suspends in 100 quiet clusters");
     assert!(moves >= 100, "{moves} moves in 100 clusters");
     assert!(wakes >= 5, "{wakes} other steps in 100 clusters");
 }

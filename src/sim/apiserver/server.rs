@@ -4,8 +4,8 @@ use super::{
     admission::{Admission, ClusterView},
     clock,
     error::ApiError,
-    history::HistoryLimit,
     faults::{Crash, FaultPlan, Faults},
+    history::HistoryLimit,
     log::{LoggedRequest, RequestKind, RequestLog},
     metadata::text,
     registry::{Registry, RegistryError},
@@ -44,7 +44,13 @@ pub struct Options {
 impl Default for Options {
     /// Seed 0, tokio's clock from a fixed epoch, [10 000 changes or 1 MiB](HistoryLimit), no journal, with KubeVirt.
     fn default() -> Self {
-        Self { seed: 0, clock: Arc::new(clock::from_the_beginning()), history: HistoryLimit::default(), journal: false, kubevirt: true }
+        Self {
+            seed: 0,
+            clock: Arc::new(clock::from_the_beginning()),
+            history: HistoryLimit::default(),
+            journal: false,
+            kubevirt: true,
+        }
     }
 }
 

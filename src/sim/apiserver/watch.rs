@@ -3,13 +3,13 @@
 
 use super::{
     error::ApiError,
+    history::{Change, ChangeKind},
     read::{View, not_a_version},
     registry::Resource,
     request::Query,
     selectors::Selection,
     server::{Incarnation, Shared},
     signal::Listener,
-    history::{Change, ChangeKind},
     store::{Key, Stored},
 };
 use bytes::Bytes;

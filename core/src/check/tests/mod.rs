@@ -4,7 +4,7 @@ mod moving;
 mod sleeping;
 
 use super::*;
-use crate::{model::*, plan::MoveReason};
+use crate::model::*;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -251,7 +251,7 @@ fn suspend_step(node: &str) -> Step {
 }
 
 fn wake_step(node: &str) -> Step {
-    let reason = crate::plan::WakeReason::ForMove { vm: vm_key("busy") };
+    let reason = crate::model::WakeReason::ForMove { vm: vm_key("busy") };
     Step::Wake(WakeStep { policy: PolicyName::new("p"), node: NodeName::new(node), reason })
 }
 

@@ -1,7 +1,6 @@
 //! Rules 3, 4 and 9: suspends, wakes and what is kept in reserve.
 
 use super::*;
-use crate::fit::Occupancy;
 use crate::power::Restless;
 
 /// The node failed to sleep a few times in a row.
@@ -106,38 +105,6 @@ fn rule_3_a_node_that_somebody_needs_stays_awake() {
             }),
         ],
     );
-}
-
-#[test]
-fn blockers_are_ranked_and_say_what_to_do() {
-    let mut case = Case::good_night();
-    case.add_vm("late", "d4", 1, 0.1);
-    case.add_pod("etcd-d4", Some("d4"), PodOwner::Static { manifest: "etcd".into(), control_plane: true });
-    case.add_pod("vip-d4", Some("d4"), static_pod("vip"));
-    case.add_pod("instance-manager-1", Some("d4"), PodOwner::Other);
-    let occupancy = Occupancy::new(&case.snapshot);
-    let blockers = SuspendBlockers::new(occupancy.whereabouts(), &case.policies);
-    let blockers = blockers.of(&case.snapshot.nodes[&NodeName::new("d4")]);
-    let kinds: Vec<_> = blockers.iter().map(Blocker::kind).collect();
-    assert_eq!(kinds, ["control-plane nodes", "instance-manager pods", "static pod default/vip", "VMs"]);
-    assert!(blockers.iter().all(|blocker| !blocker.advice().is_empty()));
-}
-
-/// Where nothing can wake a node, a wake test is no advice: there is no NodePower that could be asked for one.
-#[test]
-fn a_class_without_a_wake_driver_is_the_blocker_and_not_the_missing_test() {
-    let mut case = Case::good_night();
-    case.class("dedicated").sleep.can_be_woken = false;
-    case.node("d4").wake_tested = None;
-    let blockers = SuspendBlockers::of_snapshot(&case.snapshot, &case.policies);
-    let blockers = blockers.of(&case.snapshot.nodes[&NodeName::new("d4")]);
-    assert_eq!(blockers, [Blocker::NoWakeDriver { class: ClassName::new("dedicated") }]);
-    assert_eq!(blockers[0].kind(), "no wake driver in class dedicated");
-    let advice = blockers[0].advice();
-    for cure in ["spec.wake", "NodePowerClass dedicated", "waker.enabled"] {
-        assert!(advice.contains(cure), "{advice}");
-    }
-    assert!(!advice.contains("wake-test"), "{advice}");
 }
 
 #[test]
@@ -256,28 +223,4 @@ fn rule_4_a_health_check_that_counts_sleepers_can_still_repair_a_node() {
     assert_eq!(verdict(RepairsWhile::Healthy(Share::Percent(100)), leaves_sleepers_out), []);
     let elsewhere: fn(&mut HealthCheck) = |check| check.nodes = Selector::label("class", "shared");
     assert_eq!(verdict(RepairsWhile::Healthy(Share::Percent(100)), elsewhere), []);
-}
-
-#[test]
-fn a_suspend_is_proved_with_what_stays_and_the_failure_that_takes_most_with_it() {
-    let mut case = Case::good_night();
-    let proofs = |case: &Case| prove(&case.snapshot, &case.policies, &case.plan, NOW);
-    let proof = proofs(&case).remove(&NodeName::new("d4")).unwrap();
-    assert_eq!((proof.awake, proof.failover), (4, None), "no failure is to be looked at");
-    case.policy().keep_awake_failures = 1;
-    let proof = proofs(&case).remove(&NodeName::new("d4")).unwrap();
-    let hosts = case.snapshot.vms.values().filter_map(|vm| vm.node.as_ref());
-    let mut vms: std::collections::BTreeMap<&NodeName, usize> = Default::default();
-    hosts.for_each(|node| *vms.entry(node).or_default() += 1);
-    let failover = proof.failover.clone().unwrap();
-    let [worst] = &failover.worst[..] else { panic!("{failover:?}") };
-    assert_eq!((failover.tried, failover.vms), (vms.len(), vms[worst]));
-    assert_eq!(Some(&failover.vms), vms.values().max());
-    assert_eq!((failover.awake, failover.homeless), (4, 0));
-    // What fits nowhere now is said, and is no reason to stay awake.
-    for name in ["s2", "d1", "d2", "d4"] {
-        case.node(name).allocatable.memory = Bytes::gib(3);
-    }
-    let failover = proofs(&case).remove(&NodeName::new("d4")).unwrap().failover.unwrap();
-    assert!(failover.homeless > 0, "{failover:?}");
 }

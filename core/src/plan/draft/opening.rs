@@ -3,7 +3,7 @@
 use super::{Draft, Guest, Place};
 use crate::fit::Candidate;
 use crate::model::{
-    ClassIndex, Cores, Lookup, NodeName, PlanRecord, RecordedStep, StepOutcome, SuspendReason, Vm, VmMoves,
+    ClassIndex, Cores, Lookup, NodeName, PlanPhase, PlanRecord, RecordedStep, StepOutcome, SuspendReason, Vm, VmMoves,
     WindowAverage, rulers,
 };
 use crate::plan::coming::Coming;
@@ -163,6 +163,9 @@ impl<'a> Draft<'a> {
             if record.is_cleared() {
                 self.ours += 1;
                 self.all += 1;
+                if record.phase == PlanPhase::Running {
+                    self.promised.push((vm, target));
+                }
             }
             self.note_traffic(Some(vm), Some(source), Some(target));
             self.occupancy.place(Candidate::target_of(vm), target);

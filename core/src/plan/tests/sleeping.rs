@@ -4,7 +4,7 @@ use super::*;
 use crate::power::{AgentWord, Desired, Order, PowerRecord, Purpose};
 
 /// Two trusted, empty dedicated nodes, and a shared one with a VM that needs no other.
-fn empty() -> World {
+pub(super) fn empty() -> World {
     let mut world = World::new();
     world.vm("calm", "shared-0", 0.2);
     for class in world.policies.classes.values_mut() {
@@ -24,11 +24,11 @@ fn empty() -> World {
     world
 }
 
-fn record<'a>(world: &'a mut World, node: &str) -> &'a mut PowerRecord {
+pub(super) fn record<'a>(world: &'a mut World, node: &str) -> &'a mut PowerRecord {
     world.snapshot.powers.get_mut(&NodeName::new(node)).unwrap()
 }
 
-fn suspends(world: &World) -> Vec<String> {
+pub(super) fn suspends(world: &World) -> Vec<String> {
     let (plan, _) = world.decide();
     assert_eq!(crate::check::check(&world.snapshot, &world.policies, &plan, NOW), [], "{plan:?}");
     let steps = plan.steps.iter().filter_map(|step| match step {
@@ -38,7 +38,7 @@ fn suspends(world: &World) -> Vec<String> {
     steps.collect()
 }
 
-fn because(world: &World, node: &str) -> String {
+pub(super) fn because(world: &World, node: &str) -> String {
     let (_, report) = world.decide();
     let because = report.nodes[&NodeName::new(node)].awake_because.as_ref();
     because.map(ToString::to_string).unwrap_or_default()

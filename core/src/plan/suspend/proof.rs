@@ -1,13 +1,12 @@
 //! What a suspend rests on: the facts of rules 3 and 4 as they were when it was decided, for people and the record.
 
-use super::{FailoverProof, Findings, State, failover, reserve, walk};
-use crate::model::{NodeName, Policies, Policy, Snapshot, Timestamp};
-use crate::plan::{Plan, Step};
-use std::collections::BTreeMap;
+use super::failover::FailoverProof;
+use crate::model::{NodeName, Timestamp};
+use serde::Serialize;
 use std::fmt;
 
 /// What one suspend rests on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SuspendProof {
     /// Since when nothing has needed the node.
     pub empty_since: Option<Timestamp>,
@@ -37,40 +36,4 @@ impl fmt::Display for SuspendProof {
             homeless => write!(f, ", but for up to {homeless} that would fit nowhere now either"),
         }
     }
-}
-
-/// What the suspends of a plan rest on, by node. To be asked of plans that broke no rule.
-#[must_use]
-pub fn prove(
-    snapshot: &Snapshot,
-    policies: &Policies,
-    plan: &Plan,
-    now: Timestamp,
-) -> BTreeMap<NodeName, SuspendProof> {
-    let mut proofs = BTreeMap::new();
-    let mut state = State::new(snapshot, policies, plan, now);
-    walk(&mut state, plan, &mut Findings::default());
-    for step in &plan.steps {
-        let Step::Suspend(step) = step else { continue };
-        let (Some(node), Some(policy)) = (snapshot.nodes.get(&step.node), policies.policies.get(&step.policy)) else {
-            continue;
-        };
-        let left = reserve::left(&state, policy);
-        let proof = SuspendProof {
-            empty_since: snapshot.powers.get(&step.node).and_then(|record| record.empty_since),
-            wake_tested: node.wake_tested,
-            awake: left.awake,
-            spare: left.spare,
-            failover: of_failures(&mut state, policy),
-        };
-        proofs.insert(step.node.clone(), proof);
-    }
-    proofs
-}
-
-fn of_failures(state: &mut State<'_>, policy: &Policy) -> Option<FailoverProof> {
-    if policy.keep_awake_failures == 0 {
-        return None;
-    }
-    failover::survey(state, policy).ok()
 }

@@ -1,9 +1,9 @@
 //! Which nodes could sleep, and what keeps the others awake: reported in every mode, also where nothing sleeps yet.
 
-use super::draft::Draft;
-use super::{CountedBy, RankedBlocker, ReplacedBy};
-use crate::check::{Blocker, SuspendBlockers};
-use crate::model::{PolicyName, PowerState};
+use super::SuspendBlockers;
+use crate::model::{Blocker, PolicyName, PowerState};
+use crate::plan::draft::Draft;
+use crate::plan::{CountedBy, RankedBlocker, ReplacedBy};
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use std::{
 const EXAMPLES: usize = 3;
 
 /// Notes for every awake node that a policy rules what keeps it from sleeping, and ranks the reasons by policy.
-pub(super) fn judge(draft: &mut Draft<'_>) {
+pub(in crate::plan) fn judge(draft: &mut Draft<'_>) {
     let judge = SuspendBlockers::new(draft.occupancy.whereabouts(), draft.policies);
     let mut ranks: BTreeMap<&PolicyName, BTreeMap<Cow<'static, str>, RankedBlocker>> = BTreeMap::new();
     for place in &mut draft.places {
@@ -43,7 +43,7 @@ pub(super) fn judge(draft: &mut Draft<'_>) {
 }
 
 /// Notes for every policy which NodeHealthChecks count its nodes while they sleep.
-pub(super) fn note_health_checks(draft: &mut Draft<'_>) {
+pub(in crate::plan) fn note_health_checks(draft: &mut Draft<'_>) {
     for (name, check) in &draft.snapshot.health_checks {
         let counted = draft.places.iter().filter(|place| check.counts_asleep(place.node));
         let nodes = u32::try_from(counted.clone().count()).unwrap_or(u32::MAX);
@@ -60,7 +60,7 @@ pub(super) fn note_health_checks(draft: &mut Draft<'_>) {
 }
 
 /// Notes for every policy which MachineHealthChecks keep its nodes awake, because they would replace their machines.
-pub(super) fn note_machine_checks(draft: &mut Draft<'_>) {
+pub(in crate::plan) fn note_machine_checks(draft: &mut Draft<'_>) {
     for place in &draft.places {
         let sleepy = place.class.is_some_and(|class| class.sleep.can_be_woken);
         let Some(check) = draft.snapshot.machine_checks.get(&place.node.name).filter(|_| sleepy) else { continue };

@@ -3,9 +3,9 @@
 
 use super::coming::Coming;
 use super::draft::{Draft, Place};
-use super::{Gate, WakeReason, rest};
+use super::{Gate, suspend};
 use crate::fit::{Candidate, Moment};
-use crate::model::{ClassName, NodeName, Pod, Policy, Role, Span, Timestamp};
+use crate::model::{ClassName, NodeName, Pod, Policy, Role, Span, Timestamp, WakeReason};
 use std::collections::BTreeMap;
 
 /// So many wakes are planned in one pass: a plan has at most 64 steps.
@@ -95,7 +95,7 @@ fn keep_reserve(draft: &mut Draft<'_>, policy: &Policy) {
     let spares = draft.nodes_of(&policy.name, Role::Dedicated).filter(spare).count();
     let coming = |place: &&Place<'_>| place.coming == Coming::OnItsWay;
     let on_their_way = draft.nodes_of(&policy.name, Role::Dedicated).filter(coming).count();
-    let missing = rest::spares(draft, policy).saturating_sub(spares + on_their_way);
+    let missing = suspend::spares(draft, policy).saturating_sub(spares + on_their_way);
     for node in sleepers(draft, policy, Some(Role::Dedicated)).into_iter().take(missing) {
         draft.wake(policy, &node, WakeReason::Reserve);
     }

@@ -4,9 +4,9 @@
 //! nodes come and go, few sleep for a test alone. A node that never did, or long ago, or that failed since, sleeps for
 //! a test first: short, watched, and only while nothing needs it.
 
-use super::AwakeBecause;
-use super::draft::{Draft, Place};
 use crate::model::{ClassName, Node, NodeClass, NodeName, Policy, PowerState, Span, SuspendReason, Timestamp};
+use crate::plan::AwakeBecause;
+use crate::plan::draft::{Draft, Place};
 use crate::power::Purpose;
 use std::collections::BTreeMap;
 
@@ -19,8 +19,8 @@ pub(super) fn is_due(node: &Node, class: &NodeClass, now: Timestamp) -> bool {
     node.wake_tested.is_none_or(|tested| now.since(tested) >= class.sleep.wake_tests.every)
 }
 
-/// The nodes of a policy that are being tested, or are to be by a plan: one of each class and rack, because what keeps one
-/// from waking may keep all of them.
+/// The nodes of a policy that are being tested, or are to be by a plan: one of each class and rack, because what keeps
+/// one from waking may keep all of them.
 #[derive(Default)]
 pub(super) struct UnderTest<'a>(BTreeMap<(&'a ClassName, Option<&'a str>), &'a NodeName>);
 

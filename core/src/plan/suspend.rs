@@ -1,13 +1,25 @@
 //! Which empty node goes to sleep, one of each policy at a time: it is never urgent, and whatever is decided must show
 //! before the next is.
 
+mod failover;
+mod proof;
+mod trial;
+mod wake_test;
+
+pub use failover::{FailoverProof, Stranded};
+pub use proof::SuspendProof;
+pub use trial::Need;
+
 use super::draft::{Draft, Place};
-use super::{AwakeBecause, Gate, Plan, Step, SuspendStep, proof};
-use crate::check::{self, Blocker, Rule, Violation};
-use crate::model::{ClassName, NodeName, Policy, PolicyName, PowerState, Role, Span, SuspendReason, Timestamp};
+use super::{AwakeBecause, Gate};
+use crate::model::{
+    Blocker, ClassName, NodeName, Plan, Policy, PolicyName, PowerState, Role, Span, Step, SuspendReason, SuspendStep,
+    Timestamp,
+};
 use crate::power::{PowerRecord, Purpose, break_even};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use trial::Trial;
 
 /// A node whose last sleep was short, or whose agent refused, waits so many times longer before the next.
 const WARY: u32 = 4;
@@ -15,8 +27,8 @@ const WARY: u32 = 4;
 const MEMORY: Span = Span::from_secs(600);
 /// … and each so many of them keep one more dedicated node spare.
 const WAKES_PER_SPARE: usize = 2;
-/// So many nodes of a policy, and as many that are to be tested first, take turns, a second each, in being tried on the
-/// safety rules: where those forbid the first, the next may do.
+/// So many nodes of a policy, and as many that are to be tested first, take turns, a second each, in being tried: where
+/// the cluster can't spare the first, it may spare the next.
 const IN_TURN: usize = 3;
 /// What fails together is judged VM by VM: for each so many VMs of a cluster another second passes between two tries,
 /// so that the time they take is the same share of each second in large clusters as in small ones.
@@ -61,7 +73,7 @@ struct Tally<'a> {
     /// Nodes that could sleep, in the order in which they do.
     able: Vec<Able>,
     /// Nodes that are being tested.
-    tested: proof::UnderTest<'a>,
+    tested: wake_test::UnderTest<'a>,
     /// Usable nodes that stay so.
     awake: usize,
     /// Dedicated ones of these with no VM on them or on its way.
@@ -93,7 +105,7 @@ impl<'a> Tally<'a> {
                 if place.blockers.iter().all(|blocker| *blocker == Blocker::NoWakeTest) {
                     let since = draft.snapshot.powers.get(&place.node.name).and_then(|record| record.empty_since);
                     let since = since.unwrap_or(draft.now);
-                    let test = place.class.is_some_and(|class| proof::is_due(place.node, class, draft.now));
+                    let test = place.class.is_some_and(|class| wake_test::is_due(place.node, class, draft.now));
                     let proved = place.node.wake_tested.filter(|_| test);
                     tally.able.push(Able { rests: !test, proved, role: Reverse(role), since, number });
                 }
@@ -131,7 +143,7 @@ pub(super) fn suspend(draft: &mut Draft<'_>) {
                     AwakeBecause::NotTried
                 }
                 Ok(reason) => {
-                    may.push(Chosen { policy: &policy.name, number, reason });
+                    may.push(Chosen { policy, number, reason });
                     continue;
                 }
                 Err(because) => because,
@@ -150,39 +162,26 @@ pub(super) fn suspend(draft: &mut Draft<'_>) {
     }
 }
 
-/// A node that is suspended if the safety rules allow it.
+/// A node that is suspended if the cluster as a whole can spare it.
 #[derive(Clone, Copy)]
 struct Chosen<'a> {
-    policy: &'a PolicyName,
+    policy: &'a Policy,
     number: usize,
     reason: SuspendReason,
 }
 
-/// Plans those of the chosen nodes whose sleep breaks no rule: what fails together, what is pending, what is stale.
-fn try_out(draft: &mut Draft<'_>, chosen: &[Chosen<'_>]) {
-    let step = |&Chosen { policy, number, reason }: &Chosen<'_>| {
-        let node = draft.places[number].node.name.clone();
-        Step::Suspend(SuspendStep { policy: policy.clone(), node, reason })
-    };
-    let mut trial = draft.plan.clone();
-    let before = trial.steps.len();
-    trial.steps.extend(chosen.iter().map(step));
-    let violations = check::check(draft.snapshot, draft.policies, &trial, draft.now);
-    for (index, (step, &Chosen { number, .. })) in trial.steps.into_iter().skip(before).zip(chosen).enumerate() {
-        // A fault of the plan as a whole may be any step's.
-        let own = |violation: &&Violation| violation.step.is_none_or(|step| step == before + index);
-        match violations.iter().find(own) {
-            None => {
-                draft.plan.steps.push(step);
+/// Plans those of the chosen nodes that the cluster can spare, each on top of those before it.
+fn try_out<'a>(draft: &mut Draft<'a>, chosen: &[Chosen<'a>]) {
+    let mut trial = Trial::new(draft);
+    for &Chosen { policy, number, reason } in chosen {
+        match trial.suspend(draft, policy, number) {
+            Ok(proof) => {
+                let node = draft.places[number].node.name.clone();
+                draft.report.proofs.insert(node.clone(), proof);
+                draft.plan.steps.push(Step::Suspend(SuspendStep { policy: policy.name.clone(), node, reason }));
                 draft.going_to_sleep.insert(number);
             }
-            Some(violation) => {
-                let because = match violation.rule {
-                    Rule::Reserve => AwakeBecause::Failover { detail: violation.detail.clone() },
-                    _ => AwakeBecause::Rule { detail: violation.to_string() },
-                };
-                draft.places[number].awake_because = Some(because);
-            }
+            Err(need) => draft.places[number].awake_because = Some(AwakeBecause::Needed { need }),
         }
     }
 }
@@ -208,7 +207,7 @@ fn may_sleep(
     if let Some(detail) = record.and_then(|record| record.agent.obstacles.first()) {
         return Err(AwakeBecause::Obstacle { detail: detail.clone() });
     }
-    let reason = proof::reason_to_sleep(draft, policy, &tally.tested, number)?;
+    let reason = wake_test::reason_to_sleep(draft, policy, &tally.tested, number)?;
     // Long enough, and since long enough.
     let Some(since) = record.and_then(|record| record.empty_since) else { return Err(AwakeBecause::JustEmptied) };
     let short = |slept: Span| slept < policy.sleep.least_asleep.max(pays);

@@ -1,6 +1,6 @@
 //! What a plan consists of. It is so specific that carrying it out leaves no choice to make.
 
-use crate::model::{
+use super::{
     MigrationMode, MigrationName, NodeName, Percent, PodKey, PolicyName, SuspendReason, Timestamp, Uid, VmKey,
 };
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ pub enum MoveReason {
 
 impl MoveReason {
     /// The name of an overload.
-    pub(super) const OVERLOAD: &'static str = "Overload";
+    pub(crate) const OVERLOAD: &'static str = "Overload";
 
     /// The reason's name in objects, Events and metrics.
     #[must_use]
