@@ -12,6 +12,7 @@
 //! ```
 //!
 //! - [`stream`] reads what QEMU writes, and says of each byte whether it belongs to a page.
+//! - [`hash`] gives pages their names, and [`index`] knows what is held by these names.
 //!
 //! Nothing here has a socket, a file, a clock or a random number: all of it is values and state machines over slices, so
 //! that any order of events can be tested. Three rules hold everywhere:
@@ -24,6 +25,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod hash;
+pub mod index;
 pub mod stream;
 
 /// The bytes of a page of the guest, as QEMU's x86 and Arm targets have them. Huge pages travel as many of these.
