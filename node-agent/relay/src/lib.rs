@@ -13,6 +13,7 @@
 //!
 //! - [`stream`] reads what QEMU writes, and says of each byte whether it belongs to a page.
 //! - [`hash`] gives pages their names, and [`index`] knows what is held by these names.
+//! - [`frame`] is what the relays say to each other, inside the connection that KubeVirt carries and encrypts.
 //!
 //! Nothing here has a socket, a file, a clock or a random number: all of it is values and state machines over slices, so
 //! that any order of events can be tested. Three rules hold everywhere:
@@ -25,6 +26,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod frame;
 pub mod hash;
 pub mod index;
 pub mod stream;
