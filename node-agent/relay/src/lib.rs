@@ -14,6 +14,9 @@
 //! - [`stream`] reads what QEMU writes, and says of each byte whether it belongs to a page.
 //! - [`hash`] gives pages their names, and [`index`] knows what is held by these names.
 //! - [`frame`] is what the relays say to each other, inside the connection that KubeVirt carries and encrypts.
+//! - [`encoder`] and [`decoder`] are the two ends of one connection.
+//! - [`aside`] decides when a migration is better off without references, and [`pace`] how fast QEMU may believe its
+//!   network to be.
 //!
 //! Nothing here has a socket, a file, a clock or a random number: all of it is values and state machines over slices, so
 //! that any order of events can be tested. Three rules hold everywhere:
@@ -26,10 +29,17 @@
 
 #![forbid(unsafe_code)]
 
+pub mod aside;
+pub mod decoder;
+pub mod encoder;
 pub mod frame;
 pub mod hash;
 pub mod index;
+pub mod pace;
+pub mod peer;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 
 /// The bytes of a page of the guest, as QEMU's x86 and Arm targets have them. Huge pages travel as many of these.
 pub const PAGE: usize = 4096;

@@ -3,6 +3,8 @@
 mod corpus;
 mod made;
 
+pub(crate) use corpus::{STREAMS, stream};
+
 use super::{Reader, Reason, Span, Step};
 use crate::PAGE;
 use proptest::prelude::*;
