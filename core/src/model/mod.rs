@@ -54,6 +54,6 @@ pub use sleep::{ClassSleep, PastWake, PowerHistory, SleepMethod, SleepRules, Wak
 pub use snapshot::{Namespace, Quota, Snapshot, Switches};
 pub use step::{MigrateStep, MoveReason, Plan, Step, SuspendStep, WakeReason, WakeStep};
 pub use time::{Span, Timestamp};
-pub use units::{Bytes, Cores, Joules, MilliCpu, Percent, Seconds, UnitError, Watts};
+pub use units::{Bytes, BytesPerSecond, Cores, Joules, MilliCpu, Percent, Seconds, UnitError, Watts};
 pub use vm::{AppliedPolicy, LastMigration, Marks, PostCopyMark, Unsupported, Vm, VmActivity};
 pub use wake_way::{WakeAddress, WakeWay};

@@ -54,6 +54,13 @@ impl Bytes {
     pub const fn gib(count: u64) -> Self {
         Self(count << 30)
     }
+
+    /// The whole number of bytes nearest to a finite number; nothing below zero, and at most what a `u64` holds.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
+    pub fn nearest(value: f64) -> Self {
+        Self(value.round() as u64)
+    }
 }
 
 /// A requested or allocatable amount of CPU, in thousandths of a core, as Kubernetes counts it.
@@ -180,12 +187,22 @@ float_units! {
     Joules, " J";
     /// A length of time as a measured quantity; for windows and time-outs see [`super::Span`].
     Seconds, " s";
+    /// How fast data moves, or memory is written.
+    BytesPerSecond, " B/s";
 }
 
 impl Mul<Seconds> for Watts {
     type Output = Joules;
     fn mul(self, time: Seconds) -> Joules {
         Joules((self.0 * time.0).min(f64::MAX))
+    }
+}
+
+impl Mul<Seconds> for BytesPerSecond {
+    type Output = Bytes;
+    /// To the nearest byte.
+    fn mul(self, time: Seconds) -> Bytes {
+        Bytes::nearest((self.0 * time.0).min(f64::MAX))
     }
 }
 
@@ -268,6 +285,14 @@ mod tests {
         // Energy §II: one idle node (53 W) for five seconds.
         let joules = Watts::new(53.0).unwrap() * Seconds::new(5.0).unwrap();
         assert_eq!(joules, Joules::new(265.0).unwrap());
+    }
+
+    #[test]
+    fn a_rate_times_seconds_is_data() {
+        let rate = BytesPerSecond::new(100e6).unwrap();
+        assert_eq!(rate * Seconds::new(2.5).unwrap(), Bytes(250_000_000));
+        assert_eq!(Bytes::nearest(-1.0), Bytes(0));
+        assert_eq!(BytesPerSecond::new(f64::MAX).unwrap() * Seconds::new(9.0).unwrap(), Bytes(u64::MAX));
     }
 
     #[test]
