@@ -6,11 +6,13 @@
 //! * [`check`]: the safety rules over any plan, whoever made it.
 //! * [`power`]: how one node goes to sleep and comes back.
 //! * [`energy`]: what nodes draw and what sleeping saves.
+//! * [`cost`]: what a migration costs, and what that says about whom to move and how.
 //! * `generate` (a feature): made-up clusters for tests and benchmarks.
 //!
 //! Time and randomness come in as arguments and all maps are ordered, so one seed gives one result.
 
 pub mod check;
+pub mod cost;
 pub mod energy;
 pub mod fit;
 #[cfg(feature = "generate")]
