@@ -8,12 +8,16 @@
 //!
 //! * What it costs: [`closed_form`], [`PreCopy`], [`PostCopy`], [`Hybrid`], [`foretell_reuse`], [`foretell_teleport`],
 //!   [`on_one_link`], [`WiredEnergy`], [`wireless`].
-//! * With which figures: [`Refined`] (a VM's dirty rate over its migrations), [`Adaptive`] (the rate).
+//! * With which figures: [`Refined`] (a VM's dirty rate over its migrations), [`fit_dirtying`], [`Observations`] (one's own
+//!   hardware), [`Adaptive`] (the rate).
 
 mod adaptive;
+mod calibrate;
 mod closed;
+mod dirtying;
 mod energy;
 mod input;
+mod least_squares;
 mod postcopy;
 mod precopy;
 mod refined;
@@ -26,9 +30,12 @@ mod teleport;
 mod tests;
 
 pub use adaptive::{Adaptive, megabits};
+pub use calibrate::{Belief, ClassPair, Observations, Observed, Origin, Pace, Published, skipping};
 pub use closed::{ClosedForm, closed_form};
+pub use dirtying::{Dirtying, fit_dirtying};
 pub use energy::{ROOM_NOISE, WiredEnergy, wireless};
 pub use input::{Cost, CostError, Guest, MEGABYTE, Problem, Rate};
+pub use least_squares::{Fit, Interval, Observation, fit};
 pub use postcopy::{Hybrid, HybridCourse, PostCopy, PostCopyCourse};
 pub use precopy::{Course, Ended, PUBLISHED_RESUME, PreCopy, Round, StopRule, Threshold};
 pub use refined::{Refined, mean_dirty_rate, relative_error};

@@ -1,5 +1,7 @@
 //! The models against their papers, against themselves, and against bad input.
 
+mod calibration;
+mod lab;
 mod postcopy;
 mod precopy;
 mod sharing;
