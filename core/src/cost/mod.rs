@@ -10,14 +10,18 @@
 //!   [`on_one_link`], [`WiredEnergy`], [`wireless`].
 //! * With which figures: [`Refined`] (a VM's dirty rate over its migrations), [`fit_dirtying`], [`Observations`] (one's own
 //!   hardware), [`Adaptive`] (the rate).
+//! * What follows: [`cheapest`] (whom), [`auto`] (how), [`verdict`] (whether it will end).
 
 mod adaptive;
 mod calibrate;
+mod choose;
 mod closed;
+mod converge;
 mod dirtying;
 mod energy;
 mod input;
 mod least_squares;
+mod mode;
 mod postcopy;
 mod precopy;
 mod refined;
@@ -31,11 +35,14 @@ mod tests;
 
 pub use adaptive::{Adaptive, megabits};
 pub use calibrate::{Belief, ClassPair, Observations, Observed, Origin, Pace, Published, skipping};
+pub use choose::{Candidate, Weights, cheapest, ranked, regret, synthetic_costs};
 pub use closed::{ClosedForm, closed_form};
+pub use converge::{Look, Patience, Verdict, outrun, overdue_after, verdict};
 pub use dirtying::{Dirtying, fit_dirtying};
 pub use energy::{ROOM_NOISE, WiredEnergy, wireless};
 pub use input::{Cost, CostError, Guest, MEGABYTE, Problem, Rate};
 pub use least_squares::{Fit, Interval, Observation, fit};
+pub use mode::{Auto, Situation, auto};
 pub use postcopy::{Hybrid, HybridCourse, PostCopy, PostCopyCourse};
 pub use precopy::{Course, Ended, PUBLISHED_RESUME, PreCopy, Round, StopRule, Threshold};
 pub use refined::{Refined, mean_dirty_rate, relative_error};

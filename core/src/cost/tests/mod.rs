@@ -1,9 +1,13 @@
 //! The models against their papers, against themselves, and against bad input.
 
+mod bad_input;
 mod calibration;
+mod choice;
 mod lab;
+mod papers;
 mod postcopy;
 mod precopy;
+mod running;
 mod sharing;
 
 use super::*;
