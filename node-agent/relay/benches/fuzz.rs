@@ -10,6 +10,7 @@ use miyako_relay::decoder::{Decoder, Pages};
 use miyako_relay::encoder::{Encoder, Knowledge};
 use miyako_relay::frame::{Frame, Frames, greeting};
 use miyako_relay::hash::{Digest, Fingerprint, PageHash, SharedHash, Tag, VmKey};
+use miyako_relay::image::{Header, Tables};
 use miyako_relay::stream::{Reader, Span};
 use rand::{Rng, RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -153,6 +154,33 @@ fn backward(rng: &mut impl Rng) -> Vec<u8> {
     wire
 }
 
+/// An image's header and a table, damaged or made of noise: what is believed is what was written.
+fn image(rng: &mut ChaCha8Rng) {
+    let header = Header {
+        vm: "v".repeat(1 + below(rng, 64)),
+        key: VmKey::new(rng.random()),
+        generation: rng.random(),
+        begun_at: rng.random(),
+        slots: rng.random_range(0..1 << 28),
+    };
+    let (tables, group) = (Tables::new(&header), rng.random());
+    let tags: Vec<_> = (0..below(rng, 300)).map(|_| rng.random_bool(0.7).then(|| Tag(rng.random()))).collect();
+    for (is_header, written) in [(true, header.encode().expect("a sound header")), (false, tables.encode(group, &tags))]
+    {
+        let mut bytes = written.to_vec();
+        damage(&mut bytes, rng);
+        bytes.resize(PAGE, 0);
+        let page = bytes.first_chunk::<PAGE>().expect("a page");
+        let believed = if is_header {
+            Header::decode(page).is_ok()
+        } else {
+            tables.decode(group, page).is_ok_and(|table| table.count() > 0)
+        };
+        assert!(!believed || *page == written);
+        assert!(!(is_header && *page == written) || Header::decode(page).as_ref() == Ok(&header));
+    }
+}
+
 fn corpus() -> Vec<Vec<u8>> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     let mut paths: Vec<_> =
@@ -176,8 +204,9 @@ fn case(seed: u64, number: u64, corpus: &[Vec<u8>]) {
     let end = (begin + 1 + below(&mut rng, 120_000)).min(whole.len());
     let mut bytes = whole[begin..end].to_vec();
     damage(&mut bytes, &mut rng);
-    match below(&mut rng, 4) {
+    match below(&mut rng, 5) {
         0 | 1 => read(&bytes, &mut rng),
+        3 => image(&mut rng),
         2 => {
             let mut wire = carry(&bytes, &mut rng);
             damage(&mut wire, &mut rng);

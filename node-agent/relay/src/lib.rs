@@ -13,6 +13,7 @@
 //!
 //! - [`stream`] reads what QEMU writes, and says of each byte whether it belongs to a page.
 //! - [`hash`] gives pages their names, and [`index`] knows what is held by these names.
+//! - [`image`] is how what is kept lies in a file.
 //! - [`frame`] is what the relays say to each other, inside the connection that KubeVirt carries and encrypts.
 //! - [`encoder`] and [`decoder`] are the two ends of one connection.
 //! - [`aside`] decides when a migration is better off without references, and [`pace`] how fast QEMU may believe its
@@ -34,6 +35,7 @@ pub mod decoder;
 pub mod encoder;
 pub mod frame;
 pub mod hash;
+pub mod image;
 pub mod index;
 pub mod pace;
 pub mod peer;
