@@ -13,7 +13,7 @@ use miyako::crds::{self, CrdsArgs};
 use miyako::lint::{self, LintArgs};
 use miyako::sim::demo::{self, DemoArgs};
 use miyako::sim::simulate::{self, SimulateArgs};
-use miyako_core::power::Ask;
+use miyako_core::model::Ask;
 use std::io::{stdin, stdout};
 use std::process::ExitCode;
 

@@ -13,11 +13,12 @@ use miyako_api::consolidation_plan::{
 };
 use miyako_api::consolidation_policy::Mode;
 use miyako_api::names::{manager, ours};
+use miyako_core::carry::{Next, StepState};
 use miyako_core::model::{
     LoadTable, MigrationMode, MoveReason, NodeName, Plan, PlanName, PlanPhase, Policy, PolicyMode, Span, Step,
     StepOutcome, SuspendReason, TakenBack, Timestamp, Uid, WakeReason,
 };
-use miyako_core::plan::{Next, StepState, SuspendProof, plan_name};
+use miyako_core::plan::{SuspendProof, plan_name};
 use std::collections::BTreeMap;
 
 /// What a plan's summary and its reasons take.

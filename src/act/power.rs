@@ -16,10 +16,13 @@ use miyako_api::names::{kubernetes, kubevirt, manager, ours};
 use miyako_api::node_power::{DesiredPower, NodePower, NodePowerSpec, RecordedWay};
 use miyako_api::node_power_class::{NodePowerClass, SuspendMethod};
 use miyako_api::wake::{self, ways_of_class};
-use miyako_core::energy::{Recorded, Source};
-use miyako_core::model::{Blocker, NodeName, Policies, PowerState, SleepMethod, Snapshot, Span, Timestamp, Watts};
+use miyako_core::energy::Source;
+use miyako_core::model::{
+    Blocker, Desired, NodeCondition, NodeMarks, NodeName, Policies, PowerRecord, PowerState, RecordedEnergy,
+    SleepMethod, Snapshot, Span, Timestamp, Wakeable, Watts,
+};
 use miyako_core::plan::SuspendBlockers;
-use miyako_core::power::{Desired, Marks, NodeCondition, PhaseChange, PowerRecord, Wakeable};
+use miyako_core::power::PhaseChange;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +54,7 @@ pub struct EnergyNote {
     /// Where the watts come from.
     pub source: Source,
     /// It has drawn and saved this.
-    pub account: Recorded,
+    pub account: RecordedEnergy,
 }
 
 impl EnergyNote {
@@ -140,7 +143,7 @@ fn phase_status(change: &PhaseChange, now: Timestamp) -> Value {
 }
 
 /// The change of a Node that makes it carry these marks, and leaves what people wrote as it is.
-fn mark_patch(node: &Node, marks: Marks) -> Value {
+fn mark_patch(node: &Node, marks: NodeMarks) -> Value {
     let metadata = &node.metadata;
     let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key));
     let own = objects::annotation(metadata, ours::OWN_LABELS).unwrap_or_default();
@@ -183,7 +186,7 @@ fn mark_patch(node: &Node, marks: Marks) -> Value {
 /// The change of a Node that takes everything of ours off it.
 #[must_use]
 pub fn unmark(node: &Node) -> Value {
-    mark_patch(node, Marks::None)
+    mark_patch(node, NodeMarks::None)
 }
 
 impl Actor {
@@ -354,7 +357,7 @@ impl Actor {
     ///
     /// # Errors
     /// See [`ActError::class`].
-    pub async fn mark_node(&self, node: &NodeName, marks: Marks) -> Result<Node, ActError> {
+    pub async fn mark_node(&self, node: &NodeName, marks: NodeMarks) -> Result<Node, ActError> {
         let api: Api<Node> = Api::all(self.writer()?);
         let found = api.get(node.as_str()).await.attempt(|| format!("read Node {node}"))?;
         let params = PatchParams { field_manager: Some(manager::NODE_POWER.into()), ..PatchParams::default() };
@@ -451,7 +454,7 @@ mod tests {
     use super::*;
     use serde_json::from_value;
 
-    fn patched(node: Value, marks: Marks) -> (Node, Value) {
+    fn patched(node: Value, marks: NodeMarks) -> (Node, Value) {
         let node: Node = from_value(node).expect("a Node");
         let patch = mark_patch(&node, marks);
         let mut object = serde_json::to_value(&node).expect("a Node");
@@ -459,8 +462,8 @@ mod tests {
         (from_value(object).expect("still a Node"), patch)
     }
 
-    fn marks_of(node: &Node) -> Option<Marks> {
-        Marks::of(&convert::node::convert(node).value.node)
+    fn marks_of(node: &Node) -> Option<NodeMarks> {
+        NodeMarks::of(&convert::node::convert(node).value.node)
     }
 
     #[test]
@@ -469,15 +472,15 @@ mod tests {
             "metadata": {"name": "n", "resourceVersion": "7", "labels": {"a": "b", kubernetes::EXCLUDE_DISRUPTION: ""}},
             "spec": {"taints": [{"key": "dedicated", "value": "db", "effect": "NoSchedule"}]},
         });
-        for marks in [Marks::Emptying, Marks::Asleep, Marks::Quarantined] {
+        for marks in [NodeMarks::Emptying, NodeMarks::Asleep, NodeMarks::Quarantined] {
             let (marked, patch) = patched(before.clone(), marks);
             assert_eq!(patch["metadata"]["resourceVersion"], "7");
             let labels = marked.metadata.labels.clone().unwrap_or_default();
             assert_eq!(labels.get(kubernetes::EXCLUDE_DISRUPTION).map(String::as_str), Some(""), "a person's own");
-            assert_eq!(labels.contains_key(ours::POWER), marks != Marks::Emptying);
-            assert_eq!(labels.contains_key(kubernetes::EXCLUDE_REMEDIATION), marks == Marks::Asleep);
-            let (clean, _) = patched(serde_json::to_value(&marked).expect("a Node"), Marks::None);
-            assert_eq!(marks_of(&clean), Some(Marks::None));
+            assert_eq!(labels.contains_key(ours::POWER), marks != NodeMarks::Emptying);
+            assert_eq!(labels.contains_key(kubernetes::EXCLUDE_REMEDIATION), marks == NodeMarks::Asleep);
+            let (clean, _) = patched(serde_json::to_value(&marked).expect("a Node"), NodeMarks::None);
+            assert_eq!(marks_of(&clean), Some(NodeMarks::None));
             let clean = serde_json::to_value(&clean).expect("a Node");
             assert_eq!(
                 (&clean["metadata"]["labels"], &clean["spec"]),
@@ -485,7 +488,7 @@ mod tests {
             );
         }
         let bare = json!({"metadata": {"name": "n"}});
-        for marks in Marks::ALL {
+        for marks in NodeMarks::ALL {
             assert_eq!(marks_of(&patched(bare.clone(), marks).0), Some(marks));
         }
     }

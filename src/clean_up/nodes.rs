@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use miyako_api::names::{manager, ours};
-use miyako_core::power::NodeCondition;
+use miyako_core::model::NodeCondition;
 use serde_json::json;
 
 /// Nodes that one request lists: whole ones, because taints are not in the metadata.

@@ -8,12 +8,12 @@
 use super::Operator;
 use crate::act::{ActError, Class, EnergyNote};
 use crate::observe::load::{Metered, WattsQuestion};
-use miyako_core::energy::{Account, Draw, LONGEST_GAP, Look, Recorded, Unsettled, draw};
+use miyako_core::energy::{Account, Draw, LONGEST_GAP, Look, Unsettled, draw};
 use miyako_core::model::{
-    ClassName, Meter, NodeName, Policies, PolicyMode, PolicyName, PowerState, Snapshot, Span, Timestamp, Uid, Watts,
+    ClassName, Meter, NodeName, Policies, PolicyMode, PolicyName, PowerRecord, PowerState, RecordedEnergy, Snapshot,
+    Span, Timestamp, Uid, Watts,
 };
 use miyako_core::plan::Report;
-use miyako_core::power::PowerRecord;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Figures that nothing else takes along are written this seldom.
@@ -43,7 +43,7 @@ pub(super) struct NodeEnergy {
     /// The NodePower that the account belongs to.
     power: Option<Uid>,
     /// What it records.
-    recorded: Option<Recorded>,
+    recorded: Option<RecordedEnergy>,
     /// Since when it does.
     written: Timestamp,
 }
@@ -285,7 +285,7 @@ mod tests {
     }
 
     fn whole(ledger: &Ledger) -> (u64, i64) {
-        let Recorded { used, saved } = ledger.sum(|_| true).recorded();
+        let RecordedEnergy { used, saved } = ledger.sum(|_| true).recorded();
         (used, saved)
     }
 
@@ -343,21 +343,21 @@ mod tests {
         let (mut world, mut ledger) = (world(), Ledger::default());
         let node = NodeName::new("n2");
         let record = |world: &mut (Snapshot, Policies), used, saved| {
-            world.0.powers.get_mut(&node).unwrap().energy = Some(Recorded { used, saved });
+            world.0.powers.get_mut(&node).unwrap().energy = Some(RecordedEnergy { used, saved });
         };
         record(&mut world, 5000, 30_000);
         pass(&mut ledger, &world, 0);
         pass(&mut ledger, &world, 1);
         let account = |ledger: &Ledger| ledger.note_of(&node).unwrap().account;
-        assert_eq!(account(&ledger), Recorded { used: 5007, saved: 30_046 });
+        assert_eq!(account(&ledger), RecordedEnergy { used: 5007, saved: 30_046 });
         // An older record than one's own count changes nothing, and another NodePower begins anew.
         record(&mut world, 10, 10);
         pass(&mut ledger, &world, 2);
-        assert_eq!(account(&ledger), Recorded { used: 5014, saved: 30_092 });
+        assert_eq!(account(&ledger), RecordedEnergy { used: 5014, saved: 30_092 });
         world.0.powers.get_mut(&node).unwrap().uid = Some(Uid::new("another"));
         world.0.powers.get_mut(&node).unwrap().energy = None;
         pass(&mut ledger, &world, 3);
-        assert_eq!(account(&ledger), Recorded { used: 7, saved: 46 });
+        assert_eq!(account(&ledger), RecordedEnergy { used: 7, saved: 46 });
     }
 
     #[test]

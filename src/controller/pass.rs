@@ -3,12 +3,13 @@
 use crate::act::{NewPlan, plan_object};
 use crate::observe::convert;
 use miyako_api::ConsolidationPlan;
+use miyako_core::carry::{Next, Pass, carry, stray_labels};
 use miyako_core::check::{self, Violation};
 use miyako_core::model::{
     MigrationMode, MigrationName, Plan, PlanName, PlanRecord, Policies, PolicyMode, PolicyName, Snapshot, Span, Step,
     Timestamp, Uid, VmKey,
 };
-use miyako_core::plan::{Next, Pass, Report, carry, decide, plan_name, stray_labels};
+use miyako_core::plan::{Report, decide, plan_name};
 use std::collections::BTreeMap;
 
 /// A wish whose plan came to its end is not written again before this time has passed: whatever ended it may still

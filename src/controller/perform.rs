@@ -9,8 +9,8 @@ use crate::act::{ActError, Class, Event};
 use crate::observe::convert;
 use miyako_api::ConsolidationPlan;
 use miyako_api::kubevirt::VirtualMachineInstanceMigration;
+use miyako_core::carry::{Deed, Next};
 use miyako_core::model::{MigrationMode, PlanName, PlanRecord, RecordedStep, Span, StepOutcome, Timestamp, Uid};
-use miyako_core::plan::{Deed, Next};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 

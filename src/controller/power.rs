@@ -6,12 +6,11 @@ use crate::observe::convert;
 use miyako_api::names::reason;
 use miyako_core::check::{self, Rule};
 use miyako_core::model::{
-    NodeName, Plan, Policies, PowerState, Snapshot, Span, Step, SuspendReason, SuspendStep, Timestamp,
+    Desired, NodeMarks, NodeName, Plan, Policies, PowerRecord, PowerState, Purpose, Snapshot, Span, Step,
+    SuspendReason, SuspendStep, Timestamp, Wakeable,
 };
 use miyako_core::plan::Report;
-use miyako_core::power::{
-    Desired, Marks, PhaseChange, PowerRecord, Purpose, Seat, Wakeable, Wish, Write, advance, survey,
-};
+use miyako_core::power::{PhaseChange, Seat, Wish, Write, advance, survey};
 
 /// No node needs more writes than this at a time: all the way down to the order there are six.
 const MOST_WRITES: usize = 12;
@@ -100,14 +99,14 @@ impl Operator {
                 let written = self.actor.mark_node(&node, marks).await?;
                 self.observer.expect_written(&written);
                 let seen = convert::node::convert(&written).value.node;
-                (led.seat.facts.marks, led.seat.facts.condition) = (Marks::of(&seen), seen.power_condition);
+                (led.seat.facts.marks, led.seat.facts.condition) = (NodeMarks::of(&seen), seen.power_condition);
                 return Ok(());
             }
             Write::Condition(condition) => {
                 let written = self.actor.note_condition(&node, condition, led.record.message.as_deref()).await?;
                 self.observer.expect_written(&written);
                 let seen = convert::node::convert(&written).value.node;
-                (led.seat.facts.marks, led.seat.facts.condition) = (Marks::of(&seen), seen.power_condition);
+                (led.seat.facts.marks, led.seat.facts.condition) = (NodeMarks::of(&seen), seen.power_condition);
                 return Ok(());
             }
             Write::Create => self.actor.create_node_power(&node).await?,
@@ -176,7 +175,7 @@ impl Operator {
         if let Some(by) = switches.held.as_ref().or(switches.paused.as_ref()) {
             return Ok(LastLook::KeptAwake(format!("held or paused meanwhile: {by}")));
         }
-        let request = led.record.request.as_ref().map(miyako_core::power::Request::purpose);
+        let request = led.record.request.as_ref().map(miyako_core::model::Request::purpose);
         let asked = matches!(&led.seat.wish, Wish::Asleep { purpose } if request.as_ref() == Some(purpose));
         // A person may ask for it while the policy itself stands still, outside its schedules for one.
         let others = |rule| match rule {

@@ -6,8 +6,8 @@ use miyako_api::ConsolidationPlan;
 use miyako_api::consolidation_plan::{PlanStep, StepKind, VmReference};
 use miyako_api::consolidation_policy::Mode;
 use miyako_api::names::{ours, reason};
+use miyako_core::carry::{MODE_IGNORED, Next};
 use miyako_core::model::{MigrationMode, PlanPhase, PlanRecord, StepOutcome, Timestamp, Uid};
-use miyako_core::plan::{MODE_IGNORED, Next};
 
 const KUBEVIRT: &str = "kubevirt.io/v1";
 

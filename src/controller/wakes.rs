@@ -3,9 +3,10 @@
 //! Everything is timed by one clock, the operator's, when a pass first sees it: a node's own clock may be a second off
 //! after a sleep, and times in objects are whole seconds. A pass a second makes the parts exact to a second.
 
-use miyako_core::model::{ClassName, Node, NodeName, PowerState, Snapshot, Span, Timestamp};
+use miyako_core::model::{
+    ClassName, Desired, Node, NodeName, PowerRecord, PowerState, Snapshot, Span, Timestamp, WakerOutcome,
+};
 use miyako_core::plan::Report;
-use miyako_core::power::{Desired, PowerRecord, WakerOutcome};
 use std::collections::BTreeMap;
 
 /// The part of a wake in the order in which they come.
@@ -140,8 +141,8 @@ impl Lap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use miyako_core::model::{Order, WakerWord};
     use miyako_core::model::{Resources, SleepMethod};
-    use miyako_core::power::{Order, WakerWord};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_secs(1_000 + second)

@@ -27,8 +27,7 @@ use miyako_api::{
     neighbours::{BareMetalHost, MachineConfigPool},
     node_health_check::NodeHealthCheck,
 };
-use miyako_core::model::{self, Name, NodeClass, PlanRecord, Quota, Switches, Uid};
-use miyako_core::power::PowerRecord;
+use miyako_core::model::{self, Name, NodeClass, PlanRecord, PowerRecord, Quota, Switches, Uid};
 use serde::de::DeserializeOwned;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 

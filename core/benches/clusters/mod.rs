@@ -3,11 +3,10 @@
 use miyako_core::{
     generate::{Cluster, Shape},
     model::{
-        Cores, LoadHistory, MilliCpu, NodeName, PodOwner, Policy, PolicyName, PowerState, Role, Selector, Span,
-        Switches, Timestamp,
+        AgentWord, Cores, LoadHistory, MilliCpu, NodeName, PodOwner, Policy, PolicyName, PowerRecord, PowerState, Role,
+        Selector, Span, Switches, Timestamp,
     },
     plan::decide,
-    power::{AgentWord, PowerRecord},
 };
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -8,7 +8,11 @@
 //! A node is seen to sleep late, once its lease has lapsed, and to be back only once it is usable. The time in between is
 //! [unsettled](Unsettled) until the machine's own clocks tell how much of it was sleep.
 
-use crate::model::{Cores, Joules, PowerFigures, PowerState, Seconds, Span, Watts};
+mod break_even;
+
+pub use break_even::break_even;
+
+use crate::model::{Cores, Joules, PowerFigures, PowerState, RecordedEnergy, Seconds, Span, Watts};
 use serde::{Deserialize, Serialize};
 use std::iter::Sum;
 use std::ops::{Add, AddAssign};
@@ -143,27 +147,18 @@ impl Unsettled {
     }
 }
 
-/// An account as a NodePower keeps it: whole joules.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Recorded {
-    /// What was drawn.
-    pub used: u64,
-    /// What sleeping saved; negative where a node draws more asleep than its class says it does idle.
-    pub saved: i64,
-}
-
 impl Account {
     /// The account in whole joules.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, and both are finite")]
-    pub fn recorded(&self) -> Recorded {
-        Recorded { used: self.used.value().floor() as u64, saved: self.saved().floor() as i64 }
+    pub fn recorded(&self) -> RecordedEnergy {
+        RecordedEnergy { used: self.used.value().floor() as u64, saved: self.saved().floor() as i64 }
     }
 
     /// The account that goes on from what was recorded, if that is ahead: somebody has counted for longer. Whoever has
     /// counted further than the record keeps to their own count.
     #[must_use]
-    pub fn continuing(self, recorded: Recorded) -> Self {
+    pub fn continuing(self, recorded: RecordedEnergy) -> Self {
         let (used, saved) = (recorded.used as f64, recorded.saved as f64);
         match (Joules::new(used), Joules::new((used + saved).max(0.0))) {
             (Ok(used), Ok(never_sleeping)) if used > self.used => Self { used, never_sleeping },
@@ -293,7 +288,7 @@ mod tests {
         ) {
             let joules = |value: f64| Joules::new(value).unwrap();
             let own = Account { used: joules(own), never_sleeping: joules(own + saved) };
-            let next = own.continuing(Recorded { used, saved: more });
+            let next = own.continuing(RecordedEnergy { used, saved: more });
             prop_assert!(next.used >= own.used && next.recorded().used >= used);
             prop_assert_eq!(own.continuing(own.recorded()), own, "one's own record changes nothing");
             let restarted = Account::default().continuing(own.recorded());

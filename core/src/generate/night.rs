@@ -2,10 +2,10 @@
 
 use super::{Cluster, Dice, Shape, workload};
 use crate::model::{
-    Bytes, HealthCheck, Labels, Name, Neighbour, Node, NodeName, Pod, PodKey, PodOwner, PodPhase, RepairsWhile,
-    Scheduling, Selector, Share, Span, Timestamp, Uid, VmKey, WakeAddress, WakeWay,
+    AgentWord, Bytes, HealthCheck, Labels, Name, Neighbour, Node, NodeName, Pod, PodKey, PodOwner, PodPhase,
+    PowerRecord, RepairsWhile, Restless, Scheduling, Selector, Share, Span, Timestamp, Uid, VmKey, WakeAddress,
+    WakeWay,
 };
-use crate::power::{AgentWord, PowerRecord, Restless};
 use std::sync::Arc;
 
 /// How many things can speak against the sleep of one node.

@@ -1,10 +1,9 @@
 //! What watches nodes from outside and repairs those that do not answer: medik8s' NodeHealthChecks.
 //!
-//! It leaves single nodes alone that carry our labels (`power::Marks`), and still counts them: with too many of them it
+//! It leaves single nodes alone that carry our labels (`NodeMarks`), and still counts them: with too many of them it
 //! takes the cluster for broken and repairs nobody, not even a node that really died.
 
-use super::{Node, Selector};
-use crate::power::Marks;
+use super::{Node, NodeMarks, Selector};
 
 /// A number of nodes, or a share of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +59,7 @@ impl HealthCheck {
     #[must_use]
     pub fn counts_asleep(&self, node: &Node) -> bool {
         let mut labels = node.labels.clone();
-        labels.extend(Marks::Asleep.labels().into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())));
+        labels.extend(NodeMarks::Asleep.labels().into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())));
         self.nodes.matches(&labels)
     }
 

@@ -18,6 +18,7 @@ mod neighbour;
 mod node;
 mod pod;
 mod policy;
+mod power;
 mod proposal;
 mod selector;
 mod sleep;
@@ -47,6 +48,10 @@ pub use pod::{
 pub use policy::{
     Budgets, Capacity, DestinationOrder, Meter, MigrationChoice, NodeClass, Policies, Policy, PolicyMode, PostCopyUse,
     PowerFigures, Profile, Role, Thresholds, VmSelector,
+};
+pub use power::{
+    AgentWord, Ask, Desired, NoAgent, NodeCondition, NodeMarks, Order, Pace, PowerRecord, Purpose, RecordedEnergy,
+    Request, Restless, Wakeable, WakerOutcome, WakerWord,
 };
 pub use proposal::{PlanPhase, PlanRecord, RecordedStep, Refusal, StepOutcome, SuspendReason};
 pub use selector::{Labels, NodeSelector, NodeSelectorTerm, Operator, Requirement, Selector};

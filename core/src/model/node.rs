@@ -1,7 +1,6 @@
 //! A node as the scheduler, KubeVirt and the power sequence see it.
 
-use super::{Labels, NodeName, Resources, Timestamp};
-use crate::power::NodeCondition;
+use super::{Labels, NodeCondition, NodeName, Resources, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 

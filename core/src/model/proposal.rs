@@ -1,9 +1,9 @@
 //! ConsolidationPlans as the API server holds them: what was wished, approved and done.
 
 use super::{
-    MigrationMode, MigrationName, MoveFailure, NodeName, PlanName, PolicyName, TakenBack, Timestamp, Uid, VmKey,
+    MigrationMode, MigrationName, MoveFailure, NodeName, PlanName, PolicyName, Purpose, TakenBack, Timestamp, Uid,
+    VmKey,
 };
-use crate::power::Purpose;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 

@@ -1,7 +1,6 @@
 //! When nodes sleep, as policies and classes say, and what was done about it lately.
 
-use super::{NodeName, Profile, Span, Timestamp, Uid, WakeWay};
-use crate::power::Pace;
+use super::{NodeName, Pace, Profile, Span, Timestamp, Uid, WakeWay};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 

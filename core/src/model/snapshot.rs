@@ -2,9 +2,8 @@
 
 use super::{
     HealthCheck, Hold, KubeVirt, Labels, LoadTable, Migration, MigrationName, MoveHistory, Name, Neighbour, Node,
-    NodeName, PlanName, PlanRecord, Pod, PodKey, PowerHistory, Uid, Vm, VmKey,
+    NodeName, PlanName, PlanRecord, Pod, PodKey, PowerHistory, PowerRecord, Uid, Vm, VmKey,
 };
-use crate::power::PowerRecord;
 use std::collections::BTreeMap;
 
 /// A namespace.

@@ -1,8 +1,7 @@
 //! Why a node that could sleep does not.
 
 use super::{Gate, Need};
-use crate::model::{NodeName, Timestamp};
-use crate::power::NoAgent;
+use crate::model::{NoAgent, NodeName, Timestamp};
 use serde::Serialize;
 use std::fmt;
 

@@ -9,8 +9,9 @@ pub(in crate::plan) use rank::{judge, note_health_checks, note_machine_checks};
 
 use crate::{
     fit::{NodeNumbers, Resident, Whereabouts},
-    model::{Blocker, ClassIndex, Name, Neighbour, Node, NodeClass, NodeName, Policies, PowerState, Snapshot},
-    power::PowerRecord,
+    model::{
+        Blocker, ClassIndex, Name, Neighbour, Node, NodeClass, NodeName, Policies, PowerRecord, PowerState, Snapshot,
+    },
 };
 use pods::{Judge, Sleep};
 use std::collections::{BTreeMap, BTreeSet};

@@ -60,7 +60,7 @@ pub(super) fn movable(vm: &Vm, moves: Option<&VmMoves>, policy: &Policy, now: Ti
 /// Which try the next move of this VM is, a part of its migration's name: how many failed since its last success. Plans
 /// are forgotten, by us after a day or by a person at any time, while KubeVirt still keeps their migrations, so a name
 /// that is taken is passed over.
-pub(super) fn attempt(vm: &Vm, snapshot: &Snapshot) -> u32 {
+pub(crate) fn attempt(vm: &Vm, snapshot: &Snapshot) -> u32 {
     let failures = snapshot.history.of(&vm.uid).map_or(0, |moves| moves.failures);
     let is_free = |attempt: &u32| !snapshot.migrations.contains_key(&identity::migration_name(vm, *attempt));
     (failures..=u32::MAX).find(is_free).unwrap_or(failures)

@@ -1,7 +1,6 @@
 //! Nodes that are not usable now and may be counted on soon.
 
-use crate::model::{Node, NodeClass, PowerState, Span, Timestamp};
-use crate::power::PowerRecord;
+use crate::model::{Node, NodeClass, PowerRecord, PowerState, Span, Timestamp};
 
 /// How a node comes to be usable, the soonest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,14 +9,12 @@
 mod awake;
 mod blockers;
 mod candidate;
-mod carry;
 mod coming;
 mod draft;
 mod gate;
 mod identity;
 mod idle;
 mod joint_load;
-mod labels;
 mod lasting;
 mod overload;
 mod place;
@@ -32,10 +30,10 @@ mod wake;
 
 pub use awake::AwakeBecause;
 pub use blockers::SuspendBlockers;
-pub use carry::{Deed, MODE_IGNORED, Next, Pass, StepState, carry};
+pub(crate) use candidate::attempt;
 pub use gate::Gate;
 pub use identity::{migration_name, plan_name};
-pub use labels::stray_labels;
+pub(crate) use renew::renew;
 pub use report::{
     CountedBy, NodeReport, NodeVerdict, PolicyReport, ProposalVerdict, RankedBlocker, ReplacedBy, Report, VmReport,
     VmReports, VmVerdict,

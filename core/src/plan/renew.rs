@@ -4,18 +4,18 @@ use crate::model::{Cores, MoveReason, NodeName, Percent, Policies, Policy, Snaps
 
 /// Why a recorded move was wanted, measured again.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Renewed {
+pub(crate) struct Renewed {
     /// The reason; a load that is not known counts as none.
-    pub(super) reason: MoveReason,
+    pub(crate) reason: MoveReason,
     /// Its load is known.
-    pub(super) is_known: bool,
+    pub(crate) is_known: bool,
 }
 
 /// The reason of this name for a VM that leaves `source`, which waits since then.
 ///
 /// # Errors
 /// What it speaks of is gone.
-pub(super) fn renew(
+pub(crate) fn renew(
     name: &str,
     vm: &Vm,
     source: &NodeName,

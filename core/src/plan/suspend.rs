@@ -6,6 +6,7 @@ mod proof;
 mod trial;
 mod wake_test;
 
+use crate::energy::break_even;
 pub use failover::{FailoverProof, Stranded};
 pub use proof::SuspendProof;
 pub use trial::Need;
@@ -13,10 +14,9 @@ pub use trial::Need;
 use super::draft::{Draft, Place};
 use super::{AwakeBecause, Gate};
 use crate::model::{
-    Blocker, ClassName, NodeName, Plan, Policy, PolicyName, PowerState, Role, Span, Step, SuspendReason, SuspendStep,
-    Timestamp,
+    Blocker, ClassName, NodeName, Plan, Policy, PolicyName, PowerRecord, PowerState, Purpose, Role, Span, Step,
+    SuspendReason, SuspendStep, Timestamp,
 };
-use crate::power::{PowerRecord, Purpose, break_even};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use trial::Trial;

@@ -7,6 +7,7 @@ mod sleeping;
 mod taken_back;
 
 use super::*;
+use crate::carry::{Deed, Next, Pass, StepState, carry, stray_labels};
 use crate::model::*;
 use std::sync::Arc;
 
@@ -272,10 +273,10 @@ fn nobody_else_is_woken_while_a_node_that_is_back_has_said_nothing_yet() {
     world.vm("busy", "shared-0", 1.9);
     world.node_mut("dedicated-0").power = PowerState::Suspended;
     world.snapshot.load.nodes.remove(&"dedicated-1".into());
-    let woke = |ago| crate::power::PowerRecord {
+    let woke = |ago| crate::model::PowerRecord {
         noted: true,
         since: Some(NOW - Span::from_secs(ago)),
-        ..crate::power::PowerRecord::default()
+        ..crate::model::PowerRecord::default()
     };
     world.snapshot.powers.insert("dedicated-1".into(), woke(1));
     assert_eq!(world.stays("busy"), "WaitsForWake");
@@ -632,7 +633,7 @@ fn pending_pods_and_reserves_wake_nodes() {
     assert_eq!(world.decide().0.steps, []);
     world.snapshot.pods.values_mut().find(|pod| pod.node.is_none()).unwrap().owner = owner;
     // A node that has just come back takes it, as soon as the scheduler looks.
-    let woke = |ago| crate::power::PowerRecord {
+    let woke = |ago| crate::model::PowerRecord {
         since: Some(NOW - Span::from_secs(ago)),
         last_sleep: Some(Span::from_secs(600)),
         ..Default::default()

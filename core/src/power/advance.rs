@@ -1,13 +1,13 @@
 //! One step of the machine: [`advance`].
 
-use super::restless::{SOON, STOPPED_TRYING, is_the_machines};
+use super::restless::{SOON, STOPPED_TRYING, again, is_the_machines, tried_again};
 use super::state::{Given, State};
-use super::times::{ASKED_AGAIN, ASKED_AT_LEAST_EVERY, ORDER_MARGIN, ORDER_STANDS, Pace, SETTLES, WAKE_ORDER_STANDS};
-use super::{
-    Ask, Desired, Facts, Marks, NodeCondition, PhaseChange, PowerRecord, Purpose, Restless, Wakeable, WakerOutcome,
-    Wish, Write,
+use super::times::{ASKED_AGAIN, ASKED_AT_LEAST_EVERY, ORDER_MARGIN, ORDER_STANDS, SETTLES, WAKE_ORDER_STANDS};
+use super::{Facts, PhaseChange, Wish, Write};
+use crate::model::{
+    Ask, Desired, NodeCondition, NodeMarks, Pace, PowerRecord, PowerState, Purpose, SleepMethod, Span, Timestamp,
+    Wakeable, WakerOutcome,
 };
-use crate::model::{PowerState, SleepMethod, Span, Timestamp};
 
 /// So many purposes are remembered besides the newest: a plan or request is over long before so many others came.
 const EARLIER: usize = 8;
@@ -70,7 +70,7 @@ impl Look<'_> {
             // Nothing that this machine writes leads here. Nobody knows whether the order is obeyed, so it is a wake.
             return Some(self.wakes("it is ordered to sleep and nobody means it"));
         }
-        if let Some(write) = self.carry(Marks::None, None) {
+        if let Some(write) = self.carry(NodeMarks::None, None) {
             return Some(write);
         }
         if self.record.uid.is_none() {
@@ -85,7 +85,7 @@ impl Look<'_> {
         {
             let mut change = self.change(PowerState::Awake, &format!("to be tried again: {}", restless.why));
             change.since = self.record.since.unwrap_or(self.now);
-            change.restless = Some(restless.tried_again());
+            change.restless = Some(tried_again(restless));
             return Some(Write::Phase(Box::new(change)));
         }
         let empty = self.facts.usable && self.facts.blocker.is_none();
@@ -123,7 +123,7 @@ impl Look<'_> {
         if let Some(why) = self.should_not_sleep(purpose) {
             return Some(self.aborts(&why));
         }
-        if let Some(write) = self.carry(Marks::Emptying, None) {
+        if let Some(write) = self.carry(NodeMarks::Emptying, None) {
             return Some(write);
         }
         if self.now.since(since) < SETTLES {
@@ -141,7 +141,7 @@ impl Look<'_> {
                 if let Some(why) = self.should_not_sleep(purpose) {
                     return Some(self.aborts(&why));
                 }
-                if let Some(write) = self.carry(Marks::Asleep, Some(NodeCondition::Suspending)) {
+                if let Some(write) = self.carry(NodeMarks::Asleep, Some(NodeCondition::Suspending)) {
                     return Some(write);
                 }
                 let marked = self.facts.condition.map_or(self.now, |(_, since)| since);
@@ -219,7 +219,7 @@ impl Look<'_> {
         if let Some(why) = why {
             return Some(self.order_awake(why));
         }
-        if let Some(write) = self.carry(Marks::Asleep, Some(NodeCondition::Suspended)) {
+        if let Some(write) = self.carry(NodeMarks::Asleep, Some(NodeCondition::Suspended)) {
             return Some(write);
         }
         let request = self.record.request.as_ref().filter(|request| request.ask == Ask::Suspend);
@@ -237,7 +237,7 @@ impl Look<'_> {
             return Some(Write::Phase(Box::new(change)));
         }
         if self.facts.usable && self.is_back(since, asleep_since) {
-            return Some(self.carry(Marks::None, None).unwrap_or_else(|| self.is_awake(since, asleep_since)));
+            return Some(self.carry(NodeMarks::None, None).unwrap_or_else(|| self.is_awake(since, asleep_since)));
         }
         if let Some(words) = self.drivers_failed() {
             return Some(self.gives_up(&words, Wakeable::DriversFailed));
@@ -265,9 +265,9 @@ impl Look<'_> {
     }
 
     /// A node that is back and lacks a DaemonSet's pod lets that one come. What was let in once is not kept out again.
-    fn marks_of_a_waking_node(&self, since: Timestamp, asleep_since: Option<Timestamp>) -> Marks {
+    fn marks_of_a_waking_node(&self, since: Timestamp, asleep_since: Option<Timestamp>) -> NodeMarks {
         let lets_in = self.facts.ready && self.facts.lacks_pod && self.is_back(since, asleep_since);
-        if lets_in || self.facts.marks == Some(Marks::Waking) { Marks::Waking } else { Marks::Asleep }
+        if lets_in || self.facts.marks == Some(NodeMarks::Waking) { NodeMarks::Waking } else { NodeMarks::Asleep }
     }
 
     /// Whether a node that answers is really back, and will not obey an old order any more.
@@ -305,7 +305,7 @@ impl Look<'_> {
             change.restless = None;
         }
         if let Some(why) = self.would_not_sleep(since, asleep_since) {
-            change.restless = Some(Restless::again(self.record.restless.as_ref(), &why, self.now));
+            change.restless = Some(again(self.record.restless.as_ref(), &why, self.now));
         }
         change.last_sleep = asleep_since.map(|asleep| since.since(asleep)).or(change.last_sleep);
         change.asleep_since = None;
@@ -337,13 +337,13 @@ impl Look<'_> {
             return Some(self.order_awake("it failed to wake"));
         }
         if self.facts.usable {
-            return Some(self.carry(Marks::None, None).unwrap_or_else(|| {
+            return Some(self.carry(NodeMarks::None, None).unwrap_or_else(|| {
                 let mut change = self.change(PowerState::Awake, "seen healthy again");
                 change.asleep_since = None;
                 Write::Phase(Box::new(change))
             }));
         }
-        if let Some(write) = self.carry(Marks::Quarantined, Some(NodeCondition::Quarantined)) {
+        if let Some(write) = self.carry(NodeMarks::Quarantined, Some(NodeCondition::Quarantined)) {
             return Some(write);
         }
         if self.record.request.is_some() {
@@ -391,7 +391,7 @@ impl Look<'_> {
 
     /// Makes the Node carry these marks and this condition: the marks first when they are put on and taken off, so
     /// that the condition's time says since when the marks are there.
-    fn carry(&self, marks: Marks, condition: Option<NodeCondition>) -> Option<Write> {
+    fn carry(&self, marks: NodeMarks, condition: Option<NodeCondition>) -> Option<Write> {
         if self.facts.marks != Some(marks) {
             return Some(Write::Mark(marks));
         }

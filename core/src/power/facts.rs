@@ -1,7 +1,6 @@
 //! What is seen of a node, and what is wished for it.
 
-use super::{Marks, NodeCondition, Purpose};
-use crate::model::{SleepMethod, Timestamp};
+use crate::model::{NodeCondition, NodeMarks, Purpose, SleepMethod, Timestamp};
 
 /// What is seen of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +19,7 @@ pub struct Facts {
     /// The kernel's boot id.
     pub boot_id: Option<String>,
     /// What we wrote on it, if that is one of the known sets.
-    pub marks: Option<Marks>,
+    pub marks: Option<NodeMarks>,
     /// Our condition on it, with since when. It is written after the marks.
     pub condition: Option<(NodeCondition, Timestamp)>,
     /// What keeps it from sleeping (rule 3), for people; its own place in the power sequence left out.
@@ -42,7 +41,7 @@ impl Facts {
             missing: None,
             lacks_pod: false,
             boot_id: None,
-            marks: Some(Marks::None),
+            marks: Some(NodeMarks::None),
             condition: None,
             blocker: None,
             work: false,

@@ -1,9 +1,9 @@
 //! What follows from a waker's words: [`Look`]'s part that listens.
 
 use super::advance::Look;
-use super::waker::{CLAIM_STANDS, TAKES_UP_WITHIN, WORTH_TELLING};
-use super::{Desired, PhaseChange, Wakeable, WakerOutcome, Write};
-use crate::model::{PowerState, Timestamp};
+use super::times::{CLAIM_STANDS, TAKES_UP_WITHIN, WORTH_TELLING};
+use super::{PhaseChange, Write};
+use crate::model::{Desired, PowerState, Timestamp, Wakeable, WakerOutcome};
 
 impl Look<'_> {
     /// What every driver said, if all of them failed to carry out the order that stands. A node that answers is

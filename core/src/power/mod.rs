@@ -27,7 +27,7 @@
 //! * **A waker's word is believed when it is bad.** A node whose drivers all failed is Quarantined at once, with their
 //!   words, unless it answers itself; that a driver says "on" proves nothing, only the node does.
 //! * **Nothing of ours keeps a woken node from being usable.** While it waits for a DaemonSet's pod that is gone, our
-//!   taint only deters ([`Marks::Waking`], [`Marks::Quarantined`]).
+//!   taint only deters ([`NodeMarks::Waking`], [`NodeMarks::Quarantined`]).
 //! * **What will not stay asleep is left awake.** A node that refuses, does not fall asleep, or wakes by itself soon, a few
 //!   times in a row, is blocked for hours, then for longer ([`Restless`]); a person's request tries it at once.
 //! * **No dead end.** Each state is left by time alone, or by facts that come by themselves, but for Suspended, which
@@ -36,14 +36,10 @@
 mod advance;
 mod facts;
 mod hearsay;
-mod marks;
-mod record;
 mod restless;
 mod state;
 mod survey;
 mod times;
-mod waker;
-mod worth;
 mod write;
 
 #[cfg(test)]
@@ -51,12 +47,8 @@ mod tests;
 
 pub use advance::advance;
 pub use facts::{Facts, Wish};
-pub use marks::{Marks, NodeCondition};
-pub use record::{AgentWord, Ask, Desired, NoAgent, Order, PowerRecord, Purpose, Request};
-pub use restless::{FEW, Restless};
+pub use restless::FEW;
 pub use state::State;
 pub use survey::{Seat, survey};
-pub use times::{ORDER_STANDS, Pace, WAKE_ORDER_STANDS};
-pub use waker::{Wakeable, WakerOutcome, WakerWord};
-pub use worth::break_even;
+pub use times::{ORDER_STANDS, WAKE_ORDER_STANDS};
 pub use write::{PhaseChange, Write};

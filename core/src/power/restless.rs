@@ -2,7 +2,7 @@
 //! ordinary traffic. Each attempt costs a while without the node, so after a few in a row it is left awake, and tried again
 //! ever more seldom.
 
-use crate::model::{Span, Timestamp};
+use crate::model::{Restless, Span, Timestamp};
 
 /// So many attempts in a row fail before the node is left awake.
 pub const FEW: u32 = 3;
@@ -33,33 +33,18 @@ pub(super) fn is_the_machines(refusal: &str) -> bool {
     refusal.contains(STOPPED_TRYING) || begins && !NOT_THE_MACHINES.iter().any(|words| refusal.contains(words))
 }
 
-/// Attempts to sleep, one after the other, that did not come about or that the node ended by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Restless {
-    /// How many.
-    pub times: u32,
-    /// Until when it is left awake; none while it is still tried.
-    pub until: Option<Timestamp>,
-    /// What is known of the last one: the agent's words, or what woke the machine.
-    pub why: String,
+/// One more attempt in vain, after those of before.
+pub(super) fn again(before: Option<&Restless>, why: &str, now: Timestamp) -> Restless {
+    let times = before.map_or(0, |before| before.times).saturating_add(1);
+    let doublings = times.saturating_sub(FEW).min(16);
+    let pause = LEFT_AWAKE.saturating_mul(1 << doublings).min(LEFT_AWAKE_AT_MOST);
+    let until = (times >= FEW).then(|| now + pause);
+    Restless { times, until, why: why.chars().take(LONGEST_WHY).collect() }
 }
 
-impl Restless {
-    /// One more, after those of before.
-    #[must_use]
-    pub fn again(before: Option<&Self>, why: &str, now: Timestamp) -> Self {
-        let times = before.map_or(0, |before| before.times).saturating_add(1);
-        let doublings = times.saturating_sub(FEW).min(16);
-        let pause = LEFT_AWAKE.saturating_mul(1 << doublings).min(LEFT_AWAKE_AT_MOST);
-        let until = (times >= FEW).then(|| now + pause);
-        Self { times, until, why: why.chars().take(LONGEST_WHY).collect() }
-    }
-
-    /// The same, to be tried once more.
-    #[must_use]
-    pub fn tried_again(&self) -> Self {
-        Self { until: None, ..self.clone() }
-    }
+/// The same, to be tried once more.
+pub(super) fn tried_again(restless: &Restless) -> Restless {
+    Restless { until: None, ..restless.clone() }
 }
 
 #[cfg(test)]
@@ -72,11 +57,11 @@ mod tests {
         let mut restless = None;
         let mut hours = Vec::new();
         for _ in 0..12 {
-            let next = Restless::again(restless.as_ref(), &"x".repeat(2000), now);
+            let next = again(restless.as_ref(), &"x".repeat(2000), now);
             assert_eq!(next.why.len(), LONGEST_WHY);
             hours.push(next.until.map(|until| until.since(now).as_secs() / 3600));
             now = next.until.unwrap_or(now);
-            restless = Some(next.tried_again());
+            restless = Some(tried_again(&next));
         }
         let expected = [6, 12, 24, 48, 96, 168, 168, 168, 168, 168].map(Some);
         assert_eq!(hours, [&[None, None][..], &expected].concat());

@@ -1,7 +1,7 @@
 //! The states, with the data of each.
 
-use super::{Facts, Marks, PowerRecord, Purpose};
-use crate::model::{PowerState, Timestamp};
+use super::Facts;
+use crate::model::{NodeMarks, PowerRecord, PowerState, Purpose, Timestamp};
 
 /// How far an order to suspend is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl State {
         let since = record.since.unwrap_or(now);
         let purpose = record.purpose.clone();
         match record.phase {
-            _ if !record.noted && facts.marks == Some(Marks::Asleep) && !facts.ready => {
+            _ if !record.noted && facts.marks == Some(NodeMarks::Asleep) && !facts.ready => {
                 Self::Suspended { purpose: None }
             }
             PowerState::Awake => Self::Awake,

@@ -1,9 +1,9 @@
 //! What is seen of every node, and wished for it, at one moment: the arguments of [`super::advance`].
 
-use super::{Ask, Facts, Marks, Pace, PowerRecord, Wish};
+use super::{Facts, Wish};
 use crate::model::{
-    Blocker, ClassIndex, Node, NodeClass, NodeName, PlanPhase, Pod, PodOwner, PodPhase, Policies, Policy, PolicyMode,
-    PowerState, RecordedStep, Snapshot, Span, StepOutcome, Timestamp, rulers,
+    Ask, Blocker, ClassIndex, Node, NodeClass, NodeMarks, NodeName, Pace, PlanPhase, Pod, PodOwner, PodPhase, Policies,
+    Policy, PolicyMode, PowerRecord, PowerState, Purpose, RecordedStep, Snapshot, Span, StepOutcome, Timestamp, rulers,
 };
 use crate::plan::Report;
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,7 +53,11 @@ pub fn survey(snapshot: &Snapshot, policies: &Policies, report: &Report, now: Ti
         let ruler = ruler.filter(|policy| policy.mode != PolicyMode::Off && policy.invalid.is_none());
         let record = snapshot.powers.get(&node.name);
         let managed = ruler.is_some() && class.is_some_and(|class| class.sleep.can_be_woken);
-        if !managed && record.is_none() && Marks::of(node) == Some(Marks::None) && node.power_condition.is_none() {
+        if !managed
+            && record.is_none()
+            && NodeMarks::of(node) == Some(NodeMarks::None)
+            && node.power_condition.is_none()
+        {
             continue;
         }
         let none = PowerRecord::default();
@@ -100,7 +104,7 @@ fn stagger(snapshot: &Snapshot, seats: &mut [(Urgency, Seat, String, u32)], now:
 /// What plans that run want of nodes.
 struct PlanWishes<'a> {
     wakes: BTreeMap<&'a NodeName, String>,
-    suspends: BTreeMap<&'a NodeName, super::Purpose>,
+    suspends: BTreeMap<&'a NodeName, Purpose>,
 }
 
 impl<'a> PlanWishes<'a> {
@@ -144,7 +148,7 @@ fn wish(
         _ => {}
     }
     let sleeps = matches!(record.phase, PowerState::Suspended | PowerState::Waking);
-    if sleeps && record.purpose.as_ref().is_some_and(super::Purpose::is_wake_test) {
+    if sleeps && record.purpose.as_ref().is_some_and(Purpose::is_wake_test) {
         return awake(Urgency::Other, "wake test".into());
     }
     if let Some(by) = snapshot.switches.held.as_ref().or_else(|| ruler?.held.as_ref()) {
@@ -202,7 +206,7 @@ fn facts(
         missing,
         lacks_pod: may_lack && lacks_pod(snapshot, node, class),
         boot_id: node.boot_id.clone(),
-        marks: Marks::of(node),
+        marks: NodeMarks::of(node),
         condition: node.power_condition,
         blocker,
         work: judged.is_some_and(|report| report.blockers.iter().any(is_work)),

@@ -1,6 +1,6 @@
 //! How long the parts of the sequence may take.
 
-use crate::model::{SleepMethod, Span};
+use crate::model::Span;
 
 /// An order to suspend is void after this time unless it is acknowledged: an agent that comes back to life must
 /// not find one that nobody means any more (`docs/design/0004-orders-at-most-once.md`).
@@ -16,62 +16,17 @@ pub const WAKE_ORDER_STANDS: Span = Span::from_secs(120);
 /// was under way shows up within it.
 pub(super) const SETTLES: Span = Span::from_secs(2);
 
-/// A node that sleeps is not ready within this time: its lease lapses after 40 s, and the node controller's grace is
-/// 50 s (`docs/design/0001-kubevirt-facts.md`, "Kubernetes around a sleeping node"), looked at every 5 s.
-const LEASE_LAPSES: Span = Span::from_secs(100);
-
-/// From power to usable, besides the class's resume time: kubelet's first status, virt-handler's heartbeat (at most
-/// 132 s apart), the drivers' retries.
-const COMES_BACK: Span = Span::from_secs(240);
-
 /// A node that failed to wake is asked again after this time, then after twice that, and so on …
 pub(super) const ASKED_AGAIN: Span = Span::from_secs(300);
 
 /// … up to this.
 pub(super) const ASKED_AT_LEAST_EVERY: Span = Span::from_secs(3600);
 
-/// How fast the nodes of a class are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
-    /// From the order to asleep.
-    pub suspend: Span,
-    /// From the request to usable.
-    pub resume: Span,
-}
+/// A waker takes an order up within a second of its watch. After this time somebody must look why none did.
+pub(super) const TAKES_UP_WITHIN: Span = Span::from_secs(30);
 
-impl Default for Pace {
-    /// Energy-efficient consolidation, §III: "approximately 5 seconds" each way.
-    fn default() -> Self {
-        Self { suspend: Span::from_secs(5), resume: Span::from_secs(5) }
-    }
-}
+/// A waker renews its claim every ten seconds and another takes it over after thirty: after this time both are gone.
+pub(super) const CLAIM_STANDS: Span = Span::from_secs(60);
 
-impl Pace {
-    /// Nodes that are not said to be faster or slower. A shutdown waits for services and file systems; a server's
-    /// firmware alone takes one to three minutes before it boots.
-    #[must_use]
-    pub fn of(method: SleepMethod) -> Self {
-        match method {
-            SleepMethod::S3 => Self::default(),
-            SleepMethod::PowerOff => Self { suspend: Span::from_secs(60), resume: Span::from_secs(240) },
-        }
-    }
-
-    /// A node that acknowledged its order and is still ready after this time does not sleep.
-    #[must_use]
-    pub fn sleeps_within(self) -> Span {
-        self.suspend.saturating_mul(2).saturating_add(LEASE_LAPSES)
-    }
-
-    /// A node that was asked to wake and is not usable after this time failed to.
-    #[must_use]
-    pub fn wakes_within(self) -> Span {
-        self.resume.saturating_mul(2).saturating_add(COMES_BACK)
-    }
-
-    /// A node that is being woken is counted on for this time; after that others are looked for.
-    #[must_use]
-    pub fn counted_on(self) -> Span {
-        self.resume.saturating_mul(3).saturating_add(Span::from_secs(15))
-    }
-}
+/// A node that is not back so long after it was asked is worth the write that says what the waker did.
+pub(super) const WORTH_TELLING: Span = Span::from_secs(15);

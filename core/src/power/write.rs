@@ -1,7 +1,8 @@
 //! What is to be written next.
 
-use super::{Desired, Marks, NodeCondition, Purpose, Restless, Wakeable};
-use crate::model::{PowerState, SleepMethod, Span, Timestamp};
+use crate::model::{
+    Desired, NodeCondition, NodeMarks, PowerState, Purpose, Restless, SleepMethod, Span, Timestamp, Wakeable,
+};
 
 /// A change of the recorded phase, with what else the status says from then on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +54,7 @@ pub enum Write {
         reason: String,
     },
     /// Write our taint and labels on the Node, or take them away.
-    Mark(Marks),
+    Mark(NodeMarks),
     /// Write our condition on the Node, or take it away.
     Condition(Option<NodeCondition>),
     /// Note since when nothing keeps the node awake, or that something does.

@@ -6,10 +6,9 @@ use miyako_api::duration::Duration;
 use miyako_api::node_power_class::{self as api, NodePowerClassSpec};
 use miyako_api::wake;
 use miyako_core::model::{
-    Capacity, ClassName, ClassSleep, Meter, NodeClass, NodeName, PowerFigures, Role, SleepMethod, Span, WakeAddress,
-    WakeTests, WakeWay,
+    Capacity, ClassName, ClassSleep, Meter, NodeClass, NodeName, Pace, PowerFigures, Role, SleepMethod, Span,
+    WakeAddress, WakeTests, WakeWay,
 };
-use miyako_core::power::Pace;
 use std::collections::BTreeSet;
 
 /// Converts a NodePowerClass. Whatever contradicts itself makes the class `invalid`.

@@ -8,8 +8,7 @@ use k8s_openapi::{
 use miyako_api::control_plane;
 use miyako_api::names::{GROUP, kubevirt, marks};
 use miyako_core::fit::goes_by_itself;
-use miyako_core::model::{Labels, Node, Taint, TaintEffect, Timestamp};
-use miyako_core::power::NodeCondition;
+use miyako_core::model::{Labels, Node, NodeCondition, Taint, TaintEffect, Timestamp};
 use std::collections::BTreeSet;
 
 /// Taints that mean "is being drained, upgraded or taken away", by the programs that set them.

@@ -5,10 +5,9 @@ use miyako_api::names::ours;
 use miyako_api::node_power::{
     AgentStatus, DesiredPower, NodePower, NodePowerSpec, NodePowerStatus, PowerPhase, WakeOutcome, WakerStatus, WokenBy,
 };
-use miyako_core::energy::Recorded;
-use miyako_core::model::{PowerState, Span, Timestamp};
-use miyako_core::power::{
-    AgentWord, Desired, Order, PowerRecord, Purpose, Request, Restless, Wakeable, WakerOutcome, WakerWord,
+use miyako_core::model::{
+    AgentWord, Desired, Order, PowerRecord, PowerState, Purpose, RecordedEnergy, Request, Restless, Span, Timestamp,
+    Wakeable, WakerOutcome, WakerWord,
 };
 
 /// Converts a NodePower. Without a phase the node is awake; a wake test that failed proves nothing.
@@ -57,8 +56,8 @@ pub fn convert(power: &NodePower) -> PowerRecord {
     }
 }
 
-fn energy(used: Option<i64>, saved: Option<i64>) -> Option<Recorded> {
-    Some(Recorded { used: u64::try_from(used?).ok()?, saved: saved.unwrap_or_default() })
+fn energy(used: Option<i64>, saved: Option<i64>) -> Option<RecordedEnergy> {
+    Some(RecordedEnergy { used: u64::try_from(used?).ok()?, saved: saved.unwrap_or_default() })
 }
 
 fn order(spec: &NodePowerSpec) -> Order {

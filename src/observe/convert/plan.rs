@@ -2,11 +2,11 @@
 
 use super::{Converted, Problems, objects};
 use miyako_api::consolidation_plan::{self as api, ConsolidationPlan, PlanStep, StepKind, StepPhase, StepStatus};
+use miyako_core::carry::MODE_IGNORED;
 use miyako_core::model::{
     MigrationMode, MigrationName, MoveFailure, NodeName, PlanName, PlanPhase, PlanRecord, PolicyName, RecordedStep,
     Refusal, Span, StepOutcome, SuspendReason, TakenBack, Timestamp, Uid, VmKey, VmMoves,
 };
-use miyako_core::plan::MODE_IGNORED;
 
 /// Converts a ConsolidationPlan.
 #[must_use]

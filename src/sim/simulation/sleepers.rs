@@ -3,8 +3,7 @@
 
 use super::watchdog::{Objects, millis, text};
 use miyako_api::names::{kubernetes, marks, ours};
-use miyako_core::model::Timestamp;
-use miyako_core::power::Purpose;
+use miyako_core::model::{Purpose, Timestamp};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! Rules 3, 4 and 9: suspends, wakes and what is kept in reserve.
 
 use super::*;
-use crate::power::Restless;
+use crate::model::Restless;
 
 /// The node failed to sleep a few times in a row.
 fn restless(case: &mut Case, until: Option<Timestamp>) {

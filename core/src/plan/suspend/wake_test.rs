@@ -4,10 +4,9 @@
 //! nodes come and go, few sleep for a test alone. A node that never did, or long ago, or that failed since, sleeps for
 //! a test first: short, watched, and only while nothing needs it.
 
-use crate::model::{ClassName, Node, NodeClass, NodeName, Policy, PowerState, Span, SuspendReason, Timestamp};
+use crate::model::{ClassName, Node, NodeClass, NodeName, Policy, PowerState, Purpose, Span, SuspendReason, Timestamp};
 use crate::plan::AwakeBecause;
 use crate::plan::draft::{Draft, Place};
-use crate::power::Purpose;
 use std::collections::BTreeMap;
 
 /// A node that failed to wake is not tested again before this time, if its class does not test more often: somebody

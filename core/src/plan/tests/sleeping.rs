@@ -1,7 +1,7 @@
 //! Which nodes go to sleep, why the others stay awake, and what is done while one comes back.
 
 use super::*;
-use crate::power::{AgentWord, Desired, Order, PowerRecord, Purpose};
+use crate::model::{AgentWord, Desired, Order, PowerRecord, Purpose};
 
 /// Two trusted, empty dedicated nodes, and a shared one with a VM that needs no other.
 pub(super) fn empty() -> World {

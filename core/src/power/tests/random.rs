@@ -1,8 +1,8 @@
 //! Random orders of events, with operators that die after any single write and others that see the past.
 
 use super::stand::Stand;
-use crate::model::{PowerState, SleepMethod};
-use crate::power::{WakerOutcome, Wish};
+use crate::model::{PowerState, SleepMethod, WakerOutcome};
+use crate::power::Wish;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

@@ -1,10 +1,10 @@
 //! A made-up node with its agent, its waker and its NodePower. Deliberately simple: one node, whole seconds.
 
-use crate::model::{PowerState, SleepMethod, Span, TaintEffect, Timestamp, Uid};
-use crate::power::{
-    AgentWord, Desired, Facts, Marks, NodeCondition, Order, Pace, PowerRecord, Purpose, WakerOutcome, WakerWord, Wish,
-    Write, advance,
+use crate::model::{
+    AgentWord, Desired, NodeCondition, NodeMarks, Order, Pace, PowerRecord, PowerState, Purpose, SleepMethod, Span,
+    TaintEffect, Timestamp, Uid, WakerOutcome, WakerWord,
 };
+use crate::power::{Facts, Wish, Write, advance};
 
 /// A lease lapses after this time.
 const LEASE_SECONDS: i64 = 50;
@@ -28,7 +28,7 @@ pub(super) enum AgentAt {
 pub(super) struct Stand {
     pub(super) now: Timestamp,
     pub(super) record: PowerRecord,
-    pub(super) marks: Marks,
+    pub(super) marks: NodeMarks,
     pub(super) condition: Option<(NodeCondition, Timestamp)>,
     pub(super) up: bool,
     pub(super) up_since: Timestamp,
@@ -56,7 +56,7 @@ impl Stand {
         Self {
             now,
             record: PowerRecord::default(),
-            marks: Marks::None,
+            marks: NodeMarks::None,
             condition: None,
             up: true,
             up_since: now - Span::from_secs(600),
@@ -292,7 +292,7 @@ impl Stand {
 
     /// As it is to be in the end: awake, with nothing of ours on it.
     pub(super) fn is_clean(&self) -> bool {
-        let (awake, unmarked) = (self.record.phase == PowerState::Awake, self.marks == Marks::None);
+        let (awake, unmarked) = (self.record.phase == PowerState::Awake, self.marks == NodeMarks::None);
         self.up && awake && unmarked && self.condition.is_none() && !self.pod_gone
     }
 }

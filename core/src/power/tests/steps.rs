@@ -1,8 +1,10 @@
 //! The ways that the diagram shows.
 
 use super::stand::Stand;
-use crate::model::{PowerState, SleepMethod, Span};
-use crate::power::{Ask, Desired, FEW, Marks, NodeCondition, Request, Wakeable, WakerOutcome, Wish};
+use crate::model::{
+    Ask, Desired, NodeCondition, NodeMarks, PowerState, Request, SleepMethod, Span, Wakeable, WakerOutcome,
+};
+use crate::power::{FEW, Wish};
 
 /// A node that is being suspended, up to the order.
 fn ordered() -> Stand {
@@ -34,7 +36,7 @@ fn asleep() -> Stand {
 #[test]
 fn a_node_goes_to_sleep_and_comes_back_and_nothing_is_left_on_it() {
     let mut stand = asleep();
-    assert_eq!((stand.marks, stand.condition.map(|it| it.0)), (Marks::Asleep, Some(NodeCondition::Suspended)));
+    assert_eq!((stand.marks, stand.condition.map(|it| it.0)), (NodeMarks::Asleep, Some(NodeCondition::Suspended)));
     stand.wish_awake();
     stand.drive();
     assert_eq!(stand.record.phase, PowerState::Waking);
@@ -73,12 +75,12 @@ fn a_leader_whose_clock_is_behind_its_predecessors_goes_on_by_its_own() {
 #[test]
 fn marks_come_before_the_order_and_stay_until_the_node_is_usable() {
     let stand = ordered();
-    assert_eq!(stand.marks, Marks::Asleep);
+    assert_eq!(stand.marks, NodeMarks::Asleep);
     assert_eq!(stand.condition.map(|it| it.0), Some(NodeCondition::Suspending));
     let mut stand = asleep();
     stand.comes_back(false);
     stand.drive();
-    assert_eq!(stand.marks, Marks::Asleep, "it is up, and not usable yet");
+    assert_eq!(stand.marks, NodeMarks::Asleep, "it is up, and not usable yet");
     stand.pass(3);
     stand.drive();
     assert!(stand.is_clean());
@@ -92,10 +94,10 @@ fn a_daemon_sets_pod_that_was_lost_in_the_sleep_may_come_before_the_node_is_usab
         stand.comes_back(cold);
         stand.pass(1);
         stand.drive();
-        assert_eq!(stand.marks, Marks::Asleep, "its kubelet is not ready: nothing can come");
+        assert_eq!(stand.marks, NodeMarks::Asleep, "its kubelet is not ready: nothing can come");
         stand.pass(2);
         stand.drive();
-        assert_eq!((stand.record.phase, stand.marks), (PowerState::Waking, Marks::Waking));
+        assert_eq!((stand.record.phase, stand.marks), (PowerState::Waking, NodeMarks::Waking));
         assert_eq!(stand.condition.map(|it| it.0), Some(NodeCondition::Waking), "it still looks asleep to others");
         stand.daemon_set_acts();
         stand.drive();
@@ -112,7 +114,7 @@ fn a_quarantined_node_gets_the_pods_that_it_lacks() {
     stand.drive();
     stand.pass(600);
     stand.drive();
-    assert_eq!((stand.record.phase, stand.marks), (PowerState::Quarantined, Marks::Quarantined));
+    assert_eq!((stand.record.phase, stand.marks), (PowerState::Quarantined, NodeMarks::Quarantined));
     stand.comes_back(true);
     stand.pass(3);
     stand.drive();
@@ -128,7 +130,7 @@ fn a_pod_before_the_order_calls_it_off_at_once() {
     stand.drive();
     stand.wish_asleep("plan a");
     stand.drive();
-    assert_eq!((stand.record.phase, stand.marks), (PowerState::Emptying, Marks::Emptying));
+    assert_eq!((stand.record.phase, stand.marks), (PowerState::Emptying, NodeMarks::Emptying));
     stand.work = true;
     stand.drive();
     assert!(stand.is_clean());
@@ -308,7 +310,7 @@ fn a_node_that_fails_to_wake_is_quarantined_and_asked_ever_more_seldom_until_it_
     stand.drive();
     stand.pass(600);
     stand.drive();
-    assert_eq!((stand.record.phase, stand.marks), (PowerState::Quarantined, Marks::Quarantined));
+    assert_eq!((stand.record.phase, stand.marks), (PowerState::Quarantined, NodeMarks::Quarantined));
     assert_eq!(stand.record.wake_tested, None, "it is not trusted to sleep any more");
     stand.wish = crate::power::Wish::None;
     let mut asked = Vec::new();
@@ -420,7 +422,7 @@ fn a_node_whose_drivers_all_failed_is_quarantined_at_once_with_their_words() {
     assert_eq!(stand.record.phase, PowerState::Waking, "it is still tried");
     stand.waker_says(Some(WakerOutcome::Failed), "amt 10.0.0.7 (1 try): the password was refused");
     stand.drive();
-    assert_eq!((stand.record.phase, stand.marks), (PowerState::Quarantined, Marks::Quarantined));
+    assert_eq!((stand.record.phase, stand.marks), (PowerState::Quarantined, NodeMarks::Quarantined));
     assert_eq!(stand.record.message.as_deref(), Some("amt 10.0.0.7 (1 try): the password was refused"));
     assert_eq!(stand.record.wakeable, Some((Wakeable::DriversFailed, stand.now)));
     assert_eq!(stand.record.wake_tested, None, "it is not trusted to sleep any more");
@@ -494,7 +496,7 @@ fn a_waker_that_takes_up_nothing_or_falls_silent_is_named() {
 #[test]
 fn a_sleeper_whose_node_power_was_deleted_is_woken() {
     let mut stand = asleep();
-    stand.record = crate::power::PowerRecord::default();
+    stand.record = crate::model::PowerRecord::default();
     stand.wish = crate::power::Wish::None;
     stand.drive();
     assert_eq!(stand.record.phase, PowerState::Waking, "{stand:?}");

@@ -1,4 +1,4 @@
-//! What a recorded plan needs next: the other half of acting. [`super::decide`] wishes, a ConsolidationPlan is
+//! What a recorded plan needs next: the other half of acting. [`crate::plan::decide`] wishes, a ConsolidationPlan is
 //! written, and this function leads it from there to its end, whoever wrote it and however often the operator died
 //! in between.
 //!
@@ -13,16 +13,17 @@
 //! ```
 
 mod follow;
+mod labels;
 
-use super::renew::renew;
-use super::{ProposalVerdict, candidate, identity};
+pub use labels::stray_labels;
+
 use crate::check::{self, Rule};
 use crate::model::{
     MigrateStep, MigrationMode, MigrationName, Node, NodeName, Plan, PlanName, PlanPhase, PlanRecord, Policies,
-    PolicyName, PowerState, RecordedStep, Snapshot, Span, Step, StepOutcome, SuspendStep, TakenBack, Timestamp, Uid,
-    VmKey, WakeReason, WakeStep,
+    PolicyName, PowerRecord, PowerState, Purpose, RecordedStep, Snapshot, Span, Step, StepOutcome, SuspendStep,
+    TakenBack, Timestamp, Uid, VmKey, WakeReason, WakeStep,
 };
-use crate::power::{PowerRecord, Purpose};
+use crate::plan::{ProposalVerdict, attempt, migration_name, renew};
 use std::collections::BTreeMap;
 
 /// The reason of a step whose migration KubeVirt carried out by another MigrationPolicy than was meant.
@@ -258,8 +259,8 @@ fn as_plan(record: &PlanRecord, snapshot: &Snapshot, policies: &Policies, now: T
             }
             RecordedStep::Migrate { vm: key, uid, source, target, mode, migration, reason, .. } => {
                 let vm = snapshot.vm(key, uid).ok_or_else(|| format!("{key} is gone"))?;
-                let attempt = candidate::attempt(vm, snapshot);
-                if vm.node.as_ref() != Some(source) || identity::migration_name(vm, attempt) != *migration {
+                let attempt = attempt(vm, snapshot);
+                if vm.node.as_ref() != Some(source) || migration_name(vm, attempt) != *migration {
                     return Err(format!("{key} has moved since"));
                 }
                 let reason = renew(reason, vm, source, record.decided, policy, (snapshot, policies, now))?.reason;

@@ -1,7 +1,6 @@
 //! From when on a sleep saves anything.
 
-use super::Pace;
-use crate::model::{PowerFigures, Span};
+use crate::model::{Pace, PowerFigures, Span};
 
 /// How long a node must sleep until that has saved more than falling asleep and waking cost; none if it never does.
 ///

@@ -1,7 +1,6 @@
 //! What a NodePower records.
 
 use super::{Restless, Wakeable, WakerWord};
-use crate::energy::Recorded;
 use crate::model::{PlanName, PowerState, SleepMethod, Span, Timestamp, Uid};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -189,7 +188,16 @@ pub struct PowerRecord {
     /// What the phase is about, for people.
     pub message: Option<String>,
     /// What it drew and saved, as far as that was written down.
-    pub energy: Option<Recorded>,
+    pub energy: Option<RecordedEnergy>,
+}
+
+/// What a node drew and what its sleep saved, in whole joules.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedEnergy {
+    /// What was drawn.
+    pub used: u64,
+    /// What sleeping saved; negative where a node draws more asleep than its class says it does idle.
+    pub saved: i64,
 }
 
 /// Why nobody on the node would obey an order to sleep.

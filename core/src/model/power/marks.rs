@@ -3,19 +3,19 @@
 use crate::model::{Node, Taint, TaintEffect};
 use serde::{Deserialize, Serialize};
 
-/// Our taint and label; the value says which of the [`Marks`].
-pub(super) const POWER: &str = "miyako.dev/power";
+/// Our taint and label; the value says which of the [`NodeMarks`].
+const POWER: &str = "miyako.dev/power";
 
 /// The node-lifecycle controller leaves such nodes out when it counts how much of a zone is down: without it, over 55 %
 /// of sleepers would all but stop evictions from nodes that really died.
-pub(super) const EXCLUDE_DISRUPTION: &str = "node.kubernetes.io/exclude-disruption";
+const EXCLUDE_DISRUPTION: &str = "node.kubernetes.io/exclude-disruption";
 
 /// medik8s' remediators leave such nodes alone.
-pub(super) const EXCLUDE_REMEDIATION: &str = "remediation.medik8s.io/exclude-from-remediation";
+const EXCLUDE_REMEDIATION: &str = "remediation.medik8s.io/exclude-from-remediation";
 
 /// What we write on a Node: one taint and a few labels, together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Marks {
+pub enum NodeMarks {
     /// Nothing.
     #[default]
     None,
@@ -32,7 +32,7 @@ pub enum Marks {
     Quarantined,
 }
 
-impl Marks {
+impl NodeMarks {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::None, Self::Emptying, Self::Asleep, Self::Waking, Self::Quarantined];
 

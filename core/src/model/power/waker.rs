@@ -1,16 +1,7 @@
 //! What wakers say of orders, and what is known of whether a node can be woken.
 
-use crate::model::{Span, Timestamp};
+use crate::model::Timestamp;
 use serde::{Deserialize, Serialize};
-
-/// A waker takes an order up within a second of its watch. After this time somebody must look why none did.
-pub(super) const TAKES_UP_WITHIN: Span = Span::from_secs(30);
-
-/// A waker renews its claim every ten seconds and another takes it over after thirty: after this time both are gone.
-pub(super) const CLAIM_STANDS: Span = Span::from_secs(60);
-
-/// A node that is not back so long after it was asked is worth the write that says what the waker did.
-pub(super) const WORTH_TELLING: Span = Span::from_secs(15);
 
 /// As many characters of a waker's words as are repeated.
 const REPEATED: usize = 700;
@@ -45,7 +36,7 @@ pub struct WakerWord {
 
 impl WakerWord {
     /// Its words, no longer than others can repeat them.
-    pub(super) fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         self.message.chars().take(REPEATED).collect()
     }
 }
