@@ -205,13 +205,13 @@ impl Tables {
     /// The pages of a group, by their slots.
     ///
     /// # Errors
-    /// When it is not the table of that group, of this generation, as it was written.
+    /// When it is not the table of that group, of this generation, as it was written, or no image has so many groups.
     pub fn decode(&self, group: u32, page: &[u8; PAGE]) -> Result<impl Iterator<Item = (Slot, Tag)>, BadImage> {
         let (said, checksum) = page.split_at(PAGE - CHECKSUM);
         if self.checksum(group, said).as_slice() != checksum {
             return Err(BadImage::Checksum);
         }
-        let first = group.saturating_mul(GROUP);
+        let first = group.checked_mul(GROUP).filter(|first| *first < MOST_SLOTS).ok_or(BadImage::Nonsense)?;
         let filled = said.as_chunks().0.iter().zip(first..).filter(|(tag, _)| **tag != [0; 16]);
         Ok(filled.map(|(tag, slot)| (Slot(slot), Tag(*tag))))
     }

@@ -151,6 +151,19 @@ fn other_files_and_later_layouts_are_told_apart() {
     assert_eq!(Header { slots: MOST_SLOTS + 1, ..header() }.encode(), None);
 }
 
+/// A group that is behind the end of every image has no slots. The fuzzer found that its slots could not be counted.
+#[test]
+fn groups_behind_the_end_are_none() {
+    let tables = Tables::new(&header());
+    for group in [MOST_SLOTS / GROUP + 1, u32::MAX / GROUP, u32::MAX] {
+        let table = tables.encode(group, &[Some(Tag([1; 16])); 254]);
+        assert_eq!(tables.decode(group, &table).map(drop), Err(BadImage::Nonsense));
+    }
+    let last = (MOST_SLOTS - 1) / GROUP;
+    let table = tables.encode(last, &[Some(Tag([1; 16])); 254]);
+    assert_eq!(tables.decode(last, &table).unwrap().count(), 254);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
