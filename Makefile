@@ -40,6 +40,7 @@ test: packages
 	$(call timed,checks,$(MAKE) --no-print-directory check)
 	$(call timed,build,$(CARGO) build --locked --workspace --all-targets)
 	$(call timed,unit tests,$(CARGO) test --locked --workspace --lib --bins)
+	$(call timed,damaged streams,$(CARGO) test --locked --workspace --bench fuzz -- 60)
 	$(call timed,properties and objects,$(CARGO) test --locked --workspace $(call only,planner objects))
 	$(call timed,simulations,$(CARGO) test --locked --workspace $(call only,simulation outside))
 	$(call timed,agents sleeping guests and BMCs,$(CARGO) test --locked --workspace $(call only,accuracy suspend wake))
@@ -88,6 +89,7 @@ bench:
 	$(CARGO) bench --locked --package miyako-core
 	$(CARGO) bench --locked --package miyako-agent --bench load
 	$(CARGO) bench --locked --package miyako-agent --bench sleep
+	$(CARGO) bench --locked --package miyako-relay --bench throughput
 	$(CARGO) bench --locked --package miyako-e2e --bench reaction
 	$(CARGO) bench --locked --package miyako --bench days
 	$(CARGO) test --locked --release --package miyako --test simulation power:: -- --ignored --nocapture

@@ -1,7 +1,7 @@
 //! Throws damaged input at everything that reads what others wrote, for as long as it is told to.
 //!
-//! `cargo bench -p miyako-relay --bench fuzz -- [SECONDS] [SEED]`: a minute and seed 1 unless told otherwise; a few
-//! hundred cases as a test (`--test`). A case is made from the seed and its number alone, so a finding says how to see it
+//! `cargo test -p miyako-relay --bench fuzz -- [SECONDS] [SEED]`: a minute and seed 1 unless told otherwise. As a test, not
+//! as a benchmark, so that an overflow is a panic; `--test` stops after a few hundred cases. A case is made from the seed and its number alone, so a finding says how to see it
 //! again: `-- 0 SEED NUMBER`. Inputs are the captured streams, frames made from them, and noise; damage flips, cuts, doubles, moves
 //! and overwrites. A finding is a panic: an index out of bounds, an overflow, an assertion below.
 
@@ -237,7 +237,7 @@ fn main() {
         let run = std::panic::AssertUnwindSafe(|| case(seed, number, &corpus));
         if std::panic::catch_unwind(run).is_err() {
             eprintln!(
-                "found by case {number} of seed {seed}: cargo bench -p miyako-relay --bench fuzz -- 0 {seed} {number}"
+                "found by case {number} of seed {seed}: cargo test -p miyako-relay --bench fuzz -- 0 {seed} {number}"
             );
             std::process::exit(1);
         }
