@@ -21,9 +21,9 @@
 //!   part in it and needs no right to Secrets.
 //! - **Kept** in the header of each image file, which only root may read, and nowhere else. So it outlives restarts and
 //!   S3, and is gone when the last image is wiped.
-//! - **Handed on** in band, from the end that has an image to the one that has none, encrypted under the migration's
-//!   secret; the operator tells that secret to both ends, over the agents' own mutually authenticated streams. So a third
-//!   node has the key as soon as it has a reason to.
+//! - **Handed on** in band, in the greeting of whoever has it ([`greeting`](crate::frame::greeting)), sealed under the
+//!   migration's secret. The operator tells that secret to both ends, over the agents' own mutually authenticated streams.
+//!   So a third node has the key as soon as it has a reason to.
 //! - **Where two ends have different keys** (each made one while it did not know of the other), the target's is used, as
 //!   its image is what references point to. What the source saves on the way out is saved under it too, so the two meet.
 //!

@@ -5,14 +5,24 @@
 //! with the source's nonce: an answer that was overheard elsewhere fits no other connection.
 //!
 //! QEMU's own connections never begin like it, so the target can tell a source that passes its stream as it is.
+//!
+//! A greeting also hands on the key under which the VM's pages are hashed, from a relay that has one, sealed by the
+//! migration's secret. What both then use is [`agreed`].
+
+use crate::hash::VmKey;
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{ChaCha20Poly1305, Nonce};
 
 /// How long a greeting is.
-pub const LENGTH: usize = 64;
+pub const LENGTH: usize = HEAD + SEALED + 32;
 
 const MAGIC: [u8; 4] = *b"MYKR";
 /// Of the frames that follow. The operator matches nodes whose relays speak the same.
 pub const VERSION: u8 = 1;
-const SAID: usize = LENGTH - 32;
+/// Magic, version, who speaks, connection, nonce, whether there is a key, and seven bytes of room.
+const HEAD: usize = 4 + 1 + 1 + 2 + 16 + 8;
+/// A key and what authenticates it.
+const SEALED: usize = 32 + 16;
 
 /// What the operator told both relays for one migration.
 #[derive(Clone)]
@@ -28,6 +38,12 @@ impl Secret {
     fn proof(&self, said: &[u8]) -> blake3::Hash {
         let key = blake3::derive_key("miyako relay: greetings of a migration, version 1", &self.0);
         blake3::keyed_hash(&key, said)
+    }
+
+    /// Seals what one greeting carries, and nothing else: its key follows from everything that the greeting says.
+    fn seal(&self, head: &[u8]) -> ChaCha20Poly1305 {
+        let key = blake3::derive_key("miyako relay: keys of VMs in greetings, version 1", &self.0);
+        ChaCha20Poly1305::new(&(*blake3::keyed_hash(&key, head).as_bytes()).into())
     }
 }
 
@@ -47,18 +63,20 @@ pub enum From {
 }
 
 /// A greeting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Greeting {
     /// Who speaks.
     pub from: From,
     /// The number of the connection, in the order in which the source's QEMU made them.
     pub connection: u16,
-    /// Chosen by the source at random, repeated by the target.
+    /// Chosen by the source at random, repeated by the target. None is used twice with the same secret.
     pub nonce: [u8; 16],
+    /// The key under which the speaker's images of the VM are hashed, if it has any.
+    pub key: Option<VmKey>,
 }
 
 /// What the first bytes of a connection are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum First {
     /// More must come.
     More,
@@ -85,16 +103,31 @@ impl Greeting {
         };
         bytes[6..8].copy_from_slice(&self.connection.to_be_bytes());
         bytes[8..24].copy_from_slice(&self.nonce);
-        let proof = secret.proof(&bytes[..SAID]);
-        bytes[SAID..].copy_from_slice(proof.as_bytes());
+        bytes[24] = u8::from(self.key.is_some());
+        let (head, rest) = bytes.split_at_mut(HEAD);
+        if let Some(key) = &self.key {
+            // It fails for gigabytes only.
+            let sealed = secret.seal(head).encrypt(&Nonce::default(), Payload { msg: key.expose(), aad: head });
+            rest[..SEALED].copy_from_slice(&sealed.unwrap_or_else(|_| vec![0; SEALED]));
+        }
+        let proof = secret.proof(&bytes[..HEAD + SEALED]);
+        bytes[HEAD + SEALED..].copy_from_slice(proof.as_bytes());
         bytes
     }
 
-    /// What the target answers to it.
+    /// What a target with such a key answers to it.
     #[must_use]
-    pub fn answer(self) -> Self {
-        Self { from: From::Target, ..self }
+    pub fn answer(&self, key: Option<VmKey>) -> Self {
+        Self { from: From::Target, key, ..*self }
     }
+}
+
+/// The key that both relays hash under: the target's, because it is the target's pages that are referred to, else the
+/// source's, under which the target then keeps what passes. Without either there are no references, and whoever keeps an
+/// image makes a key.
+#[must_use]
+pub fn agreed(source: Option<VmKey>, target: Option<VmKey>) -> Option<VmKey> {
+    target.or(source)
 }
 
 /// What a connection begins with.
@@ -107,45 +140,86 @@ pub fn first(bytes: &[u8], secret: &Secret) -> First {
     if bytes[..known] != MAGIC[..known] {
         return First::Plain;
     }
+    // The version stands where it always will; how long a greeting of another version is, nobody knows.
+    match bytes.get(4) {
+        None => return First::More,
+        Some(&VERSION) => {}
+        Some(version) => return First::OtherVersion(*version),
+    }
     let Some(bytes) = bytes.first_chunk::<LENGTH>() else { return First::More };
-    if bytes[4] != VERSION {
-        return First::OtherVersion(bytes[4]);
-    }
-    let proof: [u8; 32] = std::array::from_fn(|at| bytes[SAID + at]);
+    read(bytes, secret).map_or(First::Forged, First::Greeting)
+}
+
+fn read(bytes: &[u8; LENGTH], secret: &Secret) -> Option<Greeting> {
+    let (said, proof) = bytes.split_at(HEAD + SEALED);
     // `blake3::Hash` compares in constant time.
-    if secret.proof(&bytes[..SAID]) != proof {
-        return First::Forged;
+    if secret.proof(said) != *proof.first_chunk::<32>()? {
+        return None;
     }
-    let from = match bytes[5] {
+    let (head, sealed) = said.split_at(HEAD);
+    let from = match head[5] {
         0 => From::Source,
         1 => From::Target,
-        _ => return First::Forged,
+        _ => return None,
     };
-    let nonce = std::array::from_fn(|at| bytes[8 + at]);
-    First::Greeting(Greeting { from, connection: u16::from_be_bytes([bytes[6], bytes[7]]), nonce })
+    let key = match head[24] {
+        0 => None,
+        1 => {
+            let key = secret.seal(head).decrypt(&Nonce::default(), Payload { msg: sealed, aad: head }).ok()?;
+            Some(VmKey::new(key.try_into().ok()?))
+        }
+        _ => return None,
+    };
+    let nonce = *head[8..].first_chunk()?;
+    Some(Greeting { from, connection: u16::from_be_bytes([head[6], head[7]]), nonce, key })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const GREETING: Greeting = Greeting { from: From::Source, connection: 3, nonce: [9; 16] };
+    fn greeting(key: Option<VmKey>) -> Greeting {
+        Greeting { from: From::Source, connection: 3, nonce: [9; 16], key }
+    }
 
     #[test]
     fn only_who_knows_the_secret_is_believed() {
         let secret = Secret::new([1; 32]);
-        let sealed = GREETING.seal(&secret);
-        assert_eq!(first(&sealed, &secret), First::Greeting(GREETING));
-        assert_eq!(first(&GREETING.answer().seal(&secret), &secret), First::Greeting(GREETING.answer()));
-        assert_eq!(first(&sealed, &Secret::new([2; 32])), First::Forged);
-        for at in 5..LENGTH {
-            let mut other = sealed;
-            other[at] ^= 1;
-            assert_eq!(first(&other, &secret), First::Forged, "byte {at}");
+        for key in [None, Some(VmKey::new([5; 32]))] {
+            let sealed = greeting(key.clone()).seal(&secret);
+            assert_eq!(first(&sealed, &secret), First::Greeting(greeting(key.clone())));
+            assert_eq!(first(&sealed, &Secret::new([2; 32])), First::Forged);
+            let answer = greeting(None).answer(key);
+            assert_eq!(first(&answer.seal(&secret), &secret), First::Greeting(answer));
+            for at in 5..LENGTH {
+                let mut other = sealed;
+                other[at] ^= 1;
+                assert_eq!(first(&other, &secret), First::Forged, "byte {at}");
+            }
+            let mut newer = sealed;
+            newer[4] = 2;
+            assert_eq!(first(&newer[..5], &secret), First::OtherVersion(2));
         }
-        let mut newer = sealed;
-        newer[4] = 2;
-        assert_eq!(first(&newer, &secret), First::OtherVersion(2));
+    }
+
+    /// On the wire a key looks like another one each time, and never like itself.
+    #[test]
+    fn a_key_is_handed_on_and_not_shown() {
+        let (secret, key) = (Secret::new([1; 32]), VmKey::new([5; 32]));
+        let sealed = |nonce| Greeting { nonce, ..greeting(Some(key.clone())) }.seal(&secret);
+        let part = |bytes: [u8; LENGTH]| bytes[HEAD..HEAD + SEALED].to_vec();
+        assert_ne!(part(sealed([1; 16])), part(sealed([2; 16])));
+        assert!(!sealed([1; 16]).windows(4).any(|window| window == [5; 4]));
+        let answer = greeting(None).answer(Some(key.clone()));
+        assert_ne!(part(greeting(Some(key)).seal(&secret)), part(answer.seal(&secret)));
+    }
+
+    #[test]
+    fn the_targets_key_goes_before_the_sources() {
+        let key = |byte| Some(VmKey::new([byte; 32]));
+        assert_eq!(agreed(key(1), key(2)), key(2));
+        assert_eq!(agreed(key(1), None), key(1));
+        assert_eq!(agreed(None, None), None);
     }
 
     #[test]
@@ -154,7 +228,7 @@ mod tests {
         for plain in [&b"QEVM"[..], b"Q", &[0], &[8], &[0x11, 0x22], b"MYKQ"] {
             assert_eq!(first(plain, &secret), First::Plain);
         }
-        let sealed = GREETING.seal(&secret);
+        let sealed = greeting(None).seal(&secret);
         assert!((0..LENGTH).all(|length| first(&sealed[..length], &secret) == First::More));
     }
 }
