@@ -225,11 +225,11 @@ fn stop_before_begin(
     let together = Plan { steps: [&pass.begun.steps[..], &plan.steps].concat() };
     let mut violations = check::check(snapshot, policies, &together, now);
     violations.retain(|violation| violation.step.is_none_or(|step| step >= before));
-    let Some(worst) = violations.iter().find(|found| !passes_with_time(found.rule)).or(violations.first()) else {
+    let Some(worst) = violations.iter().find(|found| !passes_with_time(found.rule())).or(violations.first()) else {
         pass.begun = together;
         return None;
     };
-    if passes_with_time(worst.rule) {
+    if passes_with_time(worst.rule()) {
         return Some(Next { message: Some(worst.to_string()), ..next.clone() });
     }
     refused(worst.to_string())
@@ -263,7 +263,7 @@ fn as_plan(record: &PlanRecord, snapshot: &Snapshot, policies: &Policies, now: T
                 if vm.node.as_ref() != Some(source) || migration_name(vm, attempt) != *migration {
                     return Err(format!("{key} has moved since"));
                 }
-                let reason = renew(reason, vm, source, record.decided, policy, (snapshot, policies, now))?.reason;
+                let reason = renew(*reason, vm, source, record.decided, policy, (snapshot, policies, now))?.reason;
                 Step::Migrate(MigrateStep {
                     policy: policy.name.clone(),
                     vm: key.clone(),

@@ -115,7 +115,7 @@ fn phase_status(change: &PhaseChange, now: Timestamp) -> Value {
         "phase": phase_name(change.phase),
         "since": time(change.since),
         "message": shortened(&change.message),
-        "purpose": change.purpose.as_ref().map(|purpose| purpose.0.chars().take(512).collect::<String>()),
+        "purpose": change.purpose.as_ref().map(|purpose| purpose.to_string().chars().take(512).collect::<String>()),
         "earlierPurposes": change.earlier,
         "suspendGeneration": change.suspend_generation,
         "bootId": change.boot_id,

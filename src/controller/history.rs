@@ -324,7 +324,7 @@ fn begun(key: &(PlanName, usize), step: &RecordedStep, message: Option<String>, 
         source: source.clone(),
         target: target.clone(),
         mode: *mode,
-        reason: reason.clone(),
+        reason: reason.name().to_owned(),
         // After a restart only the name is at hand; the sentence stays in the plan.
         message: message.unwrap_or_default(),
         began,

@@ -179,7 +179,7 @@ impl Metrics {
     /// Counts what `check` refused.
     pub fn refused(&self, violations: &[Violation]) {
         for violation in violations {
-            self.refusals.with_label_values(&[violation.rule.name()]).inc();
+            self.refusals.with_label_values(&[violation.rule().name()]).inc();
         }
     }
 

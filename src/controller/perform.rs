@@ -304,7 +304,7 @@ impl Operator {
             let ended = matches!(state.outcome, StepOutcome::Succeeded | StepOutcome::Failed);
             if ended && *outcome != state.outcome {
                 let outcome = if state.outcome == StepOutcome::Succeeded { "Succeeded" } else { "Failed" };
-                self.metrics.migrations.with_label_values(&[tell::known_reason(reason), outcome]).inc();
+                self.metrics.migrations.with_label_values(&[reason.name(), outcome]).inc();
             }
         }
     }

@@ -204,7 +204,7 @@ fn breaks(
     let policy = policies.ruling(&class.name)?.name.clone();
     let plan = Plan { steps: vec![Step::Suspend(SuspendStep { policy, node: node.clone(), reason })] };
     let violations = check::check(snapshot, policies, &plan, now);
-    violations.into_iter().find(|violation| others(violation.rule)).map(|violation| violation.to_string())
+    violations.into_iter().find(|violation| others(violation.rule())).map(|violation| violation.to_string())
 }
 
 /// Which Event a change of phase is worth.

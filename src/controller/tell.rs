@@ -7,7 +7,7 @@ use miyako_api::consolidation_plan::{PlanStep, StepKind, VmReference};
 use miyako_api::consolidation_policy::Mode;
 use miyako_api::names::{ours, reason};
 use miyako_core::carry::{MODE_IGNORED, Next};
-use miyako_core::model::{MigrationMode, PlanPhase, PlanRecord, StepOutcome, Timestamp, Uid};
+use miyako_core::model::{MigrationMode, PlanPhase, PlanRecord, StepOutcome, Timestamp, Uid, WakeKind};
 
 const KUBEVIRT: &str = "kubevirt.io/v1";
 
@@ -24,18 +24,9 @@ pub(super) fn phase_name(phase: PlanPhase) -> &'static str {
     }
 }
 
-/// A reason as we write it; what an object says otherwise becomes one label, so that labels stay few.
-pub(super) fn known_reason(reason: &str) -> &'static str {
-    match reason {
-        "Overload" => "Overload",
-        "Idle" => "Idle",
-        _ => "Other",
-    }
-}
-
 /// A new plan that waits for a person.
 pub(super) fn proposed(plan: &ConsolidationPlan) -> Vec<Event> {
-    let asks_nobody = |step: &PlanStep| step.kind == StepKind::Wake && step.reason != "ForMove";
+    let asks_nobody = |step: &PlanStep| step.kind == StepKind::Wake && WakeKind::of_name(&step.reason).is_due();
     if plan.spec.mode == Mode::Automatic || plan.spec.steps.iter().all(asks_nobody) {
         return Vec::new();
     }

@@ -1,6 +1,6 @@
 //! A plan serves what people declared: its policy acts, rules the nodes, selects the VM and wants this step.
 
-use super::{Findings, Move, Rule, State};
+use super::{Cause, Findings, Move, State};
 use crate::model::{Labels, MoveReason, Node, NodeClass, Percent, Policy, PolicyMode, PolicyName, Role, SuspendStep};
 
 /// How far the numbers of a reason may be from the load table, in percentage points: rounding, no more.
@@ -9,14 +9,14 @@ const TOLERANCE: f64 = 0.5;
 /// The policy of a step, if it may have steps at all.
 pub(super) fn policy<'a>(state: &State<'a>, name: &PolicyName, found: &mut Findings) -> Option<&'a Policy> {
     let Some(policy) = state.policies.policies.get(name) else {
-        found.add(Rule::Declared, format!("there is no policy {name}"));
+        found.add(Cause::NoPolicy { policy: name.clone() });
         return None;
     };
     if let Some(problem) = &policy.invalid {
-        found.add(Rule::Declared, format!("policy {name} is invalid: {problem}"));
+        found.add(Cause::InvalidPolicy { policy: name.clone(), problem: problem.clone() });
     }
     if policy.mode == PolicyMode::Off {
-        found.add(Rule::Declared, format!("policy {name} is off"));
+        found.add(Cause::PolicyOff { policy: name.clone() });
     }
     Some(policy)
 }
@@ -31,19 +31,19 @@ pub(super) fn class<'a>(
     let class = match state.policies.class_of(node) {
         Ok(Some(class)) => class,
         Ok(None) => {
-            found.add(Rule::Declared, format!("no class selects node {}", node.name));
+            found.add(Cause::NoClass { node: node.name.clone() });
             return None;
         }
         Err(classes) => {
-            found.add(Rule::Declared, format!("node {} is selected by several classes: {classes:?}", node.name));
+            found.add(Cause::SeveralClasses { node: node.name.clone(), classes });
             return None;
         }
     };
     if let Some(problem) = &class.invalid {
-        found.add(Rule::Declared, format!("class {} is invalid: {problem}", class.name));
+        found.add(Cause::InvalidClass { class: class.name.clone(), problem: problem.clone() });
     }
     if state.policies.ruling(&class.name).is_none_or(|ruling| ruling.name != policy.name) {
-        found.add(Rule::Declared, format!("policy {} does not rule node {}", policy.name, node.name));
+        found.add(Cause::NotRuled { policy: policy.name.clone(), node: node.name.clone() });
     }
     Some(class)
 }
@@ -54,15 +54,15 @@ pub(super) fn migrate(state: &State<'_>, planned: &Move<'_>, found: &mut Finding
     let no_labels = Labels::new();
     let namespace = state.snapshot.namespaces.get(&vm.key.namespace).map_or(&no_labels, |known| &known.labels);
     if !policy.vms.matches(&vm.labels, namespace) {
-        found.add(Rule::Declared, format!("policy {} does not select VM {}", policy.name, vm.key));
+        found.add(Cause::NotSelected { policy: policy.name.clone(), vm: vm.key.clone() });
     }
     schedule(policy, found);
     if step.migration.namespace != vm.key.namespace {
-        found.add(Rule::Declared, format!("migration {} is not in the namespace of its VM", step.migration));
+        found.add(Cause::WrongNamespace { migration: step.migration.clone() });
     }
     let finished = state.snapshot.migrations.get(&step.migration).is_some_and(|known| !known.is_unfinished());
     if finished || state.begun.iter().any(|begun| begun.migration == step.migration) {
-        found.add(Rule::Declared, format!("the name {} is taken", step.migration));
+        found.add(Cause::NameTaken { migration: step.migration.clone() });
     }
     direction(planned, found);
     reason(state, planned, found);
@@ -79,7 +79,7 @@ pub(super) fn suspend(state: &State<'_>, policy: &Policy, step: &SuspendStep, fo
 fn schedule(policy: &Policy, found: &mut Findings) {
     if !policy.in_schedule {
         // It passes with time, like a hold: an approved plan waits for its hour.
-        found.add(Rule::Standstill, format!("policy {} is outside its schedule", policy.name));
+        found.add(Cause::OutsideSchedule { policy: policy.name.clone() });
     }
 }
 
@@ -91,8 +91,7 @@ fn direction(planned: &Move<'_>, found: &mut Findings) {
     };
     if (planned.source_class.role, planned.target_class.role) != wanted {
         let (from, to) = wanted;
-        let name = planned.step.reason.name();
-        found.add(Rule::Declared, format!("a move for {name} goes from a {from:?} to a {to:?} node"));
+        found.add(Cause::WrongWay { reason: planned.step.reason.kind(), from, to });
     }
 }
 
@@ -123,18 +122,18 @@ fn reason(state: &State<'_>, planned: &Move<'_>, found: &mut Findings) {
             (vm_load, threshold, thresholds.idle, measured, holds)
         }
     };
-    let name = planned.step.reason.name();
+    let reason = planned.step.reason.kind();
     match measured {
-        None => found.add(Rule::Knowledge, format!("{name}: its window is not full of fresh samples")),
+        None => found.add(Cause::WindowNotFull { reason }),
         Some(measured) if !close(claimed, measured) => {
-            found.add(Rule::Declared, format!("{name}: {claimed} is claimed, {measured} was measured"));
+            found.add(Cause::WrongLoad { reason, claimed, measured });
         }
         Some(measured) if !holds => {
-            found.add(Rule::Declared, format!("{name}: {measured} does not reach the threshold {declared}"));
+            found.add(Cause::NotReached { reason, measured, threshold: declared });
         }
         Some(_) => {}
     }
     if !close(threshold, declared) {
-        found.add(Rule::Declared, format!("{name}: threshold {threshold} is claimed, {declared} is declared"));
+        found.add(Cause::WrongThreshold { reason, claimed: threshold, declared });
     }
 }

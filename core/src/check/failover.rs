@@ -3,7 +3,7 @@
 //! The lost VMs, the largest first, each take the first node that has room, the emptiest first. A policy that asks for
 //! several failures fears them within one place (its `keepAwake.per`), and there those that lose the most memory.
 
-use super::{Findings, Rule, State};
+use super::{Cause, Findings, State};
 use crate::{
     fit::{Candidate, Moment},
     model::{Bytes, Node, NodeName, Policy, PolicyName, Vm},
@@ -30,15 +30,15 @@ pub(super) fn judge(state: &mut State<'_>, found: &mut Findings) {
     }
     for (policy, step) in touched {
         let policy = &state.policies.policies[policy];
-        if let Some(detail) = lost_for_good(state, policy) {
+        if let Some(cause) = lost_for_good(state, policy) {
             found.step = Some(step);
-            found.add(Rule::Reserve, detail);
+            found.add(cause);
         }
     }
 }
 
-/// A failure whose VMs would find less room than before this plan, in words.
-fn lost_for_good(state: &mut State<'_>, policy: &Policy) -> Option<String> {
+/// A failure whose VMs would find less room than before this plan.
+fn lost_for_good(state: &mut State<'_>, policy: &Policy) -> Option<Cause> {
     let mut hosted: BTreeMap<&NodeName, Vec<&Vm>> = BTreeMap::new();
     for vm in state.snapshot.vms.values() {
         if let Some(node) = &vm.node {
@@ -59,8 +59,7 @@ fn lost_for_good(state: &mut State<'_>, policy: &Policy) -> Option<String> {
         let after = homeless(state, &lost, &rest, |node| stands(node) && !asleep.contains(&node.name));
         // What found no room before is not this plan's fault.
         if after > 0 && after > homeless(state, &lost, &rest, stands) {
-            let names: Vec<_> = failed.iter().map(|name| name.as_str()).collect();
-            return Some(format!("if {} failed, {after} VMs would fit nowhere awake", names.join(" and ")));
+            return Some(Cause::Failover { failed: failed.into_iter().cloned().collect(), vms: after });
         }
     }
     None

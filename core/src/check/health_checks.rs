@@ -1,7 +1,7 @@
 //! Rule 4: sleepers leave what repairs broken nodes able to do so. A health check that counts sleepers among the broken
 //! ones stops repairing when there are too many of either.
 
-use super::{Findings, Rule, State};
+use super::{Cause, Findings, State};
 use crate::model::{HealthCheck, Node, PowerState};
 
 /// Judges every health check that would count a node which the plan suspends.
@@ -16,13 +16,8 @@ pub(super) fn judge(state: &State<'_>, found: &mut Findings) {
         let (total, unhealthy) = count(check, nodes.values(), suspended);
         let most = check.most_asleep(total);
         if unhealthy > most {
-            let detail = format!(
-                "NodeHealthCheck {name} would count {unhealthy} of {total} nodes as unhealthy and with one more that \
-                 really fails repair none: it allows {most} sleepers; let its spec.selector leave them out \
-                 (miyako.dev/power NotIn [asleep])"
-            );
             found.step = Some(last);
-            found.add(Rule::Reserve, detail);
+            found.add(Cause::HealthCheck { check: name.clone(), unhealthy, total, most_asleep: most });
         }
     }
 }

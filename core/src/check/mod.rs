@@ -5,6 +5,7 @@
 //! VMs count on both ends, a woken node is no target before it is usable. A step is judged by what it
 //! adds, so a cluster that already breaks a rule is not wedged by it.
 
+mod cause;
 mod declared;
 mod failover;
 mod health_checks;
@@ -21,6 +22,8 @@ mod traffic;
 
 #[cfg(test)]
 mod tests;
+
+pub use cause::{Cause, Immovable, NoFit};
 
 use crate::model::{MigrateStep, Plan, Policies, Snapshot, Step, SuspendStep, Timestamp, WakeStep};
 use serde::{Deserialize, Serialize};
@@ -102,21 +105,27 @@ impl fmt::Display for Rule {
 }
 
 /// A step that must not be carried out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Violation {
-    /// The rule it breaks.
-    pub rule: Rule,
     /// The step's place in the plan, from 0; none if the plan as a whole is at fault.
     pub step: Option<usize>,
-    /// What is wrong, in a sentence.
-    pub detail: String,
+    /// What is wrong.
+    pub cause: Cause,
+}
+
+impl Violation {
+    /// The rule it breaks.
+    #[must_use]
+    pub fn rule(&self) -> Rule {
+        self.cause.rule()
+    }
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.step {
-            Some(step) => write!(f, "{}, step {step}: {}", self.rule, self.detail),
-            None => write!(f, "{}: {}", self.rule, self.detail),
+            Some(step) => write!(f, "{}, step {step}: {}", self.rule(), self.cause),
+            None => write!(f, "{}: {}", self.rule(), self.cause),
         }
     }
 }
@@ -129,8 +138,8 @@ struct Findings {
 }
 
 impl Findings {
-    fn add(&mut self, rule: Rule, detail: impl Into<String>) {
-        self.violations.push(Violation { rule, step: self.step, detail: detail.into() });
+    fn add(&mut self, cause: Cause) {
+        self.violations.push(Violation { step: self.step, cause });
     }
 }
 

@@ -1,6 +1,6 @@
 //! Rule 5 over time: a shared node takes a VM back only if it had room for it all along, not only in a quiet moment.
 
-use super::{Findings, Move, Rule, State};
+use super::{Cause, Findings, Move, State};
 use crate::model::{Cores, MoveReason, Policy, Role, Timestamp, Vm};
 
 /// So many of a hundred minutes must have been below the margin.
@@ -15,7 +15,7 @@ pub(super) fn judge(state: &State<'_>, planned: &Move<'_>, found: &mut Findings)
     }
     let (load, window) = (&state.snapshot.load, policy.thresholds.admission_window);
     if load.vms.get(&vm.key).and_then(|known| known.average(state.now, window).full()).is_none() {
-        found.add(Rule::Knowledge, format!("VM {} is not known for the whole admission window", vm.key));
+        found.add(Cause::ShortlyKnown { vm: vm.key.clone() });
         return;
     }
     let arriving = state.in_flight.iter().filter(|moving| moving.target == Some(&target.name));
@@ -36,11 +36,7 @@ pub(super) fn judge(state: &State<'_>, planned: &Move<'_>, found: &mut Findings)
     // Sums of floats in another order differ in their last digits.
     if share.value() > policy.thresholds.admission.value() * (1.0 + 1e-9) {
         let margin = policy.thresholds.admission;
-        let detail = format!(
-            "{} would have been at {share} within the last {minutes} minutes, {margin} is the margin",
-            target.name
-        );
-        found.add(Rule::Placement, detail);
+        found.add(Cause::WasOverMargin { node: target.name.clone(), load: share, minutes, margin });
     }
 }
 

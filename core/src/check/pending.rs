@@ -1,6 +1,6 @@
 //! Rule 9: a pending pod gets the node it needs, so wakes are nearly always right and suspends sometimes wrong.
 
-use super::{Findings, Rule, State};
+use super::{Cause, Findings, State};
 use crate::{
     fit::{Candidate, Moment},
     model::{Node, NodeName, Pod, PowerState, WakeStep},
@@ -9,9 +9,9 @@ use crate::{
 /// A wake is always allowed, unless the node is known not to wake.
 pub(super) fn wake(state: &State<'_>, step: &WakeStep, found: &mut Findings) {
     match state.snapshot.nodes.get(&step.node).map(|node| node.power) {
-        None => found.add(Rule::Pending, format!("node {} is not in the cluster", step.node)),
+        None => found.add(Cause::NothingToWake { node: step.node.clone() }),
         Some(PowerState::Quarantined) => {
-            found.add(Rule::Pending, format!("node {} is quarantined: it failed to wake", step.node));
+            found.add(Cause::Quarantined { node: step.node.clone() });
         }
         Some(_) => {}
     }
@@ -28,7 +28,7 @@ pub(super) fn judge(state: &State<'_>, found: &mut Findings) {
         let elsewhere = || state.occupancy.nodes().any(|on| stays(on.node()) && probe.fits_on(on, Moment::Now).is_ok());
         if let Some((_, step)) = taken_away.filter(|_| !elsewhere()) {
             found.step = Some(*step);
-            found.add(Rule::Pending, format!("pod {} waits for a node that this plan suspends", pod.key));
+            found.add(Cause::PodWaits { pod: pod.key.clone() });
         }
     }
 }

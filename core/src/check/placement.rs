@@ -1,6 +1,6 @@
 //! Rules 1 and 5: the target takes the VM, by the scheduler's word and by its class's.
 
-use super::{Findings, Move, Rule, State};
+use super::{Cause, Findings, Move, NoFit, State};
 use crate::{
     fit::{Candidate, Moment},
     model::{Cores, PowerState, Role},
@@ -8,46 +8,45 @@ use crate::{
 
 pub(super) fn judge(state: &State<'_>, planned: &Move<'_>, found: &mut Findings) {
     let Move { vm, policy, source, target, target_class, .. } = planned;
-    let mut refuse =
-        |why: String| found.add(Rule::Placement, format!("VM {} does not fit {}: {why}", vm.key, target.name));
+    let mut refuse = |why| found.add(Cause::NoFit { vm: vm.key.clone(), node: target.name.clone(), why });
     if let Some(unsupported) = &vm.unsupported {
-        refuse(format!("its constraint {} is not understood", unsupported.field));
+        refuse(NoFit::Unsupported { field: unsupported.field.to_string() });
     }
     let moment = if target.power == PowerState::Awake { Moment::Now } else { Moment::OnceAwake };
     let probe = state.occupancy.probe(Candidate::target_of(vm));
     if let Err(misfit) = probe.quota() {
-        refuse(misfit.to_string());
+        refuse(NoFit::Misfit(misfit));
     }
     if let Err(misfit) = probe.fits(&target.name, moment) {
-        refuse(misfit.to_string());
+        refuse(NoFit::Misfit(misfit));
     }
     if source.name == target.name {
-        refuse("it is the source".into());
+        refuse(NoFit::IsSource);
     }
     // A woken node is a target once it is usable, in a later plan.
     let usable = target.is_usable();
     if !usable {
-        refuse(format!("the node is not usable ({:?}, ready: {})", target.power, target.ready));
+        refuse(NoFit::NotUsable { power: target.power, ready: target.ready });
     }
     if state.suspended.contains_key(&target.name) {
-        refuse("the node is suspended by this plan".into());
+        refuse(NoFit::Suspended);
     }
     if let Some(what) = &target.maintenance {
-        refuse(format!("the node is under maintenance: {what}"));
+        refuse(NoFit::Maintenance { what: what.clone() });
     }
     for key in &policy.stay_within {
         if source.labels.get(key) != target.labels.get(key) {
-            refuse(format!("it would leave its {key}"));
+            refuse(NoFit::Leaves { key: key.clone() });
         }
     }
     let Some(on) = state.occupancy.on(&target.name) else { return };
     if let Some(most) = target_class.max_vms.filter(|&most| on.vms >= most) {
-        refuse(format!("class {} allows {most} VMs", target_class.name));
+        refuse(NoFit::MostVms { class: target_class.name.clone(), most });
     }
     let memory = on.vm_memory + vm.target.requests.memory;
     // Without a capacity of its own the class follows the allocatable, which the scheduler's answer covers.
     if target_class.capacity.memory.is_some() && memory > target_class.memory_of(target) {
-        refuse(format!("class {} has no memory left for it", target_class.name));
+        refuse(NoFit::NoMemory { class: target_class.name.clone() });
     }
 }
 
@@ -57,8 +56,7 @@ pub(super) fn dedicated_cores(state: &State<'_>, planned: &Move<'_>, found: &mut
     let Some(on) = state.occupancy.on(&target.name).filter(|_| target_class.role == Role::Dedicated) else { return };
     let (vcpus, cores) = (on.vcpus.saturating_add(u64::from(vm.vcpus)), target_class.cores_of(target));
     if vcpus > cores && vm.vcpus > 0 {
-        let detail = format!("{} would own {vcpus} vCPUs with VM {}, it has {cores} cores", target.name, vm.key);
-        found.add(Rule::DedicatedCores, detail);
+        found.add(Cause::TooFewCores { node: target.name.clone(), vm: vm.key.clone(), vcpus, cores });
     }
 }
 
@@ -81,14 +79,14 @@ pub(super) fn admission(state: &State<'_>, planned: &Move<'_>, found: &mut Findi
     };
     let own = load.vms.get(&vm.key).and_then(|known| known.average(state.now, thresholds.idle_window).full());
     let Some((carried, own)) = carried.zip(own) else {
-        found.add(Rule::Knowledge, format!("the load that {} would carry is not known", target.name));
+        found.add(Cause::LoadUnknown { node: target.name.clone() });
         return;
     };
     let on_the_way: Cores = coming.map(|coming| load.brought_by(coming, state.now, thresholds.idle_window)).sum();
     let predicted = (carried + on_the_way + own).percent_of(target_class.cpu_of(target));
     // Sums of floats in another order differ in their last digits.
     if predicted.value() > thresholds.admission.value() * (1.0 + 1e-9) {
-        let detail = format!("{} would be at {predicted}, {} is the margin", target.name, thresholds.admission);
-        found.add(Rule::Placement, detail);
+        let margin = thresholds.admission;
+        found.add(Cause::OverMargin { node: target.name.clone(), load: predicted, margin });
     }
 }

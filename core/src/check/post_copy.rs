@@ -1,6 +1,6 @@
 //! Rule 7: post-copy is used only where it is allowed, and never cut off.
 
-use super::{Findings, Move, Rule, State};
+use super::{Cause, Findings, Move, State};
 use crate::model::{
     Migration, MigrationChoice, MigrationMode, MigrationName, MigrationPhase, PostCopyMark, PostCopyUse, SuspendStep,
     Uid,
@@ -18,7 +18,7 @@ pub(super) fn may_use(planned: &Move<'_>, found: &mut Findings) {
         PostCopyUse::Allow => mark != Some(PostCopyMark::Never),
     };
     if !allowed || planned.policy.migration == MigrationChoice::PreCopy {
-        found.add(Rule::PostCopy, format!("post-copy is not allowed for VM {}", planned.vm.key));
+        found.add(Cause::NoPostCopy { vm: planned.vm.key.clone() });
     }
 }
 
@@ -34,16 +34,16 @@ fn may_have_switched(state: &State<'_>, migration: &Migration) -> bool {
 /// An abort is for migrations of ours that have not switched.
 pub(super) fn abort(state: &State<'_>, name: &MigrationName, uid: &Uid, found: &mut Findings) {
     let Some(migration) = state.snapshot.migrations.get(name).filter(|migration| migration.uid == *uid) else {
-        found.add(Rule::Declared, format!("there is no migration {name} with uid {uid}"));
+        found.add(Cause::NoMigration { migration: name.clone(), uid: uid.clone() });
         return;
     };
     if migration.plan.is_none() || migration.system {
-        found.add(Rule::Declared, format!("migration {name} is not ours to abort"));
+        found.add(Cause::NotOurs { migration: name.clone() });
     }
     if !migration.is_unfinished() {
-        found.add(Rule::Declared, format!("migration {name} is over"));
+        found.add(Cause::Over { migration: name.clone() });
     } else if may_have_switched(state, migration) {
-        found.add(Rule::PostCopy, format!("migration {name} runs by post-copy or may"));
+        found.add(Cause::MayHaveSwitched { migration: name.clone() });
     }
 }
 
@@ -52,7 +52,7 @@ pub(super) fn suspend(state: &State<'_>, step: &SuspendStep, found: &mut Finding
     for migration in state.snapshot.migrations.values().filter(|migration| migration.is_unfinished()) {
         let at_node = [&migration.source, &migration.target].into_iter().flatten().any(|end| *end == step.node);
         if at_node && may_have_switched(state, migration) {
-            found.add(Rule::PostCopy, format!("{} is an end of post-copy migration {}", step.node, migration.name));
+            found.add(Cause::EndOfPostCopy { node: step.node.clone(), migration: migration.name.clone() });
         }
     }
 }

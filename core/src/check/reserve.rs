@@ -1,6 +1,6 @@
 //! Rule 4: spare dedicated nodes and the least number of awake nodes.
 
-use super::{Findings, Rule, State};
+use super::{Cause, Findings, State};
 use crate::model::{NodeName, Policy, Role};
 
 /// What a policy has after the suspends so far.
@@ -24,14 +24,13 @@ pub(super) fn judge(state: &State<'_>, policy: &Policy, found: &mut Findings) {
     let Left { awake: left, spare } = left(state, policy);
     if left < policy.min_awake {
         let least = policy.min_awake;
-        found.add(Rule::Reserve, format!("policy {} would keep {left} nodes awake, not {least}", policy.name));
+        found.add(Cause::TooFewAwake { policy: policy.name.clone(), left, least });
     }
     let wanted = policy.spare_dedicated;
     // Giving up a node that hosts VMs takes no spare away; rule 3 judges that.
     let gave_up_spare = state.suspended.keys().any(|&name| is_empty(state, name) && is_dedicated(state, name));
     if spare < wanted && gave_up_spare {
-        let name = &policy.name;
-        found.add(Rule::Reserve, format!("policy {name} would keep {spare} dedicated nodes spare, not {wanted}"));
+        found.add(Cause::TooFewSpare { policy: policy.name.clone(), left: spare, wanted });
     }
 }
 

@@ -1,6 +1,6 @@
 //! The state that the steps of a plan lead through, kept deliberately simple.
 
-use super::{Findings, Rule};
+use super::{Cause, Findings};
 use crate::{
     fit::{Candidate, Occupancy},
     model::{
@@ -123,15 +123,15 @@ impl<'a> State<'a> {
     pub(super) fn resolve(&self, step: &'a MigrateStep, found: &mut Findings) -> Option<Move<'a>> {
         let policy = super::declared::policy(self, &step.policy, found)?;
         let Some(vm) = self.snapshot.vm(&step.vm, &step.uid) else {
-            found.add(Rule::Movable, format!("there is no VM {} with uid {}", step.vm, step.uid));
+            found.add(Cause::NoVm { vm: step.vm.clone(), uid: step.uid.clone() });
             return None;
         };
         let Some(source) = self.snapshot.nodes.get(&step.source) else {
-            found.add(Rule::Knowledge, format!("source node {} is not in the cluster", step.source));
+            found.add(Cause::NoSource { node: step.source.clone() });
             return None;
         };
         let Some(target) = self.snapshot.nodes.get(&step.target) else {
-            found.add(Rule::Placement, format!("target node {} is not in the cluster", step.target));
+            found.add(Cause::NoTarget { node: step.target.clone() });
             return None;
         };
         let source_class = super::declared::class(self, policy, source, found)?;

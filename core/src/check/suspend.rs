@@ -3,7 +3,7 @@
 //! Each question is asked of the snapshot itself and of the one node alone. The planner ranks what keeps nodes awake
 //! for people (`plan::blockers`); nothing of that is asked here.
 
-use super::{Findings, Rule, State};
+use super::{Cause, Findings, State};
 use crate::model::{
     Blocker, Node, NodeClass, Pod, PodOwner, PowerState, SERVES_ONLY_ITS_NODE, STATIC_PODS_OF_ITS_NODE,
     STORAGE_DATA_PLANES, SuspendReason, SuspendStep,
@@ -12,7 +12,7 @@ use crate::model::{
 /// The node may sleep, it has shown that it wakes, and this plan neither moves a VM from or to it nor wakes it.
 pub(super) fn judge(state: &State<'_>, step: &SuspendStep, found: &mut Findings) {
     let Some(node) = state.snapshot.nodes.get(&step.node) else {
-        found.add(Rule::Suspendable, format!("node {} is not in the cluster", step.node));
+        found.add(Cause::NoSleeper { node: step.node.clone() });
         return;
     };
     let class = class(state, node, found);
@@ -21,15 +21,15 @@ pub(super) fn judge(state: &State<'_>, step: &SuspendStep, found: &mut Findings)
     hosts(state, node, class, found);
     wakes(state, step, (node, class), found);
     if state.begun.iter().any(|begun| begun.source == node.name || begun.target == node.name) {
-        found.add(Rule::Suspendable, format!("{}: this plan moves a VM from or to it", node.name));
+        found.add(Cause::MovedToOrFrom { node: node.name.clone() });
     }
     if state.woken.contains(&node.name) {
-        found.add(Rule::Suspendable, format!("{}: this plan wakes it", node.name));
+        found.add(Cause::WokenToo { node: node.name.clone() });
     }
 }
 
-fn keep(node: &Node, blocker: &Blocker, found: &mut Findings) {
-    found.add(Rule::Suspendable, format!("{}: {blocker}", node.name));
+fn keep(node: &Node, blocker: Blocker, found: &mut Findings) {
+    found.add(Cause::Blocked { node: node.name.clone(), blocker });
 }
 
 /// One valid class selects it.
@@ -40,7 +40,7 @@ fn class<'s>(state: &'s State<'_>, node: &Node, found: &mut Findings) -> Option<
         Err(classes) => (None, Some(format!("several classes select it: {classes:?}"))),
     };
     if let Some(why) = why {
-        keep(node, &Blocker::NoClass { why }, found);
+        keep(node, Blocker::NoClass { why }, found);
     }
     class
 }
@@ -48,37 +48,37 @@ fn class<'s>(state: &'s State<'_>, node: &Node, found: &mut Findings) -> Option<
 /// The node does not say itself that it must stay awake: by what it is for, by its state, or by a person's mark.
 fn itself(node: &Node, found: &mut Findings) {
     if let Some(by) = &node.control_plane {
-        keep(node, &Blocker::ControlPlane { by: by.clone() }, found);
+        keep(node, Blocker::ControlPlane { by: by.clone() }, found);
     }
     if let Some(by) = &node.gateway {
-        keep(node, &Blocker::Gateway { by: by.clone() }, found);
+        keep(node, Blocker::Gateway { by: by.clone() }, found);
     }
     if let Some(reason) = &node.keep_awake {
-        keep(node, &Blocker::KeepAwake { reason: reason.clone() }, found);
+        keep(node, Blocker::KeepAwake { reason: reason.clone() }, found);
     }
     match node.power {
         PowerState::Awake | PowerState::Emptying if node.ready => {}
-        PowerState::Awake | PowerState::Emptying => keep(node, &Blocker::NotReady, found),
-        power => keep(node, &Blocker::NotAwake { power }, found),
+        PowerState::Awake | PowerState::Emptying => keep(node, Blocker::NotReady, found),
+        power => keep(node, Blocker::NotAwake { power }, found),
     }
     if let Some(what) = &node.maintenance {
-        keep(node, &Blocker::Maintenance { what: what.clone() }, found);
+        keep(node, Blocker::Maintenance { what: what.clone() }, found);
     }
     if node.unschedulable {
-        keep(node, &Blocker::Cordoned, found);
+        keep(node, Blocker::Cordoned, found);
     }
     for taint in node.taints.iter().filter(|taint| !taint.key.starts_with("miyako.dev/")) {
-        keep(node, &Blocker::Tainted { key: taint.key.clone(), effect: taint.effect }, found);
+        keep(node, Blocker::Tainted { key: taint.key.clone(), effect: taint.effect }, found);
     }
 }
 
 /// Nobody else's program minds that it sleeps.
 fn around(state: &State<'_>, node: &Node, found: &mut Findings) {
     if let Some(check) = state.snapshot.machine_checks.get(&node.name) {
-        keep(node, &Blocker::MachineHealthCheck { check: check.clone() }, found);
+        keep(node, Blocker::MachineHealthCheck { check: check.clone() }, found);
     }
     if let Some(neighbour) = state.snapshot.neighbours.get(&node.name) {
-        keep(node, &Blocker::Neighbour { neighbour: neighbour.clone() }, found);
+        keep(node, Blocker::Neighbour { neighbour: neighbour.clone() }, found);
     }
 }
 
@@ -92,7 +92,7 @@ fn hosts(state: &State<'_>, node: &Node, class: Option<&NodeClass>, found: &mut 
     for pod in snapshot.pods.values().filter(|pod| pod.is_active() && here(&pod.node)) {
         launchers += usize::from(matches!(pod.owner, PodOwner::Vm { .. }));
         if let Some(blocker) = of_pod(pod, class) {
-            keep(node, &blocker, found);
+            keep(node, blocker, found);
         }
     }
     // A launcher is a VM, whether its VMI says so yet or no more.
@@ -104,13 +104,13 @@ fn hosts(state: &State<'_>, node: &Node, class: Option<&NodeClass>, found: &mut 
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let (migrations, volumes) = (migrations.count(), node.attached_volumes.len());
     if vms > 0 {
-        keep(node, &Blocker::Vms { count: number(vms) }, found);
+        keep(node, Blocker::Vms { count: number(vms) }, found);
     }
     if migrations > 0 {
-        keep(node, &Blocker::Migrations { count: number(migrations) }, found);
+        keep(node, Blocker::Migrations { count: number(migrations) }, found);
     }
     if volumes > 0 {
-        keep(node, &Blocker::Volumes { count: number(volumes) }, found);
+        keep(node, Blocker::Volumes { count: number(volumes) }, found);
     }
 }
 
@@ -156,23 +156,23 @@ fn wakes(state: &State<'_>, step: &SuspendStep, (node, class): (&Node, Option<&N
         && let Some(until) = restless.until
     {
         let (times, why) = (restless.times, restless.why.clone());
-        keep(node, &Blocker::WillNotStayAsleep { times, why, until }, found);
+        keep(node, Blocker::WillNotStayAsleep { times, why, until }, found);
     }
     if let Some(class) = class {
         if !class.sleep.can_be_woken {
-            keep(node, &Blocker::NoWakeDriver { class: class.name.clone() }, found);
+            keep(node, Blocker::NoWakeDriver { class: class.name.clone() }, found);
         }
         for way in class.sleep.ways.iter().filter_map(|way| way.problem(node)) {
-            keep(node, &Blocker::WakeAddress { way }, found);
+            keep(node, Blocker::WakeAddress { way }, found);
         }
     }
     if step.reason == SuspendReason::WakeTest {
         return;
     }
     match (node.wake_tested, class) {
-        (None, _) => keep(node, &Blocker::NoWakeTest, found),
+        (None, _) => keep(node, Blocker::NoWakeTest, found),
         (Some(tested), Some(class)) if state.now.since(tested) >= class.sleep.wake_tests.every => {
-            found.add(Rule::Suspendable, format!("{}: it last showed at {tested} that it wakes", node.name));
+            found.add(Cause::OldProof { node: node.name.clone(), tested });
         }
         _ => {}
     }

@@ -2,9 +2,9 @@
 
 use super::{Cluster, Dice, cluster::steady, workload};
 use crate::model::{
-    Bytes, ClassName, Cores, LoadHistory, Migration, MigrationMode, MigrationName, MigrationPhase, MilliCpu, Node,
-    NodeName, Percent, PlanName, PlanPhase, PlanRecord, Pod, PodPhase, PolicyName, PowerState, Quota, RecordedStep,
-    Resources, Scheduling, Selector, Span, SpreadConstraint, StepOutcome, Timestamp, Uid, Vm, VmMoves,
+    Bytes, ClassName, Cores, LoadHistory, Migration, MigrationMode, MigrationName, MigrationPhase, MilliCpu, MoveKind,
+    Node, NodeName, Percent, PlanName, PlanPhase, PlanRecord, Pod, PodPhase, PolicyName, PowerState, Quota,
+    RecordedStep, Resources, Scheduling, Selector, Span, SpreadConstraint, StepOutcome, Timestamp, Uid, Vm, VmMoves,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -270,7 +270,7 @@ fn promise(cluster: &mut Cluster, dice: &mut Dice) {
         target: node.unwrap_or_else(nowhere),
         mode: MigrationMode::PreCopy,
         migration: MigrationName::new(vm.key.namespace.as_str(), "promised"),
-        reason: "Idle".into(),
+        reason: MoveKind::Idle,
         migration_uid: None,
         started: None,
         ended: None,

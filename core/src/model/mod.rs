@@ -57,7 +57,7 @@ pub use proposal::{PlanPhase, PlanRecord, RecordedStep, Refusal, StepOutcome, Su
 pub use selector::{Labels, NodeSelector, NodeSelectorTerm, Operator, Requirement, Selector};
 pub use sleep::{ClassSleep, PastWake, PowerHistory, SleepMethod, SleepRules, WakeTests};
 pub use snapshot::{Namespace, Quota, Snapshot, Switches};
-pub use step::{MigrateStep, MoveReason, Plan, Step, SuspendStep, WakeReason, WakeStep};
+pub use step::{MigrateStep, MoveKind, MoveReason, Plan, Step, SuspendStep, WakeKind, WakeReason, WakeStep};
 pub use time::{Span, Timestamp};
 pub use units::{Bytes, BytesPerSecond, Cores, Joules, MilliCpu, Percent, Seconds, UnitError, Watts};
 pub use vm::{AppliedPolicy, LastMigration, Marks, PostCopyMark, Unsupported, Vm, VmActivity};

@@ -1,8 +1,8 @@
 //! ConsolidationPlans as the API server holds them: what was wished, approved and done.
 
 use super::{
-    MigrationMode, MigrationName, MoveFailure, NodeName, PlanName, PolicyName, Purpose, TakenBack, Timestamp, Uid,
-    VmKey,
+    MigrationMode, MigrationName, MoveFailure, MoveKind, NodeName, PlanName, PolicyName, Purpose, TakenBack, Timestamp,
+    Uid, VmKey, WakeKind,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -106,8 +106,8 @@ pub enum RecordedStep {
         mode: MigrationMode,
         /// The VMIM that carries it out.
         migration: MigrationName,
-        /// The reason's name (see [`super::MoveReason`]).
-        reason: String,
+        /// Why.
+        reason: MoveKind,
         /// The VMIM's uid, once it was seen.
         migration_uid: Option<Uid>,
         /// When it began.
@@ -127,8 +127,8 @@ pub enum RecordedStep {
     Wake {
         /// The node.
         node: NodeName,
-        /// The reason's name (see [`super::WakeReason`]).
-        reason: String,
+        /// Why.
+        reason: WakeKind,
         /// The uid of the pending pod that it is for.
         pod: Option<Uid>,
         /// When it began.
@@ -157,7 +157,7 @@ pub enum RecordedStep {
 impl RecordedStep {
     /// A wake that nobody is asked about.
     fn is_due(&self) -> bool {
-        matches!(self, Self::Wake { reason, .. } if reason != "ForMove")
+        matches!(self, Self::Wake { reason, .. } if reason.is_due())
     }
 
     /// How it went so far.

@@ -29,17 +29,49 @@ pub enum MoveReason {
     },
 }
 
+/// What kind of reason moves a VM: what a ConsolidationPlan records of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum MoveKind {
+    /// See [`MoveReason::Overload`].
+    Overload,
+    /// See [`MoveReason::Idle`].
+    Idle,
+    /// Another version's; it is carried out like a return.
+    Other,
+}
+
+impl MoveKind {
+    /// Its name in objects, Events and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Overload => "Overload",
+            Self::Idle => "Idle",
+            Self::Other => "Other",
+        }
+    }
+
+    /// Reads a name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Self {
+        [Self::Overload, Self::Idle].into_iter().find(|kind| kind.name() == name).unwrap_or(Self::Other)
+    }
+}
+
 impl MoveReason {
-    /// The name of an overload.
-    pub(crate) const OVERLOAD: &'static str = "Overload";
+    /// The kind of reason.
+    #[must_use]
+    pub fn kind(&self) -> MoveKind {
+        match self {
+            Self::Overload { .. } => MoveKind::Overload,
+            Self::Idle { .. } => MoveKind::Idle,
+        }
+    }
 
     /// The reason's name in objects, Events and metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Overload { .. } => Self::OVERLOAD,
-            Self::Idle { .. } => "Idle",
-        }
+        self.kind().name()
     }
 }
 
@@ -105,17 +137,77 @@ pub enum WakeReason {
     MaxAsleep,
 }
 
-impl WakeReason {
-    /// The reason's name in objects, Events and metrics.
+/// What kind of reason wakes a node: what a ConsolidationPlan records of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum WakeKind {
+    /// See [`WakeReason::ForMove`].
+    ForMove,
+    /// See [`WakeReason::PendingPod`].
+    PendingPod,
+    /// See [`WakeReason::Reserve`].
+    Reserve,
+    /// See [`WakeReason::Hold`].
+    Hold,
+    /// See [`WakeReason::MaxAsleep`].
+    MaxAsleep,
+    /// Another version's.
+    Other,
+}
+
+impl WakeKind {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::ForMove, Self::PendingPod, Self::Reserve, Self::Hold, Self::MaxAsleep, Self::Other];
+
+    /// Its name in objects, Events and metrics.
     #[must_use]
-    pub fn name(&self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
-            Self::ForMove { .. } => "ForMove",
-            Self::PendingPod { .. } => "PendingPod",
+            Self::ForMove => "ForMove",
+            Self::PendingPod => "PendingPod",
             Self::Reserve => "Reserve",
             Self::Hold => "Hold",
             Self::MaxAsleep => "MaxAsleep",
+            Self::Other => "Other",
         }
+    }
+
+    /// Reads a name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Self {
+        Self::ALL.into_iter().find(|kind| kind.name() == name).unwrap_or(Self::Other)
+    }
+
+    /// Nobody is asked about such a wake, in whatever mode.
+    #[must_use]
+    pub fn is_due(self) -> bool {
+        self != Self::ForMove
+    }
+
+    /// A VM or a pod waits for the node.
+    #[must_use]
+    pub fn is_awaited(self) -> bool {
+        matches!(self, Self::ForMove | Self::PendingPod)
+    }
+}
+
+impl WakeReason {
+    /// The kind of reason.
+    #[must_use]
+    pub fn kind(&self) -> WakeKind {
+        match self {
+            Self::ForMove { .. } => WakeKind::ForMove,
+            Self::PendingPod { .. } => WakeKind::PendingPod,
+            Self::Reserve => WakeKind::Reserve,
+            Self::Hold => WakeKind::Hold,
+            Self::MaxAsleep => WakeKind::MaxAsleep,
+        }
+    }
+
+    /// The reason's name in objects, Events and metrics.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.kind().name()
     }
 }
 

@@ -333,7 +333,7 @@ impl<'a> Draft<'a> {
                 if woken == node && matches!(outcome, StepOutcome::Waiting | StepOutcome::Running))
         };
         // Nobody is asked about this wake if it is due, so it does not wait for a plan that waits for people.
-        let due = !matches!(reason, WakeReason::ForMove { .. });
+        let due = reason.kind().is_due();
         let standing = self.snapshot.plans.values().filter(|record| {
             let stands = matches!(self.report.proposals.get(&record.name), Some(super::ProposalVerdict::Stands));
             stands && (!due || record.is_cleared())

@@ -112,7 +112,7 @@ fn still_wanted<'a>(
     ruled::step(draft, policy, step)?;
     // Other thresholds than those it was decided by are taken at their word.
     let swing = if record.decided < policy.changed { 0.0 } else { SWING };
-    let renewed = renew(reason, found, source, record.decided, policy, (snapshot, draft.policies, now))?;
+    let renewed = renew(*reason, found, source, record.decided, policy, (snapshot, draft.policies, now))?;
     match renewed.reason {
         MoveReason::Overload { node_load, threshold }
             if renewed.is_known && node_load.value() < threshold.value() - swing =>

@@ -1,6 +1,6 @@
 //! A recorded move names its reason; here it gets the figures of now.
 
-use crate::model::{Cores, MoveReason, NodeName, Percent, Policies, Policy, Snapshot, Timestamp, Vm};
+use crate::model::{Cores, MoveKind, MoveReason, NodeName, Percent, Policies, Policy, Snapshot, Timestamp, Vm};
 
 /// Why a recorded move was wanted, measured again.
 #[derive(Debug, Clone, Copy)]
@@ -11,12 +11,12 @@ pub(crate) struct Renewed {
     pub(crate) is_known: bool,
 }
 
-/// The reason of this name for a VM that leaves `source`, which waits since then.
+/// The reason of this kind for a VM that leaves `source`, which waits since then.
 ///
 /// # Errors
 /// What it speaks of is gone.
 pub(crate) fn renew(
-    name: &str,
+    kind: MoveKind,
     vm: &Vm,
     source: &NodeName,
     since: Timestamp,
@@ -24,7 +24,7 @@ pub(crate) fn renew(
     (snapshot, policies, now): (&Snapshot, &Policies, Timestamp),
 ) -> Result<Renewed, String> {
     let thresholds = &policy.thresholds;
-    let (history, window, whole) = if name == MoveReason::OVERLOAD {
+    let (history, window, whole) = if kind == MoveKind::Overload {
         let node = snapshot.nodes.get(source).ok_or_else(|| format!("{source} is gone"))?;
         let class = policies.class_of(node).ok().flatten();
         let capacity = class.map_or(node.allocatable.cpu.cores(), |class| class.cpu_of(node));
@@ -35,7 +35,7 @@ pub(crate) fn renew(
     };
     let measured = history.and_then(|history| history.average(now, window).full());
     let load: Percent = measured.unwrap_or_default().percent_of(whole);
-    let reason = if name == MoveReason::OVERLOAD {
+    let reason = if kind == MoveKind::Overload {
         MoveReason::Overload { node_load: load, threshold: thresholds.overload }
     } else {
         MoveReason::Idle { vm_load: load, threshold: thresholds.idle, since }

@@ -3,7 +3,7 @@
 
 use super::StayReason;
 use super::draft::{self, Draft, Place};
-use crate::model::{Labels, MoveReason, NodeName, Policy, RecordedStep, Role};
+use crate::model::{Labels, MoveKind, NodeName, Policy, RecordedStep, Role};
 
 /// The node is one of the policy's.
 ///
@@ -36,7 +36,7 @@ pub(super) fn sleeper(draft: &Draft<'_>, policy: &Policy, name: &NodeName) -> Re
 /// It does not, for people.
 pub(super) fn step(draft: &Draft<'_>, policy: &Policy, step: &RecordedStep) -> Result<(), String> {
     let RecordedStep::Migrate { vm, source, target, mode, reason, .. } = step else { return Ok(()) };
-    let relief = reason == MoveReason::OVERLOAD;
+    let relief = *reason == MoveKind::Overload;
     let roles = if relief { [Role::Shared, Role::Dedicated] } else { [Role::Dedicated, Role::Shared] };
     for (end, role) in [source, target].into_iter().zip(roles) {
         if node(draft, policy, end)?.role() != Some(role) {

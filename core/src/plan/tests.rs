@@ -523,7 +523,7 @@ fn a_plan_that_waits_speaks_for_its_vm_until_its_reason_is_gone() {
                 target: step.target,
                 mode: step.mode,
                 migration: step.migration,
-                reason: step.reason.name().into(),
+                reason: step.reason.kind(),
                 migration_uid: None,
                 started: None,
                 ended: None,
@@ -690,7 +690,7 @@ fn record(world: &World, moves: &[(&str, &str, &str, StepOutcome)]) -> PlanRecor
             target: (*target).into(),
             mode: MigrationMode::PreCopy,
             migration: migration_name(vm, 0),
-            reason: "Idle".into(),
+            reason: MoveKind::Idle,
             migration_uid: None,
             started: None,
             ended: None,
@@ -780,7 +780,7 @@ fn a_wake_that_never_comes_ends() {
     plan.phase = PlanPhase::Running;
     plan.steps = vec![RecordedStep::Wake {
         node: "dedicated-1".into(),
-        reason: "Reserve".into(),
+        reason: WakeKind::Reserve,
         pod: None,
         started: Some(NOW),
         outcome: StepOutcome::Running,

@@ -115,7 +115,7 @@ impl<'a> PlanWishes<'a> {
             for step in &plan.steps {
                 match step {
                     RecordedStep::Wake { node, reason, outcome: StepOutcome::Running, .. } => {
-                        wishes.wakes.insert(node, format!("plan {}: {reason}", plan.name));
+                        wishes.wakes.insert(node, format!("plan {}: {}", plan.name, reason.name()));
                     }
                     RecordedStep::Suspend { node, outcome: StepOutcome::Running, .. } => {
                         wishes.suspends.insert(node, plan.purpose());

@@ -273,7 +273,7 @@ fn escaped(mutants: &[(&'static str, Rule, Slip)], cluster: fn(u64) -> Cluster) 
                 }
             };
             let violations = check(&cluster.snapshot, &cluster.policies, &plan, cluster.now);
-            violations.iter().any(|violation| violation.rule == rule)
+            violations.iter().any(|violation| violation.rule() == rule)
         })
     };
     mutants.iter().filter(|(_, rule, slip)| !is_caught(*rule, slip)).map(|(name, ..)| *name).collect()

@@ -4,8 +4,8 @@ use super::{Converted, Problems, objects};
 use miyako_api::consolidation_plan::{self as api, ConsolidationPlan, PlanStep, StepKind, StepPhase, StepStatus};
 use miyako_core::carry::MODE_IGNORED;
 use miyako_core::model::{
-    MigrationMode, MigrationName, MoveFailure, NodeName, PlanName, PlanPhase, PlanRecord, PolicyName, RecordedStep,
-    Refusal, Span, StepOutcome, SuspendReason, TakenBack, Timestamp, Uid, VmKey, VmMoves,
+    MigrationMode, MigrationName, MoveFailure, MoveKind, NodeName, PlanName, PlanPhase, PlanRecord, PolicyName,
+    RecordedStep, Refusal, Span, StepOutcome, SuspendReason, TakenBack, Timestamp, Uid, VmKey, VmMoves, WakeKind,
 };
 
 /// Converts a ConsolidationPlan.
@@ -84,7 +84,7 @@ fn read_step(step: &PlanStep, status: Option<&StepStatus>, outcome: StepOutcome)
     let started = status.and_then(|status| status.started_at.as_ref()).map(objects::timestamp);
     match step.kind {
         StepKind::Wake => {
-            let reason = step.reason.clone();
+            let reason = WakeKind::of_name(&step.reason);
             let pod = step.pod.as_ref().map(|pod| Uid::new(&pod.uid));
             return Some(RecordedStep::Wake { node: target, reason, pod, started, outcome });
         }
@@ -107,7 +107,7 @@ fn read_step(step: &PlanStep, status: Option<&StepStatus>, outcome: StepOutcome)
             api::MigrationMode::PostCopy => MigrationMode::PostCopy,
         },
         migration: MigrationName::new(&vm.namespace, step.migration_name.as_ref()?),
-        reason: step.reason.clone(),
+        reason: MoveKind::of_name(&step.reason),
         migration_uid: status.and_then(|status| status.migration_uid.as_deref()).map(Uid::new),
         started,
         ended: status.and_then(|status| status.ended_at.as_ref()).map(objects::timestamp),

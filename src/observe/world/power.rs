@@ -25,8 +25,8 @@ impl PowerSteps {
             match step {
                 RecordedStep::Suspend { node, started: Some(at), .. } => begun.suspends.push((*at, node.clone())),
                 RecordedStep::Wake { node, reason, pod, started: Some(at), .. } => {
-                    let awaited = matches!(reason.as_str(), "ForMove" | "PendingPod");
-                    begun.wakes.push(PastWake { at: *at, node: node.clone(), awaited, pod: pod.clone() });
+                    let (awaited, pod) = (reason.is_awaited(), pod.clone());
+                    begun.wakes.push(PastWake { at: *at, node: node.clone(), awaited, pod });
                 }
                 _ => {}
             }

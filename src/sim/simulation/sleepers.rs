@@ -93,7 +93,7 @@ impl Sleepers {
                 .push(format!("rule 3: {name} was ordered to sleep while somebody has cordoned it or keeps it awake"));
         }
         if power.pointer("/status/lastWakeTest/succeeded") != Some(&Value::Bool(true))
-            && !Purpose(purpose.clone()).is_wake_test()
+            && !Purpose::from(purpose.clone()).is_wake_test()
         {
             broken.push(format!("rule 3: {name} was ordered to sleep and never showed that it wakes"));
         }

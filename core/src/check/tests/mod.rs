@@ -265,7 +265,7 @@ fn refused_for(rule: Rule, base: fn() -> Case, changes: &[Change]) {
         assert_eq!(case.violations(), [], "{name}: the case is good before the change");
         change(&mut case);
         let violations = case.violations();
-        let rules: BTreeSet<_> = violations.iter().map(|violation| violation.rule).collect();
+        let rules: BTreeSet<_> = violations.iter().map(|violation| violation.rule()).collect();
         assert_eq!(rules, BTreeSet::from([rule]), "{name}: {violations:#?}");
     }
 }

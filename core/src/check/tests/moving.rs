@@ -118,7 +118,7 @@ fn rule_2_no_vm_is_moved_twice_at_once() {
     again.target = NodeName::new("d4");
     again.migration = MigrationName::new("default", "again");
     case.plan.steps.push(Step::Migrate(again));
-    let rules: Vec<_> = case.violations().iter().map(|violation| (violation.rule, violation.step)).collect();
+    let rules: Vec<_> = case.violations().iter().map(|violation| (violation.rule(), violation.step)).collect();
     assert_eq!(rules, [(Rule::Movable, Some(2))]);
 }
 
@@ -228,7 +228,7 @@ fn rule_7_post_copy_is_never_cut_off() {
     );
     let mut asleep = Case::good_night();
     asleep.add_migration("other", "s1", "d4", MigrationPhase::Running).mode = Some(MigrationMode::PostCopy);
-    assert!(asleep.violations().iter().any(|violation| violation.rule == Rule::PostCopy));
+    assert!(asleep.violations().iter().any(|violation| violation.rule() == Rule::PostCopy));
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn rule_8_nothing_irrevocable_on_stale_knowledge() {
     let mut later = Case::good();
     later.plan.steps.truncate(1);
     let violations = check(&later.snapshot, &later.policies, &later.plan, NOW + Span::from_secs(4));
-    assert!(!violations.is_empty() && violations.iter().all(|violation| violation.rule == Rule::Knowledge));
+    assert!(!violations.is_empty() && violations.iter().all(|violation| violation.rule() == Rule::Knowledge));
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn promises_of_running_plans_count() {
         target: NodeName::new("d2"),
         mode: MigrationMode::PreCopy,
         migration: MigrationName::new("default", "promised"),
-        reason: "Overload".into(),
+        reason: MoveKind::Overload,
         migration_uid: None,
         started: None,
         ended: None,
@@ -365,7 +365,7 @@ fn promises_of_running_plans_count() {
         refusals: Vec::new(),
     };
     case.snapshot.plans.insert(record.name.clone(), record);
-    let rules: Vec<_> = case.violations().iter().map(|violation| (violation.rule, violation.step)).collect();
+    let rules: Vec<_> = case.violations().iter().map(|violation| (violation.rule(), violation.step)).collect();
     assert_eq!(rules, [(Rule::DedicatedCores, Some(0))]);
 }
 

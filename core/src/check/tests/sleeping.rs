@@ -208,7 +208,7 @@ fn rule_4_a_health_check_that_counts_sleepers_can_still_repair_a_node() {
         let mut check = check(repairs);
         change(&mut check);
         case.snapshot.health_checks.insert("workers".into(), check);
-        case.violations().iter().map(|violation| violation.rule).collect::<Vec<_>>()
+        case.violations().iter().map(|violation| violation.rule()).collect::<Vec<_>>()
     };
     let keep: fn(&mut HealthCheck) = |_| {};
     assert_eq!(verdict(RepairsWhile::Unhealthy(Share::Count(3)), keep), []);

@@ -53,41 +53,76 @@ pub struct AgentWord {
     pub obstacles: Vec<String>,
 }
 
-/// What a node is suspended for: a ConsolidationPlan or a person's request. Nothing is suspended twice for the same.
+/// What a node is suspended for. Nothing is suspended twice for the same.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Purpose(pub String);
+#[serde(from = "String", into = "String")]
+pub enum Purpose {
+    /// A ConsolidationPlan.
+    Plan {
+        /// Which.
+        plan: PlanName,
+        /// The node sleeps only to show that it wakes.
+        wake_test: bool,
+    },
+    /// A person's request.
+    Request(Request),
+    /// Something that this version does not know.
+    Unknown(String),
+}
 
-/// What purposes of requests begin with.
+/// What the texts of the purposes begin with.
 const REQUEST: &str = "request ";
-
-/// What purposes of plans that test a wake begin with.
 const TEST: &str = "wake-test ";
+const PLAN: &str = "plan ";
 
 impl Purpose {
     /// What the suspends of a plan are for.
     #[must_use]
-    pub fn of_plan(plan: &PlanName, test: bool) -> Self {
-        Self(format!("{}plan {plan}", if test { TEST } else { "" }))
+    pub fn of_plan(plan: &PlanName, wake_test: bool) -> Self {
+        Self::Plan { plan: plan.clone(), wake_test }
     }
 
     /// A person asked for it.
     #[must_use]
     pub fn is_request(&self) -> bool {
-        self.0.starts_with(REQUEST)
+        matches!(self, Self::Request(_))
     }
 
     /// The node sleeps only to show that it wakes.
     #[must_use]
     pub fn is_wake_test(&self) -> bool {
-        let asked = self.0.strip_prefix(REQUEST).and_then(Request::read);
-        self.0.starts_with(TEST) || asked.is_some_and(|request| request.ask == Ask::WakeTest)
+        match self {
+            Self::Plan { wake_test, .. } => *wake_test,
+            Self::Request(request) => request.ask == Ask::WakeTest,
+            Self::Unknown(_) => false,
+        }
+    }
+}
+
+impl From<String> for Purpose {
+    fn from(text: String) -> Self {
+        let (wake_test, rest) = text.strip_prefix(TEST).map_or((false, text.as_str()), |rest| (true, rest));
+        let plan = rest.strip_prefix(PLAN).map(|plan| Self::Plan { plan: PlanName::new(plan), wake_test });
+        let request = || text.strip_prefix(REQUEST).and_then(Request::read).map(Self::Request);
+        // What a purpose is written as is what it was read from: else the same would be done twice.
+        let read = plan.or_else(request).filter(|purpose| purpose.to_string() == text);
+        read.unwrap_or(Self::Unknown(text))
+    }
+}
+
+impl From<Purpose> for String {
+    fn from(purpose: Purpose) -> Self {
+        purpose.to_string()
     }
 }
 
 impl fmt::Display for Purpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::Plan { plan, wake_test } => write!(f, "{}{PLAN}{plan}", if *wake_test { TEST } else { "" }),
+            Self::Request(request) => write!(f, "{REQUEST}{}", request.text),
+            Self::Unknown(text) => f.write_str(text),
+        }
     }
 }
 
@@ -118,7 +153,7 @@ impl Ask {
 }
 
 /// A person's request, from the annotation `miyako.dev/request` of the NodePower.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Request {
     /// What is asked for.
     pub ask: Ask,
@@ -138,7 +173,7 @@ impl Request {
     /// What a suspend that it asks for is for.
     #[must_use]
     pub fn purpose(&self) -> Purpose {
-        Purpose(format!("{REQUEST}{}", self.text))
+        Purpose::Request(self.clone())
     }
 }
 
@@ -266,5 +301,30 @@ impl PowerRecord {
     #[must_use]
     pub fn is_ordered_asleep(&self) -> bool {
         self.order.as_ref().is_some_and(|order| order.desired == Desired::Suspended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn purposes_are_written_as_they_were_read() {
+        let cases = [
+            ("plan p-1", false, false),
+            ("wake-test plan p-1", true, false),
+            ("request suspend ana 2026-01-01", false, true),
+            ("request wake-test ana 2026-01-01", true, true),
+            ("request dance ana", false, false),
+            ("request suspend  ", false, false),
+            ("wake-test something else", false, false),
+            ("", false, false),
+        ];
+        for (text, test, request) in cases {
+            let purpose = Purpose::from(text.to_owned());
+            assert_eq!(purpose.to_string(), text);
+            assert_eq!((purpose.is_wake_test(), purpose.is_request()), (test, request), "{text:?}");
+        }
+        assert_eq!(Purpose::from("wake-test plan p-1".to_owned()), Purpose::of_plan(&"p-1".into(), true));
     }
 }

@@ -16,7 +16,7 @@ fn proposed(world: &mut World, mode: PolicyMode) -> PlanName {
             target: step.target.clone(),
             mode: step.mode,
             migration: step.migration.clone(),
-            reason: step.reason.name().into(),
+            reason: step.reason.kind(),
             migration_uid: None,
             started: None,
             ended: None,
@@ -27,7 +27,7 @@ fn proposed(world: &mut World, mode: PolicyMode) -> PlanName {
         },
         Step::Wake(step) => RecordedStep::Wake {
             node: step.node.clone(),
-            reason: step.reason.name().into(),
+            reason: step.reason.kind(),
             pod: None,
             started: None,
             outcome: StepOutcome::Waiting,

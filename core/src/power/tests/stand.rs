@@ -283,7 +283,7 @@ impl Stand {
     }
 
     pub(super) fn wish_asleep(&mut self, purpose: &str) {
-        self.wish = Wish::Asleep { purpose: Purpose(purpose.to_owned()) };
+        self.wish = Wish::Asleep { purpose: purpose.to_owned().into() };
     }
 
     pub(super) fn wish_awake(&mut self) {
