@@ -123,7 +123,7 @@ class Relay:
 
 
 def migrate(command, out, name, machine, capabilities=(), postcopy=False, recover=False, channels=2,
-            bandwidth=None):
+            bandwidth=None, devices=()):
     root = command[1] if command[0] == "chroot" else ""
     folder = f"/tmp/capture-{os.getpid()}"
     outside = root + folder
@@ -134,10 +134,10 @@ def migrate(command, out, name, machine, capabilities=(), postcopy=False, recove
     processes = []
     try:
         def qemu(side, *more):
-            arguments = [*command, "-machine", machine + ",hpet=off", "-accel", "tcg", "-m", str(MEMORY_MIB), "-nodefaults",
-                         "-display", "none", "-bios", f"{folder}/firmware",
+            arguments = [*command, "-machine", machine + ",hpet=off", "-accel", "tcg", "-m", f"{MEMORY_MIB},maxmem=1G",
+                         "-nodefaults", "-display", "none", "-bios", f"{folder}/firmware",
                          "-qmp", f"unix:{folder}/{side}.qmp,server=on,wait=off",
-                         "-device", f"loader,file={folder}/pattern,addr={PATTERN_AT:#x},force-raw=on", *more]
+                         "-device", f"loader,file={folder}/pattern,addr={PATTERN_AT:#x},force-raw=on", *devices, *more]
             processes.append(subprocess.Popen(arguments, stderr=open(f"{outside}/{side}.log", "wb")))
             return Qmp(f"{outside}/{side}.qmp")
 
@@ -224,6 +224,10 @@ def main():
                 bandwidth=1 << 19)
         if label != "7.2":
             one("old-machine-multifd", "pc-i440fx-7.2", ["multifd"])
+            hotplug = ["-object", "memory-backend-ram,id=vm0,size=128M", "-device",
+                       "virtio-mem-pci,memdev=vm0,requested-size=0"]
+            one("virtio-mem", newest, devices=hotplug)
+            one("virtio-mem-preempt", newest, ["postcopy-preempt"], postcopy=True, devices=hotplug)
             one("xbzrle", newest, ["xbzrle"], bandwidth=1 << 20)
 
 

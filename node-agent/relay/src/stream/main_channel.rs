@@ -24,6 +24,12 @@ const FOOTER: u8 = 0x7e;
 const RAM: &[u8] = b"ram";
 const RAM_VERSION: u32 = 4;
 
+/// Memory that was hotplugged says how it is laid out before anything is sent of it (from QEMU 8.1 on). It is the one
+/// device whose state comes before the pages, and KubeVirt's VMs have it when their memory may grow.
+const EARLY_VIRTIO_MEM: &[u8] = b"virtio-mem-device-early";
+/// Blocks of such a device; QEMU's smallest are of 1 MiB.
+const MOST_VIRTIO_MEM_BLOCKS: u64 = 1 << 32;
+
 const PACKAGED: u16 = 7;
 /// Open the return path, ping, advise, listen, run, discard; then, behind PACKAGED and the COLO that we don't know,
 /// resume, the bitmap, and the start of the switchover.
@@ -47,6 +53,8 @@ pub(super) enum Main {
     Blocks(u64),
     /// Behind a block of the list, where a page size may stand.
     PageSize(u64),
+    /// Before the layout of hotplugged memory.
+    VirtioMem,
     /// Behind the records of a section.
     Footer,
     /// Behind the end.
@@ -98,6 +106,13 @@ impl Reader {
                     left => State::Main(Main::Blocks(left)),
                 }
             }
+            Main::VirtioMem => {
+                let (_address, length, block) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
+                let blocks = length.checked_div(block).filter(|blocks| *blocks <= MOST_VIRTIO_MEM_BLOCKS);
+                let bitmap = blocks.ok_or(Reason::Section)?.div_ceil(64) * 8;
+                // Its NUMA node and how much of it is plugged, then a bit for each block.
+                State::Pass(4 + 8 + bitmap, Box::new(State::Main(Main::Footer)))
+            }
             Main::Footer if cursor.peek()? == FOOTER => {
                 cursor.u8()?;
                 cursor.u32()?;
@@ -126,6 +141,9 @@ impl Reader {
                     (START, RAM) if version == RAM_VERSION => self.ram = Some(id),
                     (START, RAM) => return Err(Reason::Section.into()),
                     (START, _) => return Err(Reason::LiveSection.into()),
+                    (_, name) if name.ends_with(EARLY_VIRTIO_MEM) && version == 1 => {
+                        return Ok(Found::control(&cursor, State::Main(Main::VirtioMem)));
+                    }
                     _ => return Err(Reason::Devices.into()),
                 }
                 State::Record(Record::Head)

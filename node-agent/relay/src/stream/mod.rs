@@ -49,8 +49,8 @@ pub enum Span {
     Control,
     /// What a page of the guest holds: always [`PAGE`] bytes.
     Page(Place),
-    /// The bytes by which QEMU says that a page holds nothing but zeros: one byte in a RAM record, the page's eight bytes
-    /// of offset in a multifd packet.
+    /// The bytes by which QEMU says that a page holds nothing but zeros: one byte in a RAM record, the page's eight
+    /// bytes of offset in a multifd packet.
     Zero(Place),
     /// What changed in a page since it was sent last. What the page now holds can't be told from the stream.
     Changed(Place),

@@ -1,7 +1,7 @@
 //! multifd: connections beside the main channel that carry most pages, in packets.
 //!
-//! A packet is 1344 bytes, however few pages it has: a header of 320 bytes, and room for 128 offsets, first those of the
-//! pages that follow, then (since QEMU 9.0) those of pages that are zero. Then the pages themselves.
+//! A packet is 1344 bytes, however few pages it has: a header of 320 bytes, and room for 128 offsets, first those of
+//! the pages that follow, then (since QEMU 9.0) those of pages that are zero. Then the pages themselves.
 //!
 //! The header has a field for the size of what follows. It is not to be trusted: QEMU 7.2 leaves the last packet's
 //! there when nothing follows. The number of pages is.

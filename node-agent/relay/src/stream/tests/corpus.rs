@@ -23,7 +23,7 @@ const fn captured(name: &'static str, channel: Channel, end: Reason) -> Captured
 }
 
 /// Three generations of QEMU with machine types of their own, and an old machine type on newer ones. Each migration has
-/// the settings of KubeVirt: return path, and a pause before the switch.
+/// the settings of KubeVirt: return path, and a pause before the switch. `virtio-mem` is a VM whose memory may grow.
 pub(crate) const STREAMS: &[Captured] = &[
     captured("7.2-multifd.0", Channel::Main, Reason::Devices),
     captured("7.2-multifd.1", Channel::Multifd, Reason::Over),
@@ -67,6 +67,9 @@ pub(crate) const STREAMS: &[Captured] = &[
     captured("11.1-recovery.1", Channel::Preempt, Reason::Over),
     captured("11.1-recovery.resumed-0", Channel::Main, Reason::Over),
     captured("11.1-xbzrle.0", Channel::Main, Reason::Devices),
+    captured("10.0-virtio-mem.0", Channel::Main, Reason::Devices),
+    captured("10.0-virtio-mem-preempt.0", Channel::Main, Reason::Over),
+    captured("11.1-virtio-mem.0", Channel::Main, Reason::Devices),
 ];
 
 /// The bytes of a stream of the corpus.
@@ -100,7 +103,7 @@ fn every_captured_stream_is_understood_to_its_last_page() {
         assert_eq!((reader.channel(), reader.opaque()), (*channel, Some(*end)), "{name}");
         let opaque: usize = steps.iter().filter(|step| step.span == Span::Opaque).map(|step| step.bytes).sum();
         // Devices of a machine that has hardly any; nothing at all behind the ends of the other kinds.
-        let most = if *end == Reason::Devices { 120_000 } else { 0 };
+        let most = if *end == Reason::Devices { 200_000 } else { 0 };
         assert!(opaque <= most, "{name}: {opaque} bytes of {} are opaque", bytes.len());
     }
 }
@@ -163,8 +166,8 @@ fn cuts_change_nothing() {
     }
 }
 
-/// Every byte of the front of each stream flipped, left out and doubled: the front has the headers, and one of each kind
-/// of record.
+/// Every byte of the front of each stream flipped, left out and doubled: the front has the headers, and one of each
+/// kind of record.
 #[test]
 fn every_byte_flipped_left_out_and_doubled() {
     for name in

@@ -192,6 +192,21 @@ fn what_no_pages_follow_is_opaque_from_there() {
     }
 }
 
+/// Memory that may grow has its layout before the pages. One that makes no sense is a device like any other.
+#[test]
+fn hotplugged_memory_stands_before_the_pages() {
+    let layout = |version: u8, length: u64, block: u64| {
+        let made =
+            Made::main().word(0x10).bytes(&[0x7e, 0, 0, 0, 2, 4, 0, 0, 0, 9]).name("0000:02/virtio-mem-device-early");
+        let made = made.bytes(&[0, 0, 0, 0, 0, 0, 0, version]).word(1 << 32).word(length).word(block).bytes(&[0; 12]);
+        made.bytes(&[0xff; 16]).bytes(&[0x7e, 0, 0, 0, 9]).bytes(&[2, 0, 0, 0, 2]).page(0)
+    };
+    assert_eq!((layout(1, 100 << 20, 1 << 20).pages(), layout(1, 100 << 20, 1 << 20).reason()), (1, Reason::Over));
+    assert_eq!(layout(1, 100 << 20, 0).reason(), Reason::Section);
+    assert_eq!(layout(1, u64::MAX, 1).reason(), Reason::Section);
+    assert_eq!(layout(2, 100 << 20, 1 << 20).reason(), Reason::Devices);
+}
+
 #[test]
 fn more_blocks_than_any_guest_has_do_not_fill_our_memory() {
     let mut made = Made::default().word(0x08).name("first").bytes(&[0; PAGE]);
