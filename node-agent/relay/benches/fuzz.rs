@@ -1,9 +1,10 @@
 //! Throws damaged input at everything that reads what others wrote, for as long as it is told to.
 //!
-//! `cargo test -p miyako-relay --bench fuzz -- [SECONDS] [SEED]`: a minute and seed 1 unless told otherwise. As a test, not
-//! as a benchmark, so that an overflow is a panic; `--test` stops after a few hundred cases. A case is made from the seed and its number alone, so a finding says how to see it
-//! again: `-- 0 SEED NUMBER`. Inputs are the captured streams, frames made from them, and noise; damage flips, cuts, doubles, moves
-//! and overwrites. A finding is a panic: an index out of bounds, an overflow, an assertion below.
+//! `cargo test -p miyako-relay --bench fuzz -- [SECONDS] [SEED]`: a minute and seed 1 unless told otherwise. As a test,
+//! not as a benchmark, so that an overflow is a panic; `--test` stops after a few hundred cases. A case is made from
+//! the seed and its number alone, so a finding says how to see it again: `-- 0 SEED NUMBER`. Inputs are the captured
+//! streams, frames made from them, and noise; damage flips, cuts, doubles, moves and overwrites. A finding is a panic:
+//! an index out of bounds, an overflow, an assertion below.
 
 use miyako_relay::PAGE;
 use miyako_relay::decoder::{Decoder, Pages};

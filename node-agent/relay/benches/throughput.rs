@@ -2,10 +2,10 @@
 //!
 //! `cargo bench -p miyako-relay --bench throughput`; with `--test` a little of everything runs, once.
 //!
-//! Every figure is the best of several rounds, in decimal GB of the *guest's* memory a second. A ratio, the median of the
-//! rounds', is to the raw hash
-//! in the same run, so it means the same on another machine. What is measured is the thread's own time on a CPU, and each
-//! round of a path stands between two rounds of the hash, because a neighbour on the machine slows all of them alike.
+//! Every figure is the best of several rounds, in decimal GB of the *guest's* memory a second. A ratio, the median of
+//! the rounds', is to the raw hash in the same run, so it means the same on another machine. What is measured is the
+//! thread's own time on a CPU, and each round of a path stands between two rounds of the hash, because a neighbour on
+//! the machine slows all of them alike.
 //!
 //! The hash is twice as fast where the compiler may use AVX2 throughout: `RUSTFLAGS="-C target-cpu=x86-64-v3"`.
 

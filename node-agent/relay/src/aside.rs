@@ -1,7 +1,8 @@
 //! When a migration is better off without references.
 //!
 //! Reuse costs CPU time and memory, and it pays only when bytes on the wire are what takes time. These are the rules by
-//! which the source's relay leaves it, or never begins. Leaving is for ever: [`Encoder::plain`](crate::encoder::Encoder::plain).
+//! which the source's relay leaves it, or never begins. Leaving is for ever:
+//! [`Encoder::plain`](crate::encoder::Encoder::plain).
 
 use std::time::Duration;
 

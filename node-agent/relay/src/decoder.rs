@@ -2,7 +2,8 @@
 //!
 //! A reference is put back from what the target holds, and hashed on the way: what does not fit is not handed on, but
 //! asked for. Until the answer comes, what follows is taken in and waits, a window of it at most; the references in it
-//! are followed at once, so that all questions are on their way together. The stream goes on where it stopped, in order.
+//! are followed at once, so that all questions are on their way together. The stream goes on where it stopped, in
+//! order.
 //!
 //! Acknowledgements say how far the target's QEMU has taken its stream. They are said a quarter of a window apart, and
 //! whenever the relay is about to wait.

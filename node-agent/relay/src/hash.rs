@@ -3,10 +3,11 @@
 //! # Within a VM: Poly1305 as a universal hash
 //!
 //! Every page that passes is hashed at both ends, so the hash decides how fast a relay is. A keyed universal hash is
-//! enough where the one who chooses the pages, the guest, neither knows the key nor ever sees a hash: two pages that were
-//! chosen without them have the same [`Tag`] with a probability of at most 2⁻⁹⁵, at several times the speed of the
-//! fastest collision-resistant hash (`benches/throughput.rs`). A guest that had the key could make its own two pages
-//! change places and would harm itself alone, because a tag stands for pages of one VM only.
+//! enough where the one who chooses the pages, the guest, neither knows the key nor ever sees a hash: two pages that
+//! were chosen without them have the same [`Tag`] with a probability of at most 2⁻⁹⁵, at twice the speed of the
+//! fastest collision-resistant hash where AVX2 is built in, and at the same without (`benches/throughput.rs`). A guest
+//! that had the key could make its own two pages change places and would harm itself alone, because a tag stands for
+//! pages of one VM only.
 //!
 //! # Across VMs: BLAKE3
 //!
@@ -22,10 +23,11 @@
 //! - **Kept** in the header of each image file, which only root may read, and nowhere else. So it outlives restarts and
 //!   S3, and is gone when the last image is wiped.
 //! - **Handed on** in band, in the greeting of whoever has it ([`greeting`](crate::frame::greeting)), sealed under the
-//!   migration's secret. The operator tells that secret to both ends, over the agents' own mutually authenticated streams.
-//!   So a third node has the key as soon as it has a reason to.
-//! - **Where two ends have different keys** (each made one while it did not know of the other), the target's is used, as
-//!   its image is what references point to. What the source saves on the way out is saved under it too, so the two meet.
+//!   migration's secret. The operator tells that secret to both ends, over the agents' own mutually authenticated
+//!   streams. So a third node has the key as soon as it has a reason to.
+//! - **Where two ends have different keys** (each made one while it did not know of the other), the target's is used,
+//!   as its image is what references point to. What the source saves on the way out is saved under it too, so the two
+//!   meet.
 //!
 //! [`KeyId`] tells keys apart without telling them.
 

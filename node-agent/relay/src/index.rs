@@ -1,8 +1,9 @@
 //! What is held of a VM, by content.
 //!
-//! The target looks pages up to put them back: an [`Index`] says where in its image a page of some hash lies. The source
-//! only wants to know whether the target holds a page: it has [`Held`]. Both are told by half a hash, so both may be
-//! wrong about a page; the target hashes what it found before it hands it on, and asks for the page if it is another.
+//! The target looks pages up to put them back: an [`Index`] says where in its image a page of some hash lies. The
+//! source only wants to know whether the target holds a page: it has [`Held`]. Both are told by half a hash, so both
+//! may be wrong about a page; the target hashes what it found before it hands it on, and asks for the page if it is
+//! another.
 //!
 //! Memory: an index takes at most 8 MiB per GiB of guest (32 bytes a page), however full it is; `Held` less.
 

@@ -2,8 +2,8 @@
 //!
 //! QEMU stops the guest when what is left to send is less than *rate × downtime limit*, and the rate is what the relay
 //! took from it. A relay that makes references takes pages as fast as memory, far faster than the wire could carry the
-//! pages that the guest writes meanwhile. QEMU would stop the guest too early, and the guest would stand still while real
-//! bytes pass a real wire.
+//! pages that the guest writes meanwhile. QEMU would stop the guest too early, and the guest would stand still while
+//! real bytes pass a real wire.
 //!
 //! So in the first round, in which nearly all that can be reused passes, the relay takes pages no faster than what is
 //! left of the round in 300 ms, and never slower than the wire would. The round still takes a fraction of the time; the
@@ -37,7 +37,8 @@ impl Round {
         self.memory.saturating_sub(self.passed)
     }
 
-    /// How many bytes a second may be taken from QEMU, on a wire that carries so many. Later rounds go at the wire's pace.
+    /// How many bytes a second may be taken from QEMU, on a wire that carries so many. Later rounds go at the wire's
+    /// pace.
     #[must_use]
     pub fn bytes_per_second(&self, wire: u64) -> u64 {
         wire.max(self.left().saturating_mul(1000) / STRETCH_MS)

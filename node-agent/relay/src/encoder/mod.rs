@@ -11,8 +11,8 @@
 //! back, its bytes stay here ([`retained`]); if it says that it can't, they are sent.
 //!
 //! **A window bounds what is kept**, what waits at the target, and how far QEMU is deceived: 17 bytes on the wire are
-//! 4096 of QEMU's, so the buffers between the relays would take a second's worth of pages before anybody noticed that the
-//! target is slow. From a reference on, no more than a window of QEMU's bytes leaves before it is acknowledged.
+//! 4096 of QEMU's, so the buffers between the relays would take a second's worth of pages before anybody noticed that
+//! the target is slow. From a reference on, no more than a window of QEMU's bytes leaves before it is acknowledged.
 //! Where nothing was referred to, nothing expands, and the connection itself holds QEMU back.
 //!
 //! **Pages that the guest waits for** come on a connection of their own (preempt), which passes as it is.
@@ -278,8 +278,8 @@ impl Encoder {
         taken
     }
 
-    /// Takes what comes back from the target: appends what belongs to QEMU's return path, and says how much of `wire` was
-    /// understood. The rest is to be offered again with what follows it.
+    /// Takes what comes back from the target: appends what belongs to QEMU's return path, and says how much of `wire`
+    /// was understood. The rest is to be offered again with what follows it.
     ///
     /// # Errors
     /// When it is nothing that a target says. The connection is then beyond repair.

@@ -123,8 +123,8 @@ impl Greeting {
 }
 
 /// The key that both relays hash under: the target's, because it is the target's pages that are referred to, else the
-/// source's, under which the target then keeps what passes. Without either there are no references, and whoever keeps an
-/// image makes a key.
+/// source's, under which the target then keeps what passes. Without either there are no references, and whoever keeps
+/// an image makes a key.
 #[must_use]
 pub fn agreed(source: Option<VmKey>, target: Option<VmKey>) -> Option<VmKey> {
     target.or(source)

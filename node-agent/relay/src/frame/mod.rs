@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A frame is one byte of kind and what the kind says; numbers are big-endian. A *position* counts the bytes of QEMU's
-//! own stream, so a reference counts 4096 whatever it takes on the wire; it is what acknowledgements, credit and the end
-//! speak of, and a reference is named by where it stands.
+//! own stream, so a reference counts 4096 whatever it takes on the wire; it is what acknowledgements, credit and the
+//! end speak of, and a reference is named by where it stands.
 //!
 //! The end has a frame because virt-handler carries none: it closes both directions when either closes. So nothing of
 //! ours closes half of a connection. An answer may follow the end of what it answers for.
@@ -167,8 +167,8 @@ impl Frames {
     /// What must be offered at most for a frame or a part of one.
     pub const MOST: usize = 1 + 8 + PAGE;
 
-    /// The frame at the front of `wire`, which begins behind the last one, and how many bytes it takes. `None` when more
-    /// must come before it can be told: with [`Frames::MOST`] bytes it always can.
+    /// The frame at the front of `wire`, which begins behind the last one, and how many bytes it takes. `None` when
+    /// more must come before it can be told: with [`Frames::MOST`] bytes it always can.
     ///
     /// # Errors
     /// When it is none. The connection is then beyond repair.

@@ -10,16 +10,17 @@
 //!          └────────┴─────────────────────────────┴─────────────────────────────┴─ …
 //! ```
 //!
-//! **Every byte is checked before it is believed**, so a full disk, a torn write or a bit that flipped costs what it hit:
+//! **Every byte is checked before it is believed**, so a full disk, a torn write or a bit that flipped costs what it
+//! hit:
 //!
 //! - The [`Header`] carries a checksum of itself. Without a header there is no image.
-//! - A table holds the tags of its group's pages, and a checksum under the VM's key over them, the image's generation and
-//!   the group's number. So a table that was left from an earlier generation, or that a disk returns for another place, is
-//!   none. Without its table a group is empty.
+//! - A table holds the tags of its group's pages, and a checksum under the VM's key over them, the image's generation
+//!   and the group's number. So a table that was left from an earlier generation, or that a disk returns for another
+//!   place, is none. Without its table a group is empty.
 //! - A page is what its tag says, or it is not there: whoever hands it on hashes it anyway. It needs no other checksum.
 //!
-//! A writer fills a group before it writes its table, and the header, with a new generation, before everything else: what
-//! it had no time for is then as if it had never been.
+//! A writer fills a group before it writes its table, and the header, with a new generation, before everything else:
+//! what it had no time for is then as if it had never been.
 //!
 //! The header holds the VM's key (see [`hash`](crate::hash)), so the file is for root alone.
 
@@ -190,7 +191,8 @@ impl Tables {
         Self { key, generation: header.generation }
     }
 
-    /// The table of a group whose slots hold these pages, none where nothing is. What is more than a group's is left out.
+    /// The table of a group whose slots hold these pages, none where nothing is. What is more than a group's is left
+    /// out.
     #[must_use]
     pub fn encode(&self, group: u32, tags: &[Option<Tag>]) -> [u8; PAGE] {
         let mut page = [0; PAGE];
