@@ -1,6 +1,6 @@
 //! What can go wrong with a write, by what to do about it.
 
-use super::fenced::FenceDown;
+use super::fenced::{FenceDown, TooLate};
 use thiserror::Error;
 
 /// What to do about an error (the class decides, not the text).
@@ -70,6 +70,16 @@ impl ActError {
                 _ => Class::Transient,
             },
             _ => Class::Transient,
+        }
+    }
+
+    /// Nobody answered in time: whether it was carried out is not known.
+    #[must_use]
+    pub fn is_unanswered(&self) -> bool {
+        match self {
+            Self::OutOfTime => true,
+            Self::Api { source: kube::Error::Service(inner), .. } => inner.is::<TooLate>(),
+            _ => false,
         }
     }
 

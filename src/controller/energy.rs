@@ -6,6 +6,7 @@
 //! over the hour, and only under policies that act and have saved something: a policy that never sleeps costs nothing.
 
 use super::Operator;
+use super::deadline::Deadline;
 use crate::act::{ActError, Class, EnergyNote};
 use crate::observe::load::{Metered, WattsQuestion};
 use miyako_core::energy::{Account, Draw, LONGEST_GAP, Look, Unsettled, draw};
@@ -229,20 +230,29 @@ pub(super) fn questions(policies: &Policies) -> Vec<WattsQuestion> {
 
 impl Operator {
     /// Writes the figures that nothing has taken along for long.
-    pub(super) async fn write_energy(&mut self, now: Timestamp) {
+    pub(super) async fn write_energy(&mut self, deadline: Deadline, now: Timestamp) {
         let (snapshot, policies) = self.observer.snapshot();
         let due = self.ledger.due(policies, now);
         let due = due.into_iter().filter_map(|node| Some((snapshot.powers.get(&node)?.clone(), node)));
         let due: Vec<_> = due.collect();
         for (record, node) in due {
             let Some(note) = self.ledger.note_of(&node) else { continue };
-            match self.actor.note_energy(&node, &record, &note).await {
+            if !self.hung.may_write(&node, now) {
+                continue;
+            }
+            if deadline.has_passed() {
+                return;
+            }
+            match deadline.within(self.actor.note_energy(&node, &record, &note)).await {
                 Ok(power) => self.observer.expect_written(&power),
                 Err(ActError::NotLeading) => return,
                 // Somebody was faster: the next pass looks again.
                 Err(error) if error.class() == Class::Conflict => {}
                 Err(error) => {
                     self.failed(&error);
+                    if error.is_unanswered() {
+                        self.hung.hung(&node, self.clock.now());
+                    }
                     self.ledger.put_off(&node, now);
                 }
             }

@@ -5,6 +5,7 @@
 mod deadline;
 mod energy;
 mod history;
+mod hung;
 mod lease;
 mod metrics;
 mod pass;
@@ -17,6 +18,7 @@ mod status;
 mod statuses;
 mod stuck;
 mod tell;
+mod tell_nodes;
 mod wakes;
 
 pub use history::{History, Move, MoveKind, Point, PowerChange, PowerCounts, PowerNow};

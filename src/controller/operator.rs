@@ -3,6 +3,7 @@
 use super::deadline::Deadline;
 use super::energy::{self, Ledger};
 use super::history::{Chronicle, History};
+use super::hung::Hung;
 use super::pass::{self, Known, Thoughts};
 use super::perform::Written;
 use super::picture::{Onlookers, Picture};
@@ -98,6 +99,7 @@ pub struct Operator {
     pub(super) ledger: Ledger,
     wakes: Wakes,
     stuck: StuckNodes,
+    pub(super) hung: Hung,
     onlookers: Onlookers,
     led: bool,
 }
@@ -133,6 +135,7 @@ impl Operator {
             ledger: Ledger::default(),
             wakes: Wakes::default(),
             stuck: StuckNodes::default(),
+            hung: Hung::default(),
             onlookers: Onlookers::default(),
             led: false,
         }
@@ -215,7 +218,7 @@ impl Operator {
             let stalled = stalled::find(self.observer.snapshot().0, now);
             let deadline = Deadline::from_now();
             self.tell_stalled(&stalled, deadline).await;
-            self.write_energy(now).await;
+            self.write_energy(deadline, now).await;
             self.write_statuses(&thoughts.report, &load_view, (&stalled, &stuck), deadline, now).await;
             self.forget_old_plans(deadline, now).await;
         }

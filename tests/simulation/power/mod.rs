@@ -2,6 +2,7 @@
 
 mod crashes;
 mod cycles;
+mod hangs;
 mod restless;
 mod stopwatch;
 
@@ -15,7 +16,7 @@ use miyako::sim::workload::Pattern;
 use miyako_api::ConsolidationPlan;
 use miyako_api::names::{kubernetes, ours};
 use miyako_api::node_power::{NodePower, PowerPhase};
-use miyako_core::model::{Bytes, Span};
+use miyako_core::model::{Bytes, Span, Timestamp};
 use serde_json::{Value, json};
 
 /// A shared node with four VMs of which VM 0 is busy for a while from second `busy` on, and two dedicated nodes that
