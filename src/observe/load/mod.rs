@@ -16,6 +16,7 @@ pub mod judge;
 mod meters;
 mod past;
 pub mod prometheus;
+mod rivals;
 mod served;
 pub mod store;
 

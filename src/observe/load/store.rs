@@ -10,6 +10,7 @@ use super::{
     meters::{Metered, Meters, WattsQuestion},
     past::{self, Past},
     prometheus::PrometheusReport,
+    rivals::Rivals,
     served::Served,
 };
 use miyako_api::wire::{MAX_REFUSALS_PER_ACK, MAX_VMS_PER_SAMPLE, SAMPLE_INTERVAL, load as wire};
@@ -78,6 +79,17 @@ pub enum NodeProblem {
         /// For how long.
         since: Span,
     },
+    /// Two agents take the node from each other.
+    #[error(
+        "two agents report for it in turn, pods {one} and {other}: an order to sleep quotes samples of either; delete \
+         one of them, or the DaemonSet that made it"
+    )]
+    TwoAgents {
+        /// A pod.
+        one: String,
+        /// The other pod.
+        other: String,
+    },
     /// The last sample was refused as a whole.
     #[error("its agent's last sample was refused: {0}")]
     Refused(Refusal),
@@ -92,6 +104,7 @@ impl NodeProblem {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::Silent { .. } => "AgentSilent",
+            Self::TwoAgents { .. } => "TwoAgents",
             Self::Refused(refusal) | Self::PartlyRefused(refusal) => refusal.reason(),
         }
     }
@@ -173,6 +186,7 @@ pub struct LoadStore {
     past_waiting: Vec<(Subject, Past)>,
     latest: BTreeMap<Subject, Latest>,
     agents: BTreeMap<NodeName, Agent>,
+    rivals: Rivals,
     /// VMs whose name came back with another uid, and when: what was measured before is not theirs.
     reborn: BTreeMap<VmKey, Timestamp>,
     /// Those of them whose old history is in the table that is lent.
@@ -221,6 +235,7 @@ impl LoadStore {
         }
         self.reborn.retain(|key, _| known.vms.contains_key(key));
         self.agents.retain(|name, _| known.nodes.contains_key(name));
+        self.rivals.keep(|name| known.nodes.contains_key(name));
         self.latest.retain(|subject, _| exists(&known, subject));
         self.meters.keep(&known);
         self.served.retain(|vm| known.vms.contains_key(vm));
@@ -242,7 +257,17 @@ impl LoadStore {
         self.served.worst()
     }
 
-    /// A new stream of `node`'s agent begins; it takes over from any other of this node.
+    /// A new stream of `node`'s agent begins at `now`, in this pod; it takes over from any other of this node.
+    pub fn open_stream_of(&mut self, node: &NodeName, pod: Option<&str>, now: Timestamp) -> StreamId {
+        if let Some(pod) = pod.filter(|_| self.inventory.nodes.contains_key(node)) {
+            let before = self.agents.get(node).filter(|agent| agent.connected);
+            let live = before.and_then(|agent| agent.heard).is_some_and(|heard| now.since(heard) <= AGENT_STALE_AFTER);
+            self.rivals.opened(node, pod, live, now);
+        }
+        self.open_stream(node)
+    }
+
+    /// The same of an agent whose pod is not known.
     pub fn open_stream(&mut self, node: &NodeName) -> StreamId {
         self.next_stream += 1;
         let stream = StreamId(self.next_stream);
@@ -605,6 +630,9 @@ impl LoadStore {
                     .is_some_and(|latest| latest.source != Source::Agent && !agent.connected);
                 if replaced || self.inventory.asleep.contains(node) {
                     return None;
+                }
+                if let Some((one, other)) = self.rivals.of(node, now) {
+                    return Some((node.clone(), NodeProblem::TwoAgents { one, other }));
                 }
                 let silent = agent.heard.map(|heard| now.since(heard)).filter(|since| *since > AGENT_STALE_AFTER);
                 // What its samples suffer from tells more than that there are none.

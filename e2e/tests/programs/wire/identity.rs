@@ -14,7 +14,7 @@ use std::{
 #[tokio::test]
 async fn an_agent_speaks_for_the_node_of_its_pod() {
     let reviewer = TokenReviewer::new(token_reviews(Arc::default()), account());
-    assert_eq!(reviewer.authenticate("agent-on:node-1").await.unwrap(), NodeName::new("node-1"));
+    assert_eq!(reviewer.authenticate("agent-on:node-1").await.unwrap().node, NodeName::new("node-1"));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use hyper_util::rt::TokioIo;
 use miyako::observe::load::{
     NodeProblem, SharedLoadStore,
-    agents::{Authenticate, AuthenticationError, LoadService, serve_connections},
+    agents::{Authenticate, AuthenticationError, LoadService, Speaker, serve_connections},
 };
 use miyako_agent::{
     generator::{Carry, Generator, Scenario},
@@ -37,12 +37,13 @@ struct Doorkeeper {
 }
 
 impl Authenticate for Doorkeeper {
-    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<NodeName, AuthenticationError>> {
+    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Speaker, AuthenticationError>> {
         async move {
             if self.hangs.load(Ordering::SeqCst) {
                 std::future::pending::<()>().await;
             }
-            token.strip_prefix("agent-on:").map(NodeName::new).ok_or(AuthenticationError::NoToken)
+            let node = token.strip_prefix("agent-on:").map(NodeName::new);
+            node.map(|node| Speaker { node, pod: None }).ok_or(AuthenticationError::NoToken)
         }
         .boxed()
     }

@@ -7,13 +7,22 @@ use tonic::{Status, metadata::MetadataMap};
 /// Longer tokens than this are nobody's: projected ServiceAccount tokens are about 1 KiB.
 const LONGEST_TOKEN: usize = 16 * 1024;
 
+/// Who speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Speaker {
+    /// The node of its pod: for it an agent may speak.
+    pub node: NodeName,
+    /// Its pod, where the API server tells.
+    pub pod: Option<String>,
+}
+
 /// Tells which node an agent may speak for, or on which node a waker runs.
 pub trait Authenticate: Send + Sync + 'static {
-    /// The node that the bearer of `token` may speak for.
+    /// Who the bearer of `token` is, and so which node it may speak for.
     ///
     /// # Errors
     /// Why it may speak for none.
-    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<NodeName, AuthenticationError>>;
+    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Speaker, AuthenticationError>>;
 }
 
 /// Why an agent may not speak.

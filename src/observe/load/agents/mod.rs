@@ -8,7 +8,7 @@ mod serve;
 mod stream;
 mod token_review;
 
-pub use authenticate::{Authenticate, AuthenticationError};
+pub use authenticate::{Authenticate, AuthenticationError, Speaker};
 pub use serve::{ServeError, serve, serve_connections};
 pub use stream::LoadService;
 pub use token_review::{AgentAccount, TokenReviewer};

@@ -2,7 +2,7 @@
 
 use super::{
     super::{SharedLoadStore, StreamId},
-    Authenticate,
+    Authenticate, Speaker,
     authenticate::bearer,
     delays::Delays,
 };
@@ -50,8 +50,8 @@ impl LoadService {
         self
     }
 
-    /// The node of whoever calls.
-    async fn admit(&self, by: &dyn Authenticate, metadata: &MetadataMap) -> Result<NodeName, Status> {
+    /// Whoever calls.
+    async fn admit(&self, by: &dyn Authenticate, metadata: &MetadataMap) -> Result<Speaker, Status> {
         let who = match bearer(metadata) {
             Ok(token) => by.authenticate(token).await,
             Err(error) => Err(error),
@@ -69,10 +69,10 @@ impl Load for LoadService {
     type ReportStream = Pin<Box<dyn Stream<Item = Result<Control, Status>> + Send>>;
 
     async fn report(&self, request: Request<Streaming<NodeSample>>) -> Result<Response<Self::ReportStream>, Status> {
-        let node = self.admit(&*self.authenticate, request.metadata()).await?;
+        let Speaker { node, pod } = self.admit(&*self.authenticate, request.metadata()).await?;
         let now = Instant::now();
         let session = Session {
-            stream: self.store.lock().open_stream(&node),
+            stream: self.store.lock().open_stream_of(&node, pod.as_deref(), self.clock.now()),
             node,
             inbound: request.into_inner(),
             store: self.store.clone(),
@@ -87,7 +87,7 @@ impl Load for LoadService {
 
     async fn tell(&self, request: Request<Readings>) -> Result<Response<Wanted>, Status> {
         let Some(wakers) = &self.wakers else { return Err(Status::unimplemented("no waker is known here")) };
-        let waker = self.admit(&**wakers, request.metadata()).await?;
+        let Speaker { node: waker, .. } = self.admit(&**wakers, request.metadata()).await?;
         let told = request.into_inner();
         if told.readings.len() > MAX_READINGS {
             let count = told.readings.len();

@@ -1,6 +1,6 @@
 //! Agents' and wakers' tokens, judged by the API server.
 
-use super::{Authenticate, AuthenticationError};
+use super::{Authenticate, AuthenticationError, Speaker};
 use futures::{FutureExt, future::BoxFuture};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::{Api, Client, api::PostParams};
@@ -19,6 +19,9 @@ use tokio::{
 
 /// In the TokenReview's answer: the node of the pod that the token is bound to.
 const NODE_NAME_EXTRA: &str = "authentication.kubernetes.io/node-name";
+
+/// In the same answer: that pod's name.
+const POD_NAME_EXTRA: &str = "authentication.kubernetes.io/pod-name";
 
 /// How long an answer is good for. An agent whose pod was deleted is known for this long at most.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
@@ -50,7 +53,7 @@ impl AgentAccount {
     }
 }
 
-type Answer = Result<NodeName, AuthenticationError>;
+type Answer = Result<Speaker, AuthenticationError>;
 
 /// Asks the API server whose token it is, and remembers the answer for a minute.
 pub struct TokenReviewer {
@@ -136,9 +139,10 @@ fn judge(status: TokenReviewStatus, account: &AgentAccount) -> Answer {
     if got != expected {
         return Err(AuthenticationError::WrongAccount { got, expected });
     }
-    let nodes = user.extra.unwrap_or_default().remove(NODE_NAME_EXTRA).unwrap_or_default();
-    match nodes.as_slice() {
-        [node] if !node.is_empty() => Ok(NodeName::new(node)),
+    let mut extra = user.extra.unwrap_or_default();
+    let pod = extra.remove(POD_NAME_EXTRA).and_then(|pods| pods.into_iter().next()).filter(|pod| !pod.is_empty());
+    match extra.remove(NODE_NAME_EXTRA).unwrap_or_default().as_slice() {
+        [node] if !node.is_empty() => Ok(Speaker { node: NodeName::new(node), pod }),
         _ => Err(AuthenticationError::NoNode),
     }
 }

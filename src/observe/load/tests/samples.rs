@@ -170,6 +170,30 @@ fn an_agent_that_restarts_counts_anew_on_its_new_stream() {
 }
 
 #[test]
+fn two_agents_of_one_node_are_both_named() {
+    let (mut store, _) = after(10);
+    let mut streams = Vec::new();
+    for second in 11..16 {
+        let pod = if second % 2 == 0 { "miyako-agent-x" } else { "old-agent-y" };
+        let stream = store.open_stream_of(&node("a"), Some(pod), at(second));
+        assert_eq!(
+            store.accept(stream, &node("a"), &sample(1, at(second), 4.0, 1.0), at(second)).refusals().count(),
+            0
+        );
+        streams.push(stream);
+    }
+    let problem = store.problems(at(15)).remove(&node("a")).expect("it is told");
+    assert_eq!(problem.reason(), "TwoAgents");
+    let told = problem.to_string();
+    assert!(told.contains("miyako-agent-x") && told.contains("old-agent-y"), "{told}");
+    // One of them is deleted, and the other one goes on.
+    for second in 16..400 {
+        store.accept(streams[4], &node("a"), &sample(second, at(second), 4.0, 1.0), at(second));
+    }
+    assert_eq!(store.problems(at(399)).len(), 0);
+}
+
+#[test]
 fn an_agent_speaks_for_its_own_node_only() {
     let lie = refusal(|sample| sample.node = "b".to_owned());
     assert_eq!(lie, Refusal::WrongNode { speaker: node("a"), claimed: node("b") });
