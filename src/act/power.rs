@@ -146,8 +146,16 @@ fn phase_status(change: &PhaseChange, now: Timestamp) -> Value {
 fn mark_patch(node: &Node, marks: NodeMarks) -> Value {
     let metadata = &node.metadata;
     let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key));
-    let own = objects::annotation(metadata, ours::OWN_LABELS).unwrap_or_default();
-    let is_own = |key: &str| key == ours::POWER || own.split(',').any(|one| one == key);
+    let marked = label(ours::POWER).is_some()
+        || node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).any(|taint| taint.key == ours::POWER);
+    // Our own label is in every note of ours. Without such a note on a marked node somebody took it off or changed it: what
+    // looks like ours is ours then, lest it stay for ever.
+    let own = objects::annotation(metadata, ours::OWN_LABELS);
+    let own = own.filter(|own| own.split(',').any(|one| one == ours::POWER));
+    let is_own = |key: &str| {
+        let noted = own.map(|own| own.split(',').any(|one| one == key));
+        key == ours::POWER || noted.unwrap_or_else(|| marked && label(key).is_some_and(|value| value == "true"))
+    };
     let wanted = marks.labels();
     let mut labels = Map::new();
     let mut set = Vec::new();
@@ -488,6 +496,19 @@ mod tests {
             );
         }
         let bare = json!({"metadata": {"name": "n"}});
+        // Somebody takes the note of our labels off, and perhaps our label or our taint as well.
+        for hand in [json!({}), json!({"labels": {ours::POWER: null}})] {
+            let (marked, _) = patched(bare.clone(), NodeMarks::Asleep);
+            let mut node = serde_json::to_value(&marked).expect("a Node");
+            let mut metadata = hand.clone();
+            metadata["annotations"] = json!({ ours::OWN_LABELS: null });
+            json_patch::merge(&mut node, &json!({ "metadata": metadata }));
+            for between in [NodeMarks::None, NodeMarks::Asleep] {
+                let (seen, _) = patched(node.clone(), between);
+                let (clean, _) = patched(serde_json::to_value(&seen).expect("a Node"), NodeMarks::None);
+                assert_eq!(clean.metadata.labels.unwrap_or_default(), BTreeMap::new(), "{hand} {between:?}");
+            }
+        }
         for marks in NodeMarks::ALL {
             assert_eq!(marks_of(&patched(bare.clone(), marks).0), Some(marks));
         }

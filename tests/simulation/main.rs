@@ -5,6 +5,7 @@ mod crashes;
 mod daemon_sets;
 mod days;
 mod faults;
+mod hands;
 mod hardships;
 mod holds;
 mod kubevirt_away;
