@@ -13,6 +13,7 @@ use kube::{Client, ResourceExt as _};
 use miyako_api::{ConsolidationPlan, ConsolidationPolicy};
 use miyako_core::model::{NodeName, PolicyName, VmKey};
 use miyako_core::plan::decide;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -208,8 +209,10 @@ async fn past(client: &Client, subject: &Subject, operator_url: Option<&str>) ->
     let all = ListParams::default();
     let keep = |plans: &mut Vec<ConsolidationPlan>, plan| plans.push(plan);
     let plans = pages::fold(&Api::all(client.clone()), &all, Vec::new, keep).await.map_err(unread)?;
-    let policies = Api::<ConsolidationPolicy>::all(client.clone()).list(&all).await.map_err(unread)?.items;
-    let statuses = policies.into_iter().filter_map(|policy| Some((policy.name_any(), policy.status?))).collect();
+    let keep = |statuses: &mut BTreeMap<_, _>, policy: ConsolidationPolicy| {
+        statuses.extend(policy.status.clone().map(|status| (policy.name_any(), status)));
+    };
+    let statuses = pages::fold(&Api::all(client.clone()), &all, BTreeMap::new, keep).await.map_err(unread)?;
     let operator = match operator_url {
         Some(url) => ask_operator(url, subject).await?,
         None => None,
@@ -228,8 +231,19 @@ async fn events(client: &Client, subject: &Subject) -> Vec<Event> {
     };
     let about = format!("involvedObject.kind={kind},involvedObject.name={name}");
     let events: Api<Event> = Api::namespaced(client.clone(), namespace);
-    let listed = events.list(&ListParams::default().fields(&about)).await.map(|list| list.items).unwrap_or_default();
-    listed.into_iter().filter(|event| event.reporting_component.as_deref() == Some(COMPONENT)).collect()
+    let keep = |kept: &mut Vec<Event>, event: Event| {
+        if event.reporting_component.as_deref() == Some(COMPONENT) {
+            kept.push(event);
+        }
+        // A VM that moves often has thousands in the hour that Events live, and a few are told.
+        if kept.len() >= 2 * Past::EVENTS_TOLD {
+            Past::keep_newest(kept);
+        }
+    };
+    let mut told =
+        pages::fold(&events, &ListParams::default().fields(&about), Vec::new, keep).await.unwrap_or_default();
+    Past::keep_newest(&mut told);
+    told
 }
 
 /// Who writes our Events.
@@ -250,6 +264,8 @@ async fn ask_operator(url: &str, subject: &Subject) -> Result<Option<OperatorSay
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::apiserver::{ApiServer, Options};
+    use serde_json::json;
 
     fn parsed(words: &[&str]) -> Option<Asked> {
         parse(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>()).ok()
@@ -264,5 +280,42 @@ mod tests {
         assert_eq!(parsed(&["node/n1"]), parsed(&["node", "n1"]));
         assert_eq!(parsed(&["shop/web"]), Some(Asked::Named("shop/web".into())));
         assert_eq!(parsed(&["pod", "x"]), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_and_policies_are_read_page_by_page_and_few_events_are_kept() {
+        let server = ApiServer::new(Options::default());
+        for crd in miyako_api::crds() {
+            server.add_crd(&serde_json::to_value(crd).unwrap()).unwrap();
+        }
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
+        server.create("setup", namespace).unwrap();
+        let many = 2 * usize::try_from(pages::PAGE).unwrap() + 7;
+        for index in 0..many {
+            // The newest in the middle, and somebody else's newer than all.
+            let (second, by) =
+                (if index == 700 { 59 } else { index % 50 }, if index == 3 { "kubelet" } else { COMPONENT });
+            let minute = if index == 3 { 59 } else { 10 };
+            let event = json!({
+                "apiVersion": "v1", "kind": "Event", "metadata": {"name": format!("e{index:05}"), "namespace": "shop"},
+                "involvedObject": {"kind": "VirtualMachineInstance", "name": "web", "namespace": "shop"},
+                "reportingComponent": by, "reason": format!("R{index}"),
+                "eventTime": format!("2026-01-01T00:{minute}:{second:02}.000000Z"),
+            });
+            server.create("setup", event).unwrap();
+            let policy = json!({
+                "apiVersion": "miyako.dev/v1alpha1", "kind": "ConsolidationPolicy",
+                "metadata": {"name": format!("p{index:05}")}, "spec": {"nodeClasses": ["a"]},
+            });
+            server.create("setup", policy).unwrap();
+        }
+        let found = past(&server.client("reader"), &Subject::Vm(VmKey::new("shop", "web")), None).await.unwrap();
+        assert_eq!(found.events.len(), Past::EVENTS_TOLD);
+        let reasons: Vec<_> = found.events.iter().filter_map(|event| event.reason.as_deref()).collect();
+        assert_eq!(reasons[0], "R700");
+        assert!(!reasons.contains(&"R3"), "{reasons:?}");
+        for kind in ["events", "consolidationpolicies.miyako.dev"] {
+            assert_eq!(server.longest_list("reader", kind), pages::PAGE as usize, "{kind}");
+        }
     }
 }

@@ -47,18 +47,23 @@ impl Past {
 
     /// The newest Events, each in a sentence.
     pub(super) fn events(&self) -> Vec<String> {
-        let when = |event: &Event| {
-            let seconds = event.last_timestamp.as_ref().map(|time| time.0);
-            event.event_time.as_ref().map(|time| time.0).or(seconds)
-        };
-        let mut events: Vec<&Event> = self.events.iter().collect();
-        events.sort_by_key(|event| std::cmp::Reverse(when(event)));
+        let mut events = self.events.clone();
+        Self::keep_newest(&mut events);
         let sentence = |event: &Event| {
             let at = when(event).map(|at| format!("{at:.0}: ")).unwrap_or_default();
             let [reason, message] = [&event.reason, &event.message].map(|text| text.as_deref().unwrap_or_default());
             format!("{at}{reason}: {message}")
         };
-        events.into_iter().take(TOLD).map(sentence).collect()
+        events.iter().map(sentence).collect()
+    }
+
+    /// So many Events are told.
+    pub const EVENTS_TOLD: usize = TOLD;
+
+    /// Keeps the newest Events, as many as are told, the newest first.
+    pub fn keep_newest(events: &mut Vec<Event>) {
+        events.sort_by_key(|event| std::cmp::Reverse(when(event)));
+        events.truncate(TOLD);
     }
 
     /// The conditions that the operator last wrote about a policy.
@@ -70,6 +75,12 @@ impl Past {
         });
         told.collect()
     }
+}
+
+/// When an Event was told last.
+fn when(event: &Event) -> Option<jiff::Timestamp> {
+    let seconds = event.last_timestamp.as_ref().map(|time| time.0);
+    event.event_time.as_ref().map(|time| time.0).or(seconds)
 }
 
 fn sentence(plan: &ConsolidationPlan) -> String {

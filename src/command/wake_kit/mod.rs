@@ -144,8 +144,9 @@ pub async fn read(client: &Client) -> Result<WakeKit, WakeKitError> {
     let failed = |what| move |source| WakeKitError::List { what, source: Box::new(source) };
     let nodes = pages::fold(&Api::all(client.clone()), &all, Vec::new, keep).await.map_err(failed("Nodes"))?;
     let classes = Api::<NodePowerClass>::all(client.clone()).list(&all).await.map_err(failed("NodePowerClasses"))?;
-    let powers = Api::<NodePower>::all(client.clone()).list(&all).await.map_err(failed("NodePowers"))?;
-    Ok(make(&nodes, &classes.items, &powers.items, SystemClock.now().to_string()))
+    let keep = |powers: &mut Vec<NodePower>, power| powers.push(power);
+    let powers = pages::fold(&Api::all(client.clone()), &all, Vec::new, keep).await.map_err(failed("NodePowers"))?;
+    Ok(make(&nodes, &classes.items, &powers, SystemClock.now().to_string()))
 }
 
 /// Makes the kit. Nodes that no class selects have none and need none, unless a NodePower knows of them: what was recorded
