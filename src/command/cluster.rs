@@ -2,10 +2,10 @@
 
 use clap::Args;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, ListParams, PostParams};
 use kube::config::{InferConfigError, KubeConfigOptions, KubeconfigError};
 use kube::{Client, Config};
-use miyako_api::{answer, names};
+use miyako_api::{ConsolidationPolicy, answer, names};
 use std::error::Error;
 use std::time::Duration;
 
@@ -149,9 +149,15 @@ pub async fn reach(client: &Client, url: &str) -> Result<(), ClusterError> {
 pub async fn require_ours(client: &Client, url: &str) -> Result<(), ClusterError> {
     let path = format!("/apis/{}", names::GROUP);
     let Ok(request) = http::Request::get(path).body(Vec::new()) else { return Ok(()) };
-    match client.request::<serde_json::Value>(request).await {
-        Err(error) if answer::is_absent(&error) => Err(ClusterError::NotInstalled { url: url.to_owned() }),
-        // Whatever else it says: the requests that follow say it better.
+    let is_absent = |error: &kube::Error| answer::is_absent(error);
+    // Whatever else it says: the requests that follow say it better.
+    if !client.request::<serde_json::Value>(request).await.is_err_and(|error| is_absent(&error)) {
+        return Ok(());
+    }
+    // A proxy may serve no discovery. A list is what people need.
+    let policies = Api::<ConsolidationPolicy>::all(client.clone()).list(&ListParams::default().limit(1)).await;
+    match policies {
+        Err(error) if is_absent(&error) => Err(ClusterError::NotInstalled { url: url.to_owned() }),
         _ => Ok(()),
     }
 }
@@ -191,7 +197,7 @@ pub async fn caller(client: &Client) -> Result<String, ClusterError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::apiserver::{ApiServer, Options};
+    use crate::sim::apiserver::{ApiError, ApiServer, Fault, Options, RequestInfo};
     use std::sync::Mutex;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
@@ -271,6 +277,12 @@ mod tests {
         for crd in miyako_api::crds() {
             server.add_crd(&serde_json::to_value(crd).unwrap()).unwrap();
         }
+        assert!(require_ours(&client, "https://api").await.is_ok());
+        // Behind a proxy that serves objects and no discovery.
+        server.set_faults(Some(Box::new(|request: &RequestInfo| {
+            let discovery = request.resource.starts_with("/apis") || request.resource.starts_with("apis");
+            discovery.then(|| Fault::Refuse(ApiError::page_not_found()))
+        })));
         assert!(require_ours(&client, "https://api").await.is_ok());
     }
 }

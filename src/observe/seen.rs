@@ -102,7 +102,8 @@ impl Kind {
         Self::Event,
     ];
 
-    /// Its CRD comes with KubeVirt or with somebody else whom a cluster may do without: then there are simply none.
+    /// A cluster, or a proxy before it, may do without: its CRD comes with KubeVirt or with somebody else, or its group is
+    /// only looked at for others' programs. Then there are simply none.
     #[must_use]
     pub fn may_be_unknown(self) -> bool {
         self.is_seldom_installed()
@@ -113,6 +114,7 @@ impl Kind {
                     | Self::VirtualMachine
                     | Self::VirtualMachineInstance
                     | Self::VirtualMachineInstanceMigration
+                    | Self::CronJob
             )
     }
 
