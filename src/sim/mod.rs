@@ -4,6 +4,7 @@ pub mod apiserver;
 pub mod cluster;
 pub mod demo;
 pub mod kubevirt;
+pub mod neighbours;
 pub mod oracle;
 pub mod simulate;
 pub mod simulation;

@@ -12,6 +12,7 @@ mod kubevirt_away;
 mod leaders;
 mod meeting_others;
 mod moved_again;
+mod neighbours;
 mod own_marks;
 mod placement;
 mod power;

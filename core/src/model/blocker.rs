@@ -154,10 +154,7 @@ impl Blocker {
             Self::StorageDataPlane { workload } => format!("{workload} pods").into(),
             Self::MachineHealthCheck { check } => format!("MachineHealthCheck {check}").into(),
             Self::NoWakeDriver { class } => format!("no wake driver in class {class}").into(),
-            Self::Neighbour { neighbour: Neighbour::Metal3 { .. } } => "powered by Metal3".into(),
-            Self::Neighbour { neighbour: Neighbour::MachineConfigPool { pool } } => {
-                format!("rollout of MachineConfigPool {pool}").into()
-            }
+            Self::Neighbour { neighbour } => neighbour.category().into(),
             Self::WakeAddress { .. } => "addresses to wake nodes by".into(),
             Self::NoWakeTest => "no wake test".into(),
             Self::WillNotStayAsleep { .. } => "does not stay asleep".into(),

@@ -18,9 +18,32 @@ pub enum Neighbour {
         /// The pool.
         pool: Name,
     },
+    /// The cluster autoscaler takes a sleeping node for one that is broken, and removes it after 20 minutes.
+    #[error("the cluster autoscaler (pod {pod}) would remove it as unready while it sleeps")]
+    ClusterAutoscaler {
+        /// A pod of it: namespace and name.
+        pod: Name,
+    },
+    /// Karpenter removes nodes of its own that nothing runs on.
+    #[error("Karpenter's NodePool {pool} made it, and would remove it as empty")]
+    Karpenter {
+        /// The NodePool.
+        pool: Name,
+    },
 }
 
 impl Neighbour {
+    /// Its name among the blockers: the same for all nodes that it concerns.
+    #[must_use]
+    pub fn category(&self) -> String {
+        match self {
+            Self::Metal3 { .. } => "powered by Metal3".to_owned(),
+            Self::MachineConfigPool { pool } => format!("rollout of MachineConfigPool {pool}"),
+            Self::ClusterAutoscaler { .. } => "removed by the cluster autoscaler".to_owned(),
+            Self::Karpenter { .. } => "removed by Karpenter".to_owned(),
+        }
+    }
+
     /// What a person can do about it.
     #[must_use]
     pub fn advice(&self) -> String {
@@ -32,6 +55,14 @@ impl Neighbour {
             Self::MachineConfigPool { pool } => format!(
                 "nothing; its nodes can sleep when the rollout is over. If it is stuck, see `oc describe mcp {pool}`"
             ),
+            Self::ClusterAutoscaler { .. } => {
+                "annotate nodes that may sleep with cluster-autoscaler.kubernetes.io/scale-down-disabled: \"true\", or \
+                 start the cluster autoscaler with --scale-down-unready-enabled=false"
+                    .to_owned()
+            }
+            Self::Karpenter { .. } => "annotate nodes that may sleep with karpenter.sh/do-not-disrupt: \"true\", or \
+                 leave nodes that Karpenter makes out of the class"
+                .to_owned(),
         }
     }
 }

@@ -2,15 +2,52 @@
 
 use super::{Converted, Problems, objects, selector};
 use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Node, PodSpec};
 use miyako_api::neighbours::{BareMetalHost, MachineConfigPool};
-use miyako_core::model::{Labels, Selector, Uid};
+use miyako_core::model::{Labels, Name, Selector, Uid};
 
 /// Metal3 leaves a host with one of these annotations alone. `paused` may carry a value of its owner's.
 const LEFT_ALONE: [&str; 2] = ["baremetalhost.metal3.io/detached", "baremetalhost.metal3.io/paused"];
 
 /// The kubernetes-sigs' descheduler: the name of its image, its program and its pods.
 const DESCHEDULER: &str = "descheduler";
+
+/// The cluster autoscaler: the name of its image and program, and the end of its pods' names in its charts.
+const AUTOSCALER: &str = "cluster-autoscaler";
+
+/// Flags with which it removes no node that does not answer.
+const KEEPS_UNREADY: [&str; 2] = ["scale-down-enabled=false", "scale-down-unready-enabled=false"];
+
+/// A node with this annotation is never removed by the cluster autoscaler.
+const SCALE_DOWN_DISABLED: &str = "cluster-autoscaler.kubernetes.io/scale-down-disabled";
+
+/// Which NodePool of Karpenter's made a node, and what keeps Karpenter from removing it while it can choose.
+const NODE_POOL: &str = "karpenter.sh/nodepool";
+const DO_NOT_DISRUPT: &str = "karpenter.sh/do-not-disrupt";
+
+/// What a node says to programs of others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeSays {
+    /// Who it is to whoever provides machines; Metal3 names its host there.
+    pub provider_id: Option<String>,
+    /// The cluster autoscaler may not remove it.
+    pub scale_down_disabled: bool,
+    /// The NodePool of Karpenter's that made it and may remove it.
+    pub karpenter: Option<Name>,
+}
+
+/// What a node says to programs of others.
+#[must_use]
+pub fn node_says(node: &Node) -> NodeSays {
+    let says = |key: &str| objects::annotation(&node.metadata, key).is_some_and(|value| value == "true");
+    let provider_id = node.spec.as_ref().and_then(|spec| spec.provider_id.clone()).filter(|id| !id.is_empty());
+    let pool = node.metadata.labels.as_ref().and_then(|labels| labels.get(NODE_POOL));
+    NodeSays {
+        provider_id,
+        scale_down_disabled: says(SCALE_DOWN_DISABLED),
+        karpenter: pool.filter(|_| !says(DO_NOT_DISRUPT)).map(|pool| Name::from(pool.as_str())),
+    }
+}
 
 /// A machine that Metal3 turns on when it is off.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +94,21 @@ pub fn is_descheduler(labels: &Labels, pod: &PodSpec) -> bool {
     (labelled || runs) && !pod.containers.iter().any(only_pretends)
 }
 
+/// Whether a pod is a cluster autoscaler that removes nodes which do not answer.
+#[must_use]
+pub fn is_autoscaler(labels: &Labels, pod: &PodSpec) -> bool {
+    let labelled = ["app.kubernetes.io/name", "app", "k8s-app"]
+        .into_iter()
+        .any(|key| labels.get(key).is_some_and(|name| name.ends_with(AUTOSCALER)));
+    let runs = pod.containers.iter().any(|container| program(container) == Some(AUTOSCALER));
+    (labelled || runs) && !pod.containers.iter().any(|container| has_flag(container, &KEEPS_UNREADY))
+}
+
+fn has_flag(container: &Container, flags: &[&str]) -> bool {
+    let words = || container.command.iter().chain(&container.args).flatten();
+    words().any(|word| flags.contains(&word.trim_start_matches('-')))
+}
+
 /// The program of a container, or the name of its image where the image decides what runs.
 fn program(container: &Container) -> Option<&str> {
     let command = container.command.as_ref().and_then(|words| words.first()).map(String::as_str);
@@ -67,8 +119,7 @@ fn program(container: &Container) -> Option<&str> {
 }
 
 fn only_pretends(container: &Container) -> bool {
-    let words = || container.command.iter().chain(&container.args).flatten();
-    words().any(|word| matches!(word.as_str(), "--dry-run" | "--dry-run=true"))
+    has_flag(container, &["dry-run", "dry-run=true"])
 }
 
 #[cfg(test)]
@@ -132,6 +183,40 @@ mod tests {
         }
         let pretending = json!({"name": "c", "image": "x/descheduler:1", "args": ["--dry-run"]});
         assert!(!pod(json!({"app": "descheduler"}), pretending));
+    }
+
+    #[test]
+    fn an_autoscaler_is_known_unless_it_leaves_nodes_alone_that_do_not_answer() {
+        let pod = |labels: Value, container: Value| {
+            let pod: PodSpec = from_value(json!({"containers": [container]})).expect("a PodSpec");
+            is_autoscaler(&from_value(labels).expect("labels"), &pod)
+        };
+        let image = "registry.k8s.io/autoscaling/cluster-autoscaler:v1.35.0";
+        let with =
+            |flags: Value| json!({"name": "c", "image": image, "command": ["./cluster-autoscaler"], "args": flags});
+        assert!(pod(json!({}), with(json!(["--v=4", "--scale-down-enabled=true"]))));
+        assert!(pod(
+            json!({"app.kubernetes.io/name": "clusterapi-cluster-autoscaler"}),
+            json!({"name": "c", "image": "x"})
+        ));
+        for flag in ["--scale-down-enabled=false", "-scale-down-unready-enabled=false"] {
+            assert!(!pod(json!({}), with(json!([flag]))), "{flag}");
+        }
+        assert!(!pod(json!({"app": "cluster-autoscaler-exporter"}), json!({"name": "c", "image": "x"})));
+    }
+
+    #[test]
+    fn a_node_says_who_made_it_and_who_may_not_remove_it() {
+        let says = |annotations: Value| {
+            let node = json!({"metadata": {"labels": {NODE_POOL: "general"}, "annotations": annotations}});
+            node_says(&from_value(node).expect("a Node"))
+        };
+        let general = NodeSays { karpenter: Some(Name::from("general")), ..NodeSays::default() };
+        assert_eq!(says(json!({})), general);
+        assert_eq!(says(json!({DO_NOT_DISRUPT: "false"})), general, "only the word counts");
+        let kept = says(json!({DO_NOT_DISRUPT: "true", SCALE_DOWN_DISABLED: "true"}));
+        assert_eq!(kept, NodeSays { scale_down_disabled: true, ..NodeSays::default() });
+        assert_eq!(node_says(&Node::default()), NodeSays::default());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Nodes.
 
+use super::neighbours::{self, NodeSays};
 use super::{Converted, Problems, objects, quantity, scheduling};
 use k8s_openapi::{
     api::core::v1::{Node as KubeNode, Taint as KubeTaint},
@@ -56,8 +57,8 @@ pub struct ObservedNode {
     pub maintenance_taints: Vec<String>,
     /// Its kubelet's version: several of them in one cluster mean an upgrade.
     pub kubelet: String,
-    /// Who it is to whoever provides machines; Metal3 names its host there.
-    pub provider_id: Option<String>,
+    /// What it says to programs of others.
+    pub says: NodeSays,
     /// Since when it has not been ready; none while it is, or where nobody says.
     pub down_since: Option<Timestamp>,
 }
@@ -128,9 +129,8 @@ pub fn convert(node: &KubeNode) -> Converted<ObservedNode> {
     let maintenance_taints = converted.taints.iter().filter(|taint| is_maintenance(taint));
     let maintenance_taints = maintenance_taints.map(|taint| taint.key.clone()).collect();
     let kubelet = status.and_then(|status| status.node_info.as_ref()).map(|info| info.kubelet_version.clone());
-    let provider_id = spec.and_then(|spec| spec.provider_id.clone()).filter(|id| !id.is_empty());
-    let kubelet = kubelet.unwrap_or_default();
-    let observed = ObservedNode { node: converted, maintenance_taints, kubelet, provider_id, down_since };
+    let (kubelet, says) = (kubelet.unwrap_or_default(), neighbours::node_says(node));
+    let observed = ObservedNode { node: converted, maintenance_taints, kubelet, says, down_since };
     Converted::new(observed, problems)
 }
 

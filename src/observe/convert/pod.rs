@@ -23,6 +23,8 @@ pub struct ObservedPod {
     pub ready_handler: bool,
     /// A descheduler that evicts.
     pub descheduler: bool,
+    /// A cluster autoscaler that removes nodes which do not answer.
+    pub autoscaler: bool,
 }
 
 /// What a launcher pod tells about its VM.
@@ -94,7 +96,8 @@ pub fn convert(pod: &KubePod) -> Converted<ObservedPod> {
         && !converted.terminating
         && converted.ready;
     let descheduler = neighbours::is_descheduler(&converted.labels, spec);
-    let observed = ObservedPod { pod: converted, launcher, claims: waits_for, ready_handler, descheduler };
+    let autoscaler = neighbours::is_autoscaler(&converted.labels, spec);
+    let observed = ObservedPod { pod: converted, launcher, claims: waits_for, ready_handler, descheduler, autoscaler };
     Converted::new(observed, problems)
 }
 

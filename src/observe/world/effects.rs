@@ -73,7 +73,7 @@ impl World {
     }
 
     pub(super) fn put_pod(&mut self, observed: ObservedPod) {
-        let ObservedPod { mut pod, launcher, claims, ready_handler, descheduler } = observed;
+        let ObservedPod { mut pod, launcher, claims, ready_handler, descheduler, autoscaler } = observed;
         let key = pod.key.clone();
         let same =
             self.snapshot.pods.get(&key).is_some_and(|before| before.uid == pod.uid && before.owner == pod.owner);
@@ -94,6 +94,9 @@ impl World {
         if descheduler {
             self.neighbours.put_descheduler(&key, true);
         }
+        if autoscaler {
+            self.neighbours.put_autoscaler(&key, true);
+        }
         pod.scheduling = self.pool.share(pod.scheduling);
         self.waiting.put(&pod, claims);
         self.snapshot.pods.insert(key, pod);
@@ -103,6 +106,7 @@ impl World {
         self.put_handler(key, None);
         self.waiting.remove(key);
         self.neighbours.put_descheduler(key, false);
+        self.neighbours.put_autoscaler(key, false);
         let Some(pod) = self.snapshot.pods.remove(key) else { return };
         if let PodOwner::Vm { vm, target_of, .. } = &pod.owner {
             self.vms.remove_launcher(vm, key);

@@ -379,7 +379,7 @@ impl World {
                     Some(since) => self.outsides.down.insert(name.clone(), since),
                     None => self.outsides.down.remove(name),
                 };
-                self.neighbours.put_node(name, node.provider_id.clone());
+                self.neighbours.put_node(name, node.says.clone());
                 self.put_node(*node);
             }
             Object::NodePower(power) => {
@@ -504,6 +504,7 @@ impl World {
                 self.outsides.kubelets.remove(&node);
                 self.migrations.touch_asking();
                 self.outsides.down.remove(&node);
+                self.neighbours.forget_node(&node);
                 self.vms.touch_all(|_, own| own.node.as_ref() == Some(&node));
             }
             Kind::NodePower => {

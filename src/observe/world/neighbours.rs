@@ -1,6 +1,6 @@
 //! Programs of others that turn nodes on, wait for them or spread what we pack: which node, and whether now.
 
-use super::super::convert::neighbours::PoweredHost;
+use super::super::convert::neighbours::{NodeSays, PoweredHost};
 use super::super::seen::{Kind, ObjectKey};
 use miyako_core::model::{Name, Neighbour, Node, NodeName, PodKey, Selector, Uid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,10 @@ pub(super) struct Neighbours {
     hosts: BTreeMap<ObjectKey, PoweredHost>,
     /// Pools that change their nodes' configuration, with those nodes.
     rollouts: BTreeMap<Name, Selector>,
-    provider_ids: BTreeMap<NodeName, String>,
+    /// What nodes say that say anything.
+    says: BTreeMap<NodeName, NodeSays>,
+    /// Pods of a cluster autoscaler that removes nodes which do not answer.
+    autoscalers: BTreeSet<PodKey>,
     /// Pods of a descheduler.
     deschedulers: BTreeSet<PodKey>,
     /// CronJobs that start one now and then.
@@ -33,11 +36,24 @@ impl Neighbours {
         };
     }
 
-    pub(super) fn put_node(&mut self, node: &NodeName, provider_id: Option<String>) {
-        match provider_id {
-            Some(id) => self.provider_ids.insert(node.clone(), id),
-            None => self.provider_ids.remove(node),
-        };
+    pub(super) fn put_node(&mut self, node: &NodeName, says: NodeSays) {
+        if says == NodeSays::default() {
+            self.says.remove(node);
+        } else {
+            self.says.insert(node.clone(), says);
+        }
+    }
+
+    pub(super) fn forget_node(&mut self, node: &NodeName) {
+        self.says.remove(node);
+    }
+
+    pub(super) fn put_autoscaler(&mut self, pod: &PodKey, is_one: bool) {
+        if is_one {
+            self.autoscalers.insert(pod.clone());
+        } else {
+            self.autoscalers.remove(pod);
+        }
     }
 
     pub(super) fn put_descheduler(&mut self, pod: &PodKey, is_one: bool) {
@@ -83,18 +99,26 @@ impl Neighbours {
     /// Who keeps which node from sleeping now.
     pub(super) fn refresh(&self, nodes: &BTreeMap<NodeName, Node>, found: &mut BTreeMap<NodeName, Neighbour>) {
         found.clear();
-        if self.hosts.is_empty() && self.rollouts.is_empty() {
+        let removes = self.says.values().any(|says| says.karpenter.is_some()) || !self.autoscalers.is_empty();
+        if self.hosts.is_empty() && self.rollouts.is_empty() && !removes {
             return;
         }
+        let (silent, autoscaler) = (NodeSays::default(), self.autoscalers.first());
         let hosts = HostIndex::of(&self.hosts);
         for node in nodes.values() {
             let pool = self.rollouts.iter().find(|(_, pool)| pool.matches(&node.labels));
             let pool = pool.map(|(name, _)| Neighbour::MachineConfigPool { pool: name.clone() });
-            let id = self.provider_ids.get(&node.name).map(String::as_str);
+            let says = self.says.get(&node.name).unwrap_or(&silent);
+            let id = says.provider_id.as_deref();
             // A host stays in the way when the rollout is over, so it is named first.
             let host = hosts.of_node(&node.name, id);
             let host = host.map(|host| Neighbour::Metal3 { host: Name::from(host.to_string().as_str()) });
-            if let Some(neighbour) = host.or(pool) {
+            let karpenter = || says.karpenter.clone().map(|pool| Neighbour::Karpenter { pool });
+            let autoscaler = || {
+                let pod = autoscaler.filter(|_| !says.scale_down_disabled)?;
+                Some(Neighbour::ClusterAutoscaler { pod: Name::from(pod.to_string().as_str()) })
+            };
+            if let Some(neighbour) = host.or_else(karpenter).or_else(autoscaler).or(pool) {
                 found.insert(node.name.clone(), neighbour);
             }
         }
@@ -162,7 +186,7 @@ mod tests {
             ("n6", Some("metal3://")),
         ];
         for (node, id) in ids {
-            all.put_node(&NodeName::new(node), id.map(str::to_owned));
+            all.put_node(&NodeName::new(node), NodeSays { provider_id: id.map(str::to_owned), ..NodeSays::default() });
         }
         let mut found = BTreeMap::new();
         all.refresh(&nodes(&["n1", "n2", "n3", "n4", "n5", "n6"]), &mut found);

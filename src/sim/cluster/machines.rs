@@ -206,6 +206,37 @@ impl Machines {
         }
     }
 
+    /// A machine that runs boots anew: nothing on it answers for so many seconds.
+    ///
+    /// # Errors
+    /// When the API server refuses what becomes of the Node.
+    pub async fn reboot(&mut self, node: &str, seconds: i64, now: Timestamp) -> kube::Result<()> {
+        let machine = self.machine(node);
+        if machine.asleep_since.is_some() {
+            return Ok(());
+        }
+        machine.boots += 1;
+        (machine.hangs, machine.lapsed, machine.about_to) = (false, true, None);
+        machine.ready = now.checked_add(jiff::SignedDuration::from_secs(seconds)).ok();
+        fall_asleep(&self.kubelet, node, now).await
+    }
+
+    /// A machine that runs hangs until somebody presses its button.
+    ///
+    /// # Errors
+    /// When the API server refuses what becomes of the Node.
+    pub async fn hang(&mut self, node: &str, now: Timestamp) -> kube::Result<()> {
+        let machine = self.machine(node);
+        (machine.hangs, machine.lapsed, machine.about_to) = (true, true, None);
+        fall_asleep(&self.kubelet, node, now).await
+    }
+
+    /// Whether a machine sleeps: its BMC would call it off.
+    #[must_use]
+    pub fn is_asleep(&self, node: &str) -> bool {
+        self.machines.get(node).is_some_and(|machine| machine.asleep_since.is_some())
+    }
+
     /// Whether a machine runs and nothing on it answers.
     #[must_use]
     pub fn hangs(&self, node: &str) -> bool {

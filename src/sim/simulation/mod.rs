@@ -19,6 +19,7 @@ pub use watchdog::{Objects, Watchdog};
 use super::apiserver::{ApiServer, LoggedRequest, RegistryError};
 use super::cluster::Machines;
 use super::kubevirt::create::CreateError;
+use super::neighbours::{Acts, Scene};
 use super::workload::{Feeder, Measured, Meter, Workload};
 use super::world::{World, WorldSettings};
 use crate::clock::{Clock, SimClock};
@@ -70,6 +71,10 @@ pub struct Simulation {
     watchdog: Watchdog,
     /// The machines beneath the nodes, if the scenario has any.
     pub machines: Option<Machines>,
+    /// Programs of others that act on its nodes.
+    pub neighbours: Vec<Box<dyn Acts>>,
+    /// What these did, in their order.
+    deeds: Vec<String>,
 }
 
 impl Simulation {
@@ -111,7 +116,18 @@ impl Simulation {
         let truth = Feeder::new(world.server.client("watchdog"), meter);
         let watchdog = Watchdog::of(&scenario);
         let machines = scenario.machines.map(|fate| Machines::new(&world.server, fate));
-        Ok(Self { world, workload, clock, scenario, replicas: BTreeMap::new(), truth, watchdog, machines })
+        Ok(Self {
+            world,
+            workload,
+            clock,
+            scenario,
+            replicas: BTreeMap::new(),
+            truth,
+            watchdog,
+            machines,
+            neighbours: Vec::new(),
+            deeds: Vec::new(),
+        })
     }
 
     /// The time in the world.
@@ -162,6 +178,10 @@ impl Simulation {
         let now = self.clock.now();
         if let Some(machines) = &mut self.machines {
             machines.step((self.world.now)()).await?;
+            for neighbour in &mut self.neighbours {
+                let (server, deeds, now) = (&self.world.server, &mut self.deeds, (self.world.now)());
+                neighbour.act(Scene { server, machines, deeds, now }).await?;
+            }
         }
         for replica in self.replicas.values_mut() {
             replica.feed(now).await?;
@@ -173,6 +193,24 @@ impl Simulation {
             self.watchdog.look_at_machines(machines, now);
         }
         Ok(measured)
+    }
+
+    /// Adds a program of somebody else's, with its definitions.
+    ///
+    /// # Errors
+    /// When its definitions are not understood.
+    pub fn add_neighbour(&mut self, neighbour: impl Acts + 'static) -> Result<(), SimulationError> {
+        for crd in neighbour.definitions() {
+            self.world.server.add_crd(&crd)?;
+        }
+        self.neighbours.push(Box::new(neighbour));
+        Ok(())
+    }
+
+    /// What programs of others did to nodes so far.
+    #[must_use]
+    pub fn deeds(&self) -> &[String] {
+        &self.deeds
     }
 
     /// What the watchdog found: rules that were broken, each once.
