@@ -149,7 +149,7 @@ mod tests {
             "spec": {
                 "role": "Dedicated", "nodeSelector": {"matchLabels": {"metered": "yes"}},
                 "power": {"meter": {"redfish": {}}},
-                "wake": [{"driver": "redfish", "addressPattern": "https://bmc-{node}.example.org"}],
+                "wake": [{"driver": "redfish", "address": "https://bmc-{node}.example.org"}],
             },
         }]})
     }
