@@ -81,6 +81,7 @@ impl World {
             self.remove_pod(&key);
         }
         if pod.phase == PodPhase::Finished {
+            self.neighbours.put_finished_descheduler(&key, descheduler);
             return;
         }
         if let (PodOwner::Vm { vm, target_of, .. }, Some(mut launcher)) = (&pod.owner, launcher) {
@@ -106,6 +107,7 @@ impl World {
         self.put_handler(key, None);
         self.waiting.remove(key);
         self.neighbours.put_descheduler(key, false);
+        self.neighbours.put_finished_descheduler(key, false);
         self.neighbours.put_autoscaler(key, false);
         let Some(pod) = self.snapshot.pods.remove(key) else { return };
         if let PodOwner::Vm { vm, target_of, .. } = &pod.owner {

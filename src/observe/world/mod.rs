@@ -170,6 +170,9 @@ impl World {
             Update::All(all, version) => {
                 self.replace(kind, all, version);
                 self.freshness.listed(kind, now);
+                if kind == Kind::CronJob {
+                    self.neighbours.show_cron_jobs(true);
+                }
             }
             Update::Is(seen) => {
                 self.freshness.alive(kind, now);
@@ -196,6 +199,9 @@ impl World {
             Update::Unknown => {
                 self.replace(kind, Vec::new(), Version(u64::MAX));
                 self.freshness.unknown(kind);
+                if kind == Kind::CronJob {
+                    self.neighbours.show_cron_jobs(false);
+                }
             }
         }
     }
@@ -319,7 +325,10 @@ impl World {
             Kind::VirtualMachineInstance => {
                 snapshot.vms.keys().map(|key| namespaced(&key.namespace, &key.name)).collect()
             }
-            Kind::Pod => snapshot.pods.keys().map(|key| namespaced(&key.namespace, &key.name)).collect(),
+            Kind::Pod => {
+                let pods = snapshot.pods.keys().chain(self.neighbours.finished());
+                pods.map(|key| namespaced(&key.namespace, &key.name)).collect()
+            }
             Kind::VirtualMachineInstanceMigration => {
                 snapshot.migrations.keys().map(|key| namespaced(&key.namespace, &key.name)).collect()
             }

@@ -19,6 +19,10 @@ pub(super) struct Neighbours {
     deschedulers: BTreeSet<PodKey>,
     /// CronJobs that start one now and then.
     scheduled: BTreeSet<ObjectKey>,
+    /// Pods of a descheduler that are over and still there.
+    finished: BTreeSet<PodKey>,
+    /// The API server shows no CronJobs: whether such a pod comes again nobody can say.
+    no_cron_jobs: bool,
 }
 
 impl Neighbours {
@@ -64,6 +68,22 @@ impl Neighbours {
         }
     }
 
+    pub(super) fn put_finished_descheduler(&mut self, pod: &PodKey, is_one: bool) {
+        if is_one {
+            self.finished.insert(pod.clone());
+        } else {
+            self.finished.remove(pod);
+        }
+    }
+
+    pub(super) fn finished(&self) -> impl Iterator<Item = &PodKey> {
+        self.finished.iter()
+    }
+
+    pub(super) fn show_cron_jobs(&mut self, shown: bool) {
+        self.no_cron_jobs = !shown;
+    }
+
     pub(super) fn put_scheduled_descheduler(&mut self, job: &ObjectKey, is_one: bool) {
         if is_one {
             self.scheduled.insert(job.clone());
@@ -93,7 +113,10 @@ impl Neighbours {
     /// A descheduler that runs, or that will run again.
     pub(super) fn descheduler(&self) -> Option<String> {
         let scheduled = || self.scheduled.first().map(|job| format!("of CronJob {job}"));
-        self.deschedulers.first().map(ToString::to_string).or_else(scheduled)
+        let finished = || self.finished.first().filter(|_| self.no_cron_jobs);
+        let again =
+            || finished().map(|pod| format!("{pod}, which is over and may come again (CronJobs can't be read),"));
+        self.deschedulers.first().map(ToString::to_string).or_else(scheduled).or_else(again)
     }
 
     /// Who keeps which node from sleeping now.
@@ -207,6 +230,14 @@ mod tests {
         all.put_scheduled_descheduler(&job, true);
         assert_eq!(all.descheduler().as_deref(), Some("of CronJob kube-system/descheduler"));
         all.remove(Kind::CronJob, &job);
+        assert_eq!(all.descheduler(), None);
+        // Between its runs only its finished pods tell of it, where CronJobs can't be read.
+        let pod = PodKey { namespace: Name::from("kube-system"), name: Name::from("descheduler-1") };
+        all.put_finished_descheduler(&pod, true);
+        assert_eq!(all.descheduler(), None, "no CronJob makes it again");
+        all.show_cron_jobs(false);
+        assert!(all.descheduler().is_some_and(|told| told.starts_with("kube-system/descheduler-1")));
+        all.put_finished_descheduler(&pod, false);
         assert_eq!(all.descheduler(), None);
     }
 }
