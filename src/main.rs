@@ -31,7 +31,7 @@ enum Command {
     Operator(Box<OperatorArgs>),
     /// Show the operator at work in a simulated cluster, on a page or headless.
     Demo(DemoArgs),
-    /// Run an experiment of the papers in a simulated cluster: its table and its figure.
+    /// Run an experiment of the papers in a simulated cluster, or foretell what one migration would cost.
     Simulate(SimulateArgs),
     /// Print the CustomResourceDefinitions, or write them to files.
     Crds(CrdsArgs),

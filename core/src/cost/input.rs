@@ -190,14 +190,17 @@ impl Rate {
 
 /// What a migration costs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Cost {
     /// From its start until nothing of the VM is left behind (T_mig).
+    #[serde(rename = "timeSeconds")]
     pub time: Seconds,
     /// The VM runs nowhere (T_down).
+    #[serde(rename = "downtimeSeconds")]
     pub downtime: Seconds,
     /// The VM runs at its destination, and may wait for pages that are still on their way. Only post-copy has it.
+    #[serde(rename = "degradedSeconds")]
     pub degraded: Seconds,
     /// What went over the migration network (V_mig).
+    #[serde(rename = "trafficBytes")]
     pub traffic: Bytes,
 }

@@ -61,15 +61,19 @@ pub enum Auto {
     /// By pre-copy.
     PreCopy {
         /// L1.
+        #[serde(rename = "lossSeconds")]
         loss: Seconds,
         /// L2, if post-copy was permitted and would not have been over before its switch.
+        #[serde(rename = "otherSeconds")]
         other: Option<Seconds>,
     },
     /// By post-copy.
     PostCopy {
         /// L2.
+        #[serde(rename = "lossSeconds")]
         loss: Seconds,
         /// L1, if pre-copy converges.
+        #[serde(rename = "otherSeconds")]
         other: Option<Seconds>,
     },
     /// Not at all: pre-copy does not converge and post-copy is not permitted. It would end no sooner than the guest's load.

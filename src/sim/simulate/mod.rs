@@ -1,37 +1,50 @@
-//! `miyako simulate`: an experiment of the papers in the simulated cluster, with its figure and table.
+//! `miyako simulate`: an experiment of the papers in the simulated cluster, with its figure and table; or what one
+//! migration would cost, without any cluster.
 
 mod chart;
 mod energy;
+mod migration;
+#[cfg(test)]
+mod migration_tests;
 #[cfg(test)]
 mod tests;
 
 use super::simulation::{SimulationError, paused_runtime};
-use clap::Args;
+use clap::{Args, Subcommand};
 use energy::{Mode, Run};
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+pub use migration::{Answer, MigrationArgs, MigrationError, Mode as MigrationMode, Output, Row, foretell};
+
 /// Flags of `miyako simulate`.
 #[derive(Debug, Clone, Args)]
 pub struct SimulateArgs {
-    /// Which experiment.
-    #[arg(value_enum)]
+    /// What to simulate.
+    #[command(subcommand)]
     pub experiment: Experiment,
+}
+
+/// What can be simulated.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Experiment {
+    /// Energy, section IV-B: what post-copy saves against pre-copy and against doing nothing.
+    EnergySimple(EnergySimpleArgs),
+    /// What one migration would cost: time, downtime, traffic and energy, mode by mode. Nothing is run.
+    Migration(Box<MigrationArgs>),
+}
+
+/// Flags of `miyako simulate energy-simple`.
+#[derive(Debug, Clone, Args)]
+pub struct EnergySimpleArgs {
     /// Everything random follows from it: the same seed gives the same files.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Where its table (.md) and its figure (.svg) are written. Without it the table is printed.
     #[arg(long, value_name = "DIR")]
     pub output_dir: Option<PathBuf>,
-}
-
-/// An experiment of the papers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Experiment {
-    /// Energy, section IV-B: what post-copy saves against pre-copy and against doing nothing.
-    EnergySimple,
 }
 
 /// Why it could not be run.
@@ -58,6 +71,9 @@ pub enum SimulateError {
         #[source]
         source: std::io::Error,
     },
+    /// A migration that can't be.
+    #[error("cannot foretell this migration")]
+    Migration(#[from] MigrationError),
     /// Standard output is closed.
     #[error("cannot write to standard output")]
     Write(#[from] std::io::Error),
@@ -68,7 +84,20 @@ pub enum SimulateError {
 /// # Errors
 /// See [`SimulateError`].
 pub fn run(args: &SimulateArgs, out: &mut dyn Write) -> Result<ExitCode, SimulateError> {
-    let Experiment::EnergySimple = args.experiment;
+    match &args.experiment {
+        Experiment::EnergySimple(args) => energy_simple(args, out),
+        Experiment::Migration(args) => {
+            let answer = foretell(args)?;
+            match args.output {
+                Output::Table => write!(out, "{}", migration::table(&answer))?,
+                Output::Json => writeln!(out, "{:#}", serde_json::json!(answer))?,
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn energy_simple(args: &EnergySimpleArgs, out: &mut dyn Write) -> Result<ExitCode, SimulateError> {
     let mut runs = Vec::new();
     for mode in Mode::ALL {
         let runtime = paused_runtime().map_err(SimulateError::Runtime)?;
