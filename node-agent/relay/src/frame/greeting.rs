@@ -6,10 +6,12 @@
 //!
 //! QEMU's own connections never begin like it, so the target can tell a source that passes its stream as it is.
 //!
-//! A greeting also hands on the key under which the VM's pages are hashed, from a relay that has one, sealed by the
+//! A greeting says what the target holds, as far as the speaker knows: where the source is right, no announcement is
+//! needed ([`Greeting::knows`]). It also hands on the key under which the VM's pages are hashed, from a relay that has one, sealed by the
 //! migration's secret. What both then use is [`agreed`].
 
 use crate::hash::VmKey;
+use crate::index::Sum;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce};
 
@@ -19,8 +21,10 @@ pub const LENGTH: usize = HEAD + SEALED + 32;
 const MAGIC: [u8; 4] = *b"MYKR";
 /// Of the frames that follow. The operator matches nodes whose relays speak the same.
 pub const VERSION: u8 = 1;
-/// Magic, version, who speaks, connection, nonce, whether there is a key, and seven bytes of room.
-const HEAD: usize = 4 + 1 + 1 + 2 + 16 + 8;
+/// Magic, version, who speaks, connection, nonce, what is held, whether there is a key, and seven bytes of room.
+const HEAD: usize = 4 + 1 + 1 + 2 + 16 + 24 + 8;
+const HELD: usize = 24;
+const HAS_KEY: usize = HELD + 24;
 /// A key and what authenticates it.
 const SEALED: usize = 32 + 16;
 
@@ -71,6 +75,8 @@ pub struct Greeting {
     pub connection: u16,
     /// Chosen by the source at random, repeated by the target. None is used twice with the same secret.
     pub nonce: [u8; 16],
+    /// What the target holds: what the source believes, or what is so. Nothing, where nothing is known.
+    pub held: Sum,
     /// The key under which the speaker's images of the VM are hashed, if it has any.
     pub key: Option<VmKey>,
 }
@@ -103,7 +109,9 @@ impl Greeting {
         };
         bytes[6..8].copy_from_slice(&self.connection.to_be_bytes());
         bytes[8..24].copy_from_slice(&self.nonce);
-        bytes[24] = u8::from(self.key.is_some());
+        bytes[HELD..HELD + 8].copy_from_slice(&self.held.count.to_be_bytes());
+        bytes[HELD + 8..HELD + 24].copy_from_slice(&self.held.sum.to_be_bytes());
+        bytes[HAS_KEY] = u8::from(self.key.is_some());
         let (head, rest) = bytes.split_at_mut(HEAD);
         if let Some(key) = &self.key {
             // It fails for gigabytes only.
@@ -115,10 +123,17 @@ impl Greeting {
         bytes
     }
 
-    /// What a target with such a key answers to it.
+    /// What a target answers to it that holds this, under such a key.
     #[must_use]
-    pub fn answer(&self, key: Option<VmKey>) -> Self {
-        Self { from: From::Target, key, ..*self }
+    pub fn answer(&self, held: Sum, key: Option<VmKey>) -> Self {
+        Self { from: From::Target, held, key, ..*self }
+    }
+
+    /// Whether the source that greets so knows what the target holds, page by page, so that the target need not say it.
+    /// Both must mean the same key.
+    #[must_use]
+    pub fn knows(&self, held: Sum, key: Option<&VmKey>) -> bool {
+        self.held == held && self.key.as_ref() == key
     }
 }
 
@@ -162,7 +177,7 @@ fn read(bytes: &[u8; LENGTH], secret: &Secret) -> Option<Greeting> {
         1 => From::Target,
         _ => return None,
     };
-    let key = match head[24] {
+    let key = match head[HAS_KEY] {
         0 => None,
         1 => {
             let key = secret.seal(head).decrypt(&Nonce::default(), Payload { msg: sealed, aad: head }).ok()?;
@@ -170,16 +185,20 @@ fn read(bytes: &[u8; LENGTH], secret: &Secret) -> Option<Greeting> {
         }
         _ => return None,
     };
-    let nonce = *head[8..].first_chunk()?;
-    Some(Greeting { from, connection: u16::from_be_bytes([head[6], head[7]]), nonce, key })
+    let connection = u16::from_be_bytes([head[6], head[7]]);
+    let (nonce, count) = (*head[8..].first_chunk()?, u64::from_be_bytes(*head[HELD..].first_chunk()?));
+    let held = Sum { count, sum: u128::from_be_bytes(*head[HELD + 8..].first_chunk()?) };
+    Some(Greeting { from, connection, nonce, held, key })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const HELD_NOW: Sum = Sum { count: 5, sum: 1 << 90 };
+
     fn greeting(key: Option<VmKey>) -> Greeting {
-        Greeting { from: From::Source, connection: 3, nonce: [9; 16], key }
+        Greeting { from: From::Source, connection: 3, nonce: [9; 16], held: HELD_NOW, key }
     }
 
     #[test]
@@ -189,7 +208,7 @@ mod tests {
             let sealed = greeting(key.clone()).seal(&secret);
             assert_eq!(first(&sealed, &secret), First::Greeting(greeting(key.clone())));
             assert_eq!(first(&sealed, &Secret::new([2; 32])), First::Forged);
-            let answer = greeting(None).answer(key);
+            let answer = greeting(None).answer(Sum { count: 1, sum: 2 }, key);
             assert_eq!(first(&answer.seal(&secret), &secret), First::Greeting(answer));
             for at in 5..LENGTH {
                 let mut other = sealed;
@@ -210,7 +229,7 @@ mod tests {
         let part = |bytes: [u8; LENGTH]| bytes[HEAD..HEAD + SEALED].to_vec();
         assert_ne!(part(sealed([1; 16])), part(sealed([2; 16])));
         assert!(!sealed([1; 16]).windows(4).any(|window| window == [5; 4]));
-        let answer = greeting(None).answer(Some(key.clone()));
+        let answer = greeting(None).answer(HELD_NOW, Some(key.clone()));
         assert_ne!(part(greeting(Some(key)).seal(&secret)), part(answer.seal(&secret)));
     }
 
@@ -220,6 +239,15 @@ mod tests {
         assert_eq!(agreed(key(1), key(2)), key(2));
         assert_eq!(agreed(key(1), None), key(1));
         assert_eq!(agreed(None, None), None);
+    }
+
+    #[test]
+    fn who_knows_what_is_held_needs_no_announcement() {
+        let (key, other) = (VmKey::new([5; 32]), VmKey::new([6; 32]));
+        let source = greeting(Some(key.clone()));
+        assert!(source.knows(HELD_NOW, Some(&key)));
+        assert!(!source.knows(Sum { count: 4, ..HELD_NOW }, Some(&key)));
+        assert!(!source.knows(HELD_NOW, Some(&other)) && !source.knows(HELD_NOW, None));
     }
 
     #[test]
