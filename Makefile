@@ -44,7 +44,7 @@ test: packages
 	$(call timed,properties and objects,$(CARGO) test --locked --workspace $(call only,planner objects))
 	$(call timed,simulations,$(CARGO) test --locked --workspace $(call only,simulation outside))
 	$(call timed,agents sleeping guests and BMCs,$(CARGO) test --locked --workspace $(call only,accuracy suspend wake))
-	$(call timed,machines of the lab,$(CARGO) test --locked --workspace $(call only,nodes migration))
+	$(call timed,machines of the lab,$(CARGO) test --locked --workspace $(call only,nodes migration relay))
 	$(call timed,programs and the wire,$(CARGO) test --locked --workspace $(call only,programs))
 	$(call timed,real control plane,$(CARGO) test --locked --workspace $(call only,control_plane))
 	$(call timed,QEMU lab,$(CARGO) test --locked --workspace $(call only,lab))

@@ -7,8 +7,8 @@
 //! QEMU's own connections never begin like it, so the target can tell a source that passes its stream as it is.
 //!
 //! A greeting says what the target holds, as far as the speaker knows: where the source is right, no announcement is
-//! needed ([`Greeting::knows`]). It also hands on the key under which the VM's pages are hashed, from a relay that has one, sealed by the
-//! migration's secret. What both then use is [`agreed`].
+//! needed ([`Greeting::knows`]). It also hands on the key under which the VM's pages are hashed, from a relay that has
+//! one, sealed by the migration's secret. What both then use is [`agreed`].
 
 use crate::hash::VmKey;
 use crate::index::Sum;
