@@ -15,6 +15,9 @@ pub(super) fn explain(key: &VmKey, seen: &Seen<'_>, past: &Past) -> Option<Expla
     told.fact("Size", format!("{} vCPUs, {} MiB of memory", vm.vcpus, vm.memory.0 >> 20));
     let policy = ruling(vm, seen);
     told.fact("Policy", policy.map_or_else(|| "none".to_owned(), |policy| policy.name.to_string()));
+    if let Some(theirs) = migrates_by(vm) {
+        told.fact("Migrates by", theirs);
+    }
     if let Some(policy) = policy {
         let moves = seen.snapshot.history.of(&vm.uid).map_or(0, |moves| moves.within_a_day(seen.now));
         told.fact("Moves", format!("{moves} of {} within a day", policy.budgets.moves_per_vm_per_day));
@@ -34,6 +37,19 @@ pub(super) fn explain(key: &VmKey, seen: &Seen<'_>, past: &Past) -> Option<Expla
     told.list("Its last plans", past.plans(|_, step| ours(step)));
     told.list("Its last Events", past.events());
     Some(told)
+}
+
+/// The user's own MigrationPolicy that decides how it migrates, and those that only their names rank behind it.
+fn migrates_by(vm: &Vm) -> Option<String> {
+    let theirs = vm.user_migration_policy.as_ref()?;
+    Some(match vm.equal_migration_policies.as_slice() {
+        [] => format!("MigrationPolicy {theirs}"),
+        equals => format!(
+            "MigrationPolicy {theirs}, only because its name comes first: {} match as well. Let their selectors \
+             exclude each other",
+            equals.join(", ")
+        ),
+    })
 }
 
 /// Where it runs and since when.

@@ -2,15 +2,16 @@
 //! regret, people are told what stands in the way, and what they are told to do about it works. `docs/neighbours.md`.
 
 use super::wake_tests::{phase, rested};
-use super::{begin, condition, on_a_runtime_of_its_own, run, unfinished};
+use super::{begin, condition, moves, on_a_runtime_of_its_own, one_busy_vm, run, unfinished};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
+use miyako::sim::cluster::Fate;
 use miyako::sim::neighbours::{
-    Acts, Autoscaler, ClusterApi, Karpenter, Kured, MachineConfigOperator, MachineHealthChecks, Metal3,
-    NodeHealthChecks, SelfRemediation, SystemUpgrades,
+    Acts, Autoscaler, ClusterApi, Descheduler, Karpenter, Kured, MachineConfigOperator, MachineHealthChecks, Metal3,
+    NodeHealthChecks, SelfRemediation, SystemUpgrades, Velero,
 };
-use miyako::sim::simulation::{CLASS_LABEL, Simulation, USER};
+use miyako::sim::simulation::{CLASS_LABEL, Scenario, Simulation, USER};
 use miyako_api::ConsolidationPolicy;
 use miyako_api::NodePower;
 use miyako_api::names::{condition, ours};
@@ -301,4 +302,50 @@ fn a_node_that_cluster_api_removes_in_its_sleep_leaves_nothing_behind() {
         assert!(nodes.get_opt(&gone).await.expect("the API server answers").is_none());
         assert_unbroken(&world);
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_packed_against_a_descheduler_that_spreads_it() {
+    let job = json!({
+        "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "spread", "namespace": "default"},
+        "spec": {"schedule": "*/2 * * * *", "suspend": false, "jobTemplate": {"spec": {"template": {"spec": {
+            "restartPolicy": "Never",
+            "containers": [{"name": "d", "image": "registry.k8s.io/descheduler/descheduler:v0.35.0"}],
+        }}}}},
+    });
+    // Programs of others act on machines.
+    let scenario = Scenario { machines: Some(Fate::default()), ..one_busy_vm(1) };
+    let mut world = begin(scenario).await;
+    world.world.server.create(USER, job).expect("it is taken");
+    world.add_neighbour(Descheduler).expect("it has no definitions");
+    run(&mut world, 600).await;
+    assert!(!world.deeds().is_empty(), "it evicts");
+    assert_eq!(moves(&world), 0, "they would move the same VMs to and fro");
+    let (why, message) = condition(&world, condition::DEGRADED).await.expect("people are told");
+    assert!(why == "RivalDescheduler" && message.contains("default/spread"), "{why}: {message}");
+    let jobs: Api<k8s_openapi::api::batch::v1::CronJob> = Api::namespaced(world.world.server.client(USER), "default");
+    let suspended = Patch::Merge(json!({"spec": {"suspend": true}}));
+    jobs.patch("spread", &PatchParams::default(), &suspended).await.expect("people may suspend it");
+    let evictions = world.deeds().len();
+    run(&mut world, 300).await;
+    assert_eq!(world.deeds().len(), evictions);
+    assert_eq!(condition(&world, condition::DEGRADED).await, None);
+    // Where evictions put VMs is none of our rules.
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_of_what_is_on_a_sleeping_node_is_made_and_the_node_sleeps_again() {
+    let mut world = begin(rested(2)).await;
+    let namespaces: Api<Namespace> = Api::all(world.world.server.client(USER));
+    let namespace = serde_json::from_value(json!({"metadata": {"name": "velero"}})).expect("a Namespace");
+    namespaces.create(&PostParams::default(), &namespace).await.expect("people may");
+    world.add_neighbour(Velero { node: "dedicated-0", last: None, running: None }).expect("it has no definitions");
+    run(&mut world, 600).await;
+    assert_eq!(asleep(&world), ["dedicated-0", "dedicated-1"]);
+    run(&mut world, 390).await;
+    assert_eq!(asleep(&world), ["dedicated-1"], "the other one sleeps on");
+    run(&mut world, 600).await;
+    assert_eq!(world.deeds(), ["Velero backed up what is on the awake node dedicated-0"]);
+    assert_eq!(asleep(&world), ["dedicated-0", "dedicated-1"]);
+    assert_unbroken(&world);
 }

@@ -63,6 +63,7 @@ fn vm(name: &str, node: &str, gib: u64) -> Vm {
         launcher_labels: Labels::from([("app".into(), "web".into())]),
         mode_label: None,
         user_migration_policy: None,
+        equal_migration_policies: Vec::new(),
     }
 }
 

@@ -93,6 +93,7 @@ fn vm(key: VmKey, index: usize, vcpus: u32, place: &Place, plain: &mut BTreeMap<
         unsupported: None,
         mode_label: None,
         user_migration_policy: None,
+        equal_migration_policies: Vec::new(),
     }
 }
 

@@ -138,4 +138,6 @@ pub struct Vm {
     pub mode_label: Option<MigrationMode>,
     /// A user's own MigrationPolicy that matches this VM, which decides its mode unless our policy overrides.
     pub user_migration_policy: Option<String>,
+    /// Others of users that match it as well as that one, which KubeVirt prefers by its name alone.
+    pub equal_migration_policies: Vec<String>,
 }

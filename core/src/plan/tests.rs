@@ -138,6 +138,7 @@ impl World {
                 launcher_labels: Labels::new(),
                 mode_label: None,
                 user_migration_policy: None,
+                equal_migration_policies: Vec::new(),
             },
         );
         let pod = PodKey::new("vms", format!("virt-launcher-{name}"));

@@ -117,6 +117,20 @@ pub fn matching<'a>(
     matching.max_by_key(|policy| (policy.vm.len() + policy.namespace.len(), policy.vm.len(), Reverse(&policy.name)))
 }
 
+/// Those that match as well as the one that KubeVirt would apply: it comes first by its name alone.
+pub fn equals<'a>(
+    best: &UserMigrationPolicy,
+    policies: impl IntoIterator<Item = &'a UserMigrationPolicy>,
+    vm: &Labels,
+    namespace: &Labels,
+) -> Vec<&'a UserMigrationPolicy> {
+    let weight = |policy: &UserMigrationPolicy| (policy.vm.len() + policy.namespace.len(), policy.vm.len());
+    let alike = |policy: &&UserMigrationPolicy| {
+        policy.name != best.name && weight(policy) == weight(best) && policy.matches(vm, namespace)
+    };
+    policies.into_iter().filter(alike).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +180,10 @@ mod tests {
         assert_eq!(applied(&[one.clone(), two.clone()]).as_deref(), Some("two"));
         assert_eq!(applied(&[mixed.clone(), two]).as_deref(), Some("mixed"));
         let twin = UserMigrationPolicy { name: "a-twin".into(), ..mixed.clone() };
+        let all = [mixed.clone(), one.clone(), twin.clone()];
+        let alike: Vec<_> = equals(&twin, &all, &vm, &namespace).into_iter().map(|policy| &*policy.name).collect();
+        assert_eq!(alike, ["mixed"]);
+        assert_eq!(equals(&one, &all, &vm, &namespace), Vec::<&UserMigrationPolicy>::new());
         assert_eq!(applied(&[mixed, twin]).as_deref(), Some("a-twin"));
         assert_eq!(applied(&[policy("none", &[], &[]), policy("other", &[("os", "bsd")], &[])]), None);
         assert_eq!(applied(&[policy("half", &[("os", "linux"), ("gone", "x")], &[]), one]).as_deref(), Some("one"));

@@ -113,6 +113,7 @@ pub fn convert(vmi: &VirtualMachineInstance) -> Converted<ObservedVmi> {
         }),
         labels,
         user_migration_policy: None,
+        equal_migration_policies: Vec::new(),
     };
     let asks = Asks {
         terms: Arc::new(terms),

@@ -187,7 +187,11 @@ impl Vms {
         let namespace = around.namespaces.get(&vm.key.namespace);
         let of_namespace = namespace.map_or(&none, |namespace| &namespace.labels);
         let policy = migration_policy::matching(self.policies.values(), &vm.labels, of_namespace);
+        let equals =
+            |best| migration_policy::equals(best, self.policies.values(), &vm.labels, of_namespace).into_iter();
+        let equals = policy.map(|best| equals(best).map(|policy| policy.name.clone()).collect()).unwrap_or_default();
         vm.user_migration_policy = policy.map(|policy| policy.name.clone());
+        vm.equal_migration_policies = equals;
         let Some((pod, launcher)) = the_one_that_runs(&launchers, own.node.as_ref(), around, &vm.key) else {
             vm.target = Arc::default();
             vm.launcher_labels = Labels::new();

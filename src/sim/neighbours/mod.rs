@@ -3,6 +3,7 @@
 
 mod autoscaler;
 mod cluster_api;
+mod descheduler;
 mod health_checks;
 mod karpenter;
 mod kured;
@@ -10,9 +11,11 @@ mod machine_config;
 mod metal3;
 mod self_remediation;
 mod upgrades;
+mod velero;
 
 pub use autoscaler::Autoscaler;
 pub use cluster_api::ClusterApi;
+pub use descheduler::Descheduler;
 pub use health_checks::{MachineHealthChecks, NodeHealthChecks};
 pub use karpenter::Karpenter;
 pub use kured::Kured;
@@ -20,6 +23,7 @@ pub use machine_config::MachineConfigOperator;
 pub use metal3::Metal3;
 pub use self_remediation::SelfRemediation;
 pub use upgrades::SystemUpgrades;
+pub use velero::Velero;
 
 use super::apiserver::ApiServer;
 use super::cluster::Machines;

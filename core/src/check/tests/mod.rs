@@ -196,6 +196,7 @@ impl Case {
             launcher_labels: Labels::new(),
             mode_label: None,
             user_migration_policy: None,
+            equal_migration_policies: Vec::new(),
         };
         self.add_pod(
             &format!("virt-launcher-{name}"),
