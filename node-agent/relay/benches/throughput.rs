@@ -180,7 +180,7 @@ fn main() {
     println!("index: {:.1} MiB per GiB of guest", index.memory() as f64 / pages as f64 * 262_144.0 / 1_048_576.0);
     let mut image = Image { index, slots: memory.clone() };
     for percent in [0, 50, 90, 100] {
-        let mut held = Held::with_capacity(pages);
+        let mut held = Held::of_at_most(pages);
         for (at, page) in memory.iter().enumerate() {
             if at * 7919 % 100 < percent {
                 held.insert(tagger.tag(page).fingerprint());

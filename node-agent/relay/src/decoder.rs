@@ -104,7 +104,8 @@ impl Decoder {
     }
 
     /// Takes frames, appends what QEMU is to get, and says how much of `wire` was understood. The rest is to be offered
-    /// again with what follows it.
+    /// again with what follows it. A byte on the wire may be 241 of QEMU's, or 4096 where pages are zero: who wants
+    /// little memory offers little at a time.
     ///
     /// # Errors
     /// When it is nothing that a source says. The connection is then beyond repair; what was appended before is good.

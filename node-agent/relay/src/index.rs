@@ -106,21 +106,26 @@ impl Index {
 }
 
 /// The pages that the other end says it holds.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Held {
     table: HashTable<[u32; 2]>,
+    most: usize,
     sum: Sum,
 }
 
 impl Held {
-    /// Room for so many.
+    /// Room for so many and no more, as many as the VM has pages, whatever the other end says. It takes no memory
+    /// before it is told.
     #[must_use]
-    pub fn with_capacity(pages: usize) -> Self {
-        Self { table: HashTable::with_capacity(pages), sum: Sum::default() }
+    pub fn of_at_most(pages: usize) -> Self {
+        Self { table: HashTable::new(), most: pages, sum: Sum::default() }
     }
 
-    /// Notes that a page of this hash is held.
+    /// Notes that a page of this hash is held, if there is room.
     pub fn insert(&mut self, fingerprint: Fingerprint) {
+        if self.table.len() >= self.most {
+            return;
+        }
         let key = halves(fingerprint.0);
         if let Entry::Vacant(entry) = self.table.entry(fingerprint.0, |held| *held == key, whole) {
             entry.insert(key);
@@ -214,7 +219,7 @@ mod tests {
     /// 8 MiB per GiB at every size, also just after the table has grown.
     #[test]
     fn memory_is_bounded_by_that_of_the_guest() {
-        let (mut index, mut held) = (Index::default(), Held::default());
+        let (mut index, mut held) = (Index::default(), Held::of_at_most(1 << 20));
         let mut worst = (0.0_f64, 0.0_f64);
         for page in 0..300_000_u32 {
             index.insert(spread(page.into()), Slot(page));
@@ -227,11 +232,20 @@ mod tests {
         assert!(worst.0 <= 32.0 && worst.1 <= 24.0, "{worst:?} bytes a page");
     }
 
+    /// The other end may say whatever it likes.
+    #[test]
+    fn no_more_is_held_than_there_is_room_for() {
+        let mut held = Held::of_at_most(100);
+        (0..10_000).for_each(|number| held.insert(spread(number)));
+        assert_eq!((held.len(), held.sum().count), (100, 100));
+        assert!(held.memory() < 4000);
+    }
+
     proptest! {
         /// Against a map, whose older entries stay.
         #[test]
         fn an_index_is_a_map(changes in proptest::collection::vec((0..40_u64, 0..5_u32, any::<bool>()), 0..400)) {
-            let (mut index, mut held, mut model) = (Index::default(), Held::default(), BTreeMap::new());
+            let (mut index, mut held, mut model) = (Index::default(), Held::of_at_most(1 << 20), BTreeMap::new());
             for (number, slot, insert) in changes {
                 let (fingerprint, slot) = (spread(number), Slot(slot));
                 if insert {
@@ -253,7 +267,7 @@ mod tests {
             prop_assert_eq!(&all, &model.keys().copied().collect::<Vec<_>>());
             prop_assert_eq!((index.len(), held.len()), (model.len(), model.len()));
             // However it came about, and in whatever order.
-            let mut again = Held::default();
+            let mut again = Held::of_at_most(1 << 20);
             all.iter().rev().for_each(|fingerprint| again.insert(*fingerprint));
             prop_assert_eq!((index.sum(), held.sum()), (again.sum(), again.sum()));
             if let Some(one) = all.first() {

@@ -35,7 +35,7 @@ pub(super) fn feed(bytes: &[u8], kinds: &[u8]) {
     }
     assert!(out.len() <= wire.len() * PAGE && decoder.behind() <= 8192 + Frames::MOST as u64);
     let mut encoder = Encoder::new(hash(), None);
-    if let Ok(taken) = encoder.receive(&wire, &mut Held::default(), &mut out) {
+    if let Ok(taken) = encoder.receive(&wire, &mut Held::of_at_most(1 << 20), &mut out) {
         assert!(wire.len() - taken < Frames::MOST);
     }
 }
@@ -51,7 +51,8 @@ fn what_only_a_target_says_is_refused_by_one() {
         assert_eq!(decode(&[Frame::Raw(b"a"), frame]), (Err(BadPeer::Unexpected), 1));
     }
     for frame in [Frame::Zero, Frame::Reference(Tag([0; 16])), Frame::Plain(1), Frame::Page(&[0; PAGE])] {
-        let result = Encoder::new(hash(), None).receive(&wire(&[frame]), &mut Held::default(), &mut Vec::new());
+        let result =
+            Encoder::new(hash(), None).receive(&wire(&[frame]), &mut Held::of_at_most(1 << 20), &mut Vec::new());
         assert_eq!(result, Err(BadPeer::Unexpected));
     }
 }
@@ -89,7 +90,7 @@ fn more_than_a_window_behind_a_question_is_refused() {
 fn a_target_that_asks_for_what_it_never_got() {
     let receive = |frames: &[Frame<'_>]| {
         let mut encoder = Encoder::new(hash(), None);
-        let (page, mut held) = ([1; PAGE], Held::default());
+        let (page, mut held) = ([1; PAGE], Held::of_at_most(1 << 20));
         held.insert(hash().tag(&page).fingerprint());
         encoder
             .receive(&wire(&[Frame::Acknowledgement { position: 0, window: 8192 }]), &mut held, &mut Vec::new())

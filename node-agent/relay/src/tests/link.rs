@@ -129,7 +129,7 @@ impl Link {
         Self {
             encoder: Encoder::new(hash(), None),
             decoder: Decoder::new(hash(), None, target.window),
-            knowledge: Held::default(),
+            knowledge: Held::of_at_most(1 << 20),
             target,
             pieces: vec![65536],
             plain_at: None,
@@ -157,7 +157,7 @@ impl Link {
     /// Carries a stream to its end and compares what arrives, and a return path beside it.
     pub(super) fn carry(mut self, stream: &[u8], image: &mut Image) -> Self {
         self.open();
-        let mut knowledge = std::mem::take(&mut self.knowledge);
+        let mut knowledge = std::mem::replace(&mut self.knowledge, Held::of_at_most(0));
         let mut source = Source { held: &mut knowledge, image };
         let (mut offered, mut taken) = (0, 0);
         let (mut wire, mut arrived, mut back, mut returned) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

@@ -110,7 +110,7 @@ fn connection(qemu: &UnixStream, target: &PathBuf, held: &Arc<Image>, passed: &A
         Arc::clone(&passed.image)
     };
     let source = Arc::new((
-        Mutex::new((Encoder::new(hash(), None), Source { held: Held::default(), image, sent: 0 })),
+        Mutex::new((Encoder::new(hash(), None), Source { held: Held::of_at_most(1 << 20), image, sent: 0 })),
         Condvar::new(),
     ));
     let decoder = Arc::new(Mutex::new(Decoder::new(hash(), None, WINDOW)));
