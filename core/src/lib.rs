@@ -8,6 +8,7 @@
 //! * [`power`]: how one node goes to sleep and comes back.
 //! * [`energy`]: what nodes draw and what sleeping saves.
 //! * [`cost`]: what a migration costs, and what that says about whom to move and how.
+//! * [`pass`]: what one pass decides from a snapshot: plans to write, and what each plan needs next.
 //! * `generate` (a feature): made-up clusters for tests and benchmarks.
 //!
 //! Time and randomness come in as arguments and all maps are ordered, so one seed gives one result.
@@ -20,5 +21,6 @@ pub mod fit;
 #[cfg(feature = "generate")]
 pub mod generate;
 pub mod model;
+pub mod pass;
 pub mod plan;
 pub mod power;

@@ -17,7 +17,7 @@ mod statuses;
 
 pub use error::{ActError, Class};
 pub use events::{Event, Kind as EventKind, Subject};
-pub use plans::{NewPlan, plan_object};
+pub use plans::plan_object;
 pub use power::{EnergyNote, LastLook, SleepTerms, unmark};
 pub use statuses::{merge_conditions, same_but_for_times};
 

@@ -15,54 +15,34 @@ use miyako_api::consolidation_policy::Mode;
 use miyako_api::names::{manager, ours};
 use miyako_core::carry::{Next, StepState};
 use miyako_core::model::{
-    LoadTable, MigrationMode, MoveReason, NodeName, Plan, PlanName, PlanPhase, Policy, PolicyMode, Span, Step,
-    StepOutcome, SuspendReason, TakenBack, Timestamp, Uid, WakeReason,
+    LoadTable, MigrationMode, MoveReason, Plan, PlanName, PlanPhase, Policy, PolicyMode, Step, StepOutcome,
+    SuspendReason, TakenBack, Timestamp, Uid, WakeReason,
 };
-use miyako_core::plan::{SuspendProof, plan_name};
+use miyako_core::pass::NewPlan;
+use miyako_core::plan::SuspendProof;
 use std::collections::BTreeMap;
 
 /// What a plan's summary and its reasons take.
 const LONGEST: usize = 250;
 /// What a step's message takes.
 const LONGEST_MESSAGE: usize = 1024;
-/// An automatic plan that was not begun within this time is void: the load that it answers has changed.
-const AUTOMATIC_TTL: Span = Span::from_secs(60);
 
-/// The steps of one policy, to be written as one object.
-#[derive(Debug, Clone)]
-pub struct NewPlan<'a> {
-    /// The policy.
-    pub policy: &'a Policy,
-    /// Its uid: a policy that was deleted and made again is another one.
-    pub policy_uid: Option<&'a Uid>,
-    /// Its steps.
-    pub plan: Plan,
-    /// What its suspends rest on, by node.
-    pub proofs: &'a BTreeMap<NodeName, SuspendProof>,
-    /// How many plans with the same wish are over.
-    pub round: u32,
-    /// When it was decided.
-    pub decided: Timestamp,
-}
-
-/// The object for a new plan.
+/// The object for a new plan of this policy.
 #[must_use]
-pub fn plan_object(new: &NewPlan<'_>, load: &LoadTable) -> ConsolidationPlan {
-    let name = plan_name(new.policy, new.policy_uid, &new.plan, new.round);
-    let steps: Vec<PlanStep> = new.plan.steps.iter().filter_map(|step| step_object(step, new, load)).collect();
-    let ttl = if new.policy.mode == PolicyMode::Recommend { new.policy.plan_ttl } else { AUTOMATIC_TTL };
+pub fn plan_object(new: &NewPlan, policy: Option<&Policy>, load: &LoadTable) -> ConsolidationPlan {
+    let steps = new.plan.steps.iter().filter_map(|step| step_object(step, new, policy, load)).collect();
     ConsolidationPlan {
         metadata: ObjectMeta {
-            name: Some(name.to_string()),
+            name: Some(new.name.to_string()),
             labels: Some(BTreeMap::from([
                 (ours::MANAGED_BY.into(), ours::MIYAKO.into()),
-                (ours::POLICY.into(), new.policy.name.to_string()),
+                (ours::POLICY.into(), new.policy.to_string()),
             ])),
             ..ObjectMeta::default()
         },
         spec: ConsolidationPlanSpec {
-            policy: new.policy.name.to_string(),
-            mode: match new.policy.mode {
+            policy: new.policy.to_string(),
+            mode: match new.mode {
                 PolicyMode::Automatic => Mode::Automatic,
                 PolicyMode::Recommend => Mode::Recommend,
                 PolicyMode::Off => Mode::Off,
@@ -71,7 +51,7 @@ pub fn plan_object(new: &NewPlan<'_>, load: &LoadTable) -> ConsolidationPlan {
             summary: crate::shortened(&summary(&new.plan), LONGEST),
             steps,
             decided_at: to_api(new.decided),
-            expires_at: to_api(new.decided + ttl),
+            expires_at: to_api(new.expires),
             approved: false,
             approved_by: None,
         },
@@ -79,7 +59,7 @@ pub fn plan_object(new: &NewPlan<'_>, load: &LoadTable) -> ConsolidationPlan {
     }
 }
 
-fn step_object(step: &Step, new: &NewPlan<'_>, load: &LoadTable) -> Option<PlanStep> {
+fn step_object(step: &Step, new: &NewPlan, policy: Option<&Policy>, load: &LoadTable) -> Option<PlanStep> {
     let blank = PlanStep {
         kind: StepKind::Wake,
         vm: None,
@@ -149,7 +129,7 @@ fn step_object(step: &Step, new: &NewPlan<'_>, load: &LoadTable) -> Option<PlanS
                 target_node: step.node.to_string(),
                 reason: step.reason.name().into(),
                 message: crate::shortened(&format!("{}{rests_on}", step.reason), LONGEST_MESSAGE),
-                proof: proof.map(|proof| proof_object(proof, new.policy)),
+                proof: proof.zip(policy).map(|(proof, policy)| proof_object(proof, policy)),
                 ..blank
             })
         }

@@ -2,7 +2,7 @@
 
 use super::Operator;
 use super::deadline::{Deadline, side_by_side};
-use super::pass::{Aborted, Carried, Thoughts, differs};
+use super::pass::{Carried, Thoughts};
 use super::stalled::Stalled;
 use super::tell;
 use crate::act::{ActError, Class, Event};
@@ -11,6 +11,7 @@ use miyako_api::ConsolidationPlan;
 use miyako_api::kubevirt::VirtualMachineInstanceMigration;
 use miyako_core::carry::{Deed, Next};
 use miyako_core::model::{MigrationMode, PlanName, PlanRecord, RecordedStep, Span, StepOutcome, Timestamp, Uid};
+use miyako_core::pass::{Aborted, differs};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 

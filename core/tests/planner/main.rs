@@ -2,4 +2,5 @@
 
 mod convergence;
 mod mutants;
+mod passes;
 mod safety;
