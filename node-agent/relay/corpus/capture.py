@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """Captures migration streams of real QEMUs into corpus/: each connection as QEMU wrote it, compressed.
 
-    node-agent/relay/corpus/capture.py OUT [QEMU-PREFIX ...]
+    node-agent/relay/corpus/capture.py OUT [NAME ...] LABEL=COMMAND ...
 
-A QEMU is named `LABEL=COMMAND`, where COMMAND may have a prefix such as `chroot ROOT`, whose sockets are then looked for
-below ROOT. The guest is a firmware of a few bytes that writes one byte of every page of half a MiB, round and round, so
-that no kernel is needed and a stream compresses to little. Memory beside it is filled with a pattern that differs from
-page to page.
+A QEMU is a label, its version, and a command, which may have a prefix such as `chroot ROOT`, whose sockets are then
+looked for below ROOT: an older or newer QEMU of Debian's, unpacked into a folder of its own with what it depends on,
+runs so. With names (`pre-copy`, `recovery`, ...) only these migrations are captured.
+
+The guest is a firmware of a few bytes that writes one byte of every page of half a MiB, round and round, so that no
+kernel is needed and a stream compresses to little. Memory beside it is filled with a pattern that differs from page to
+page; the tests expect it.
 """
-import gzip, json, os, select, shlex, shutil, socket, subprocess, sys, tempfile, threading, time
+import gzip, json, os, select, shlex, shutil, socket, subprocess, sys, threading, time
 
 MEMORY_MIB = 8
 PATTERN_AT, PATTERN_PAGES = 2 << 20, 1200  # pages that only the loader wrote
