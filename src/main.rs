@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use miyako::command::approve::{self, ApproveArgs};
+use miyako::command::ask_prometheus::{self, AskPrometheusArgs};
 use miyako::command::cluster::ClusterArgs;
 use miyako::command::explain::{self, ExplainArgs};
 use miyako::command::operator::{self, OperatorArgs};
@@ -39,6 +40,8 @@ enum Command {
     Lint(LintArgs),
     /// Tell why a VM, node or policy is where and how it is, what was considered, and what would change it.
     Explain(ExplainArgs),
+    /// Ask a Prometheus server once, as the operator would, and say what was asked and what came.
+    Prometheus(AskPrometheusArgs),
     /// Let plans of policies in mode Recommend be carried out, in your own name.
     Approve(ApproveArgs),
     /// Stop: no new move and no suspend until `miyako resume`. For doubts, audits, incidents.
@@ -101,6 +104,11 @@ fn run() -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(lint::run(&args, &mut stdin().lock(), &mut stdout().lock())?.exit_code()));
         }
         Command::Explain(args) => runtime()?.block_on(explain::run(&args, &mut stdout()))?,
+        Command::Prometheus(args) => {
+            if !runtime()?.block_on(ask_prometheus::run(&args, &mut stdout()))? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Command::Approve(args) => runtime()?.block_on(approve::run(&args, &mut stdout()))?,
         Command::Pause(args) => runtime()?.block_on(switches::run_on(Switch::Pause, &args, &mut stdout()))?,
         Command::Hold(args) => runtime()?.block_on(switches::run_on(Switch::Hold, &args, &mut stdout()))?,

@@ -153,16 +153,7 @@ async fn tell(
     operator_url: Option<&str>,
     patience: Duration,
 ) -> Result<Explanation, ExplainError> {
-    let settings = Settings { namespace: namespace.to_owned(), seed: 0 };
-    let mut observer = Observer::start(client.clone(), clock.clone(), &settings);
-    let hopeless = tokio::time::timeout(patience, read(&mut observer)).await;
-    if let Ok(Err(kinds)) = hopeless {
-        return Err(ExplainError::Forbidden { kinds: observe::some(&kinds) });
-    }
-    if hopeless.is_err() {
-        let missing = observer.snapshot().0.incomplete.clone().unwrap_or_else(|| "it takes too long".to_owned());
-        return Err(ExplainError::Unread { missing });
-    }
+    let mut observer = observed(client, namespace, clock.clone(), patience).await?;
     let now = clock.now();
     let (snapshot, policies) = observer.snapshot();
     let (_, report) = decide(snapshot, policies, now, 0);
@@ -173,6 +164,29 @@ async fn tell(
     };
     let past = past(client, &subject, operator_url).await?;
     explain::explain(&subject, &seen, &past).ok_or_else(|| ExplainError::Nothing(subject.to_string()))
+}
+
+/// The cluster, read once with the caller's own rights.
+///
+/// # Errors
+/// See [`ExplainError`].
+pub(super) async fn observed(
+    client: &Client,
+    namespace: &str,
+    clock: Arc<dyn Clock>,
+    patience: Duration,
+) -> Result<Observer, ExplainError> {
+    let settings = Settings { namespace: namespace.to_owned(), seed: 0 };
+    let mut observer = Observer::start(client.clone(), clock, &settings);
+    let hopeless = tokio::time::timeout(patience, read(&mut observer)).await;
+    if let Ok(Err(kinds)) = hopeless {
+        return Err(ExplainError::Forbidden { kinds: observe::some(&kinds) });
+    }
+    if hopeless.is_err() {
+        let missing = observer.snapshot().0.incomplete.clone().unwrap_or_else(|| "it takes too long".to_owned());
+        return Err(ExplainError::Unread { missing });
+    }
+    Ok(observer)
 }
 
 /// Reads the cluster once.

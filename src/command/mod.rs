@@ -1,6 +1,7 @@
 //! What the `miyako` program can be asked to do: flags and wiring, nothing else.
 
 pub mod approve;
+pub mod ask_prometheus;
 pub mod cluster;
 pub mod explain;
 pub mod operator;

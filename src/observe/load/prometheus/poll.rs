@@ -132,6 +132,11 @@ impl Poller {
         }
     }
 
+    /// Asks once, and says what came.
+    pub async fn once(mut self) -> PrometheusReport {
+        self.round().await
+    }
+
     /// One round of questions. VMs come first: their samples are as they were scraped, and tell how often that is.
     async fn round(&mut self) -> PrometheusReport {
         let mut report = PrometheusReport::default();
