@@ -213,6 +213,11 @@ fn rule_4_a_health_check_that_counts_sleepers_can_still_repair_a_node() {
     let keep: fn(&mut HealthCheck) = |_| {};
     assert_eq!(verdict(RepairsWhile::Unhealthy(Share::Count(3)), keep), []);
     assert_eq!(verdict(RepairsWhile::Unhealthy(Share::Count(2)), keep), [Rule::Reserve], "none is left to fail");
+    let mut case = Case::good_night();
+    case.snapshot.health_checks.insert("workers".into(), check(RepairsWhile::Unhealthy(Share::Count(2))));
+    let causes: Vec<_> = case.violations().into_iter().map(|violation| violation.cause).collect();
+    let cause = Cause::HealthCheck { check: "workers".into(), unhealthy: 2, total: 6, most_asleep: 1 };
+    assert_eq!(causes, [cause]);
     assert_eq!(verdict(RepairsWhile::Healthy(Share::Percent(50)), keep), []);
     assert_eq!(verdict(RepairsWhile::Healthy(Share::Percent(51)), keep), [Rule::Reserve]);
     let leaves_sleepers_out: fn(&mut HealthCheck) = |check| {
