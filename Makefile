@@ -41,7 +41,7 @@ test: packages
 	$(call timed,build,$(CARGO) build --locked --workspace --all-targets)
 	$(call timed,unit tests,$(CARGO) test --locked --workspace --lib --bins)
 	$(call timed,damaged streams,$(CARGO) test --locked --workspace --bench fuzz -- 60)
-	$(call timed,properties and objects,$(CARGO) test --locked --workspace $(call only,planner objects))
+	$(call timed,properties and objects,$(CARGO) test --locked --workspace $(call only,planner objects rooms))
 	$(call timed,simulations,$(CARGO) test --locked --workspace $(call only,simulation outside))
 	$(call timed,agents sleeping guests and BMCs,$(CARGO) test --locked --workspace $(call only,accuracy suspend wake))
 	$(call timed,machines of the lab,$(CARGO) test --locked --workspace $(call only,nodes migration relay))
@@ -70,6 +70,7 @@ check: $(DENY)
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 	$(DENY) --workspace check --hide-inclusion-graph bans licenses sources
 	$(CARGO) test --locked --workspace $(call only,outside) documents::
+	$(CARGO) test --locked --workspace $(call only,rooms)
 
 advisories: $(DENY)
 	$(DENY) --workspace check advisories

@@ -69,6 +69,11 @@ impl Ledger {
         &self.gone
     }
 
+    /// How many accounts are kept.
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len() + self.gone.len()
+    }
+
     /// The sum over some of them.
     pub(super) fn sum(&self, wanted: impl Fn(&NodeEnergy) -> bool) -> Account {
         self.nodes.values().filter(|node| wanted(node)).map(|node| node.account).sum()

@@ -145,6 +145,13 @@ impl Chronicle {
         self.history.clone()
     }
 
+    /// How much is remembered, in moves, steps, changes and points.
+    pub(super) fn len(&self) -> usize {
+        let told = &self.history;
+        let told = told.moves.len() + told.totals.len() + told.power_changes.len() + told.points.len();
+        told + self.unfinished.len() + self.over.len() + self.phases.len()
+    }
+
     /// Takes in one pass.
     pub(super) fn note(&mut self, thoughts: &Thoughts, snapshot: &Snapshot, ledger: &Ledger, now: Timestamp) {
         self.follow(&thoughts.carried, now);

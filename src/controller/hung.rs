@@ -21,6 +21,11 @@ struct Hang {
 pub(super) struct Hung(BTreeMap<NodeName, Hang>);
 
 impl Hung {
+    /// How many nodes' writes hang.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether the last write to this node hung.
     pub(super) fn contains(&self, node: &NodeName) -> bool {
         self.0.contains_key(node)

@@ -52,6 +52,8 @@ pub struct Metrics {
     pub stuck: IntGaugeVec,
     /// The share of the CPU it wanted that the worst served VM got.
     pub worst_served: Gauge,
+    /// What the operator keeps between passes, by who keeps it.
+    pub(super) held: IntGaugeVec,
     /// Nodes that could sleep.
     pub can_sleep: IntGauge,
     /// Nodes that nothing keeps awake by itself, by why they are awake all the same.
@@ -161,6 +163,11 @@ impl Metrics {
                 &["node", "because"],
             )?,
             worst_served,
+            held: gauges(
+                "miyako_held_entries",
+                "Entries that the operator keeps in memory between passes, by who keeps them; counted once a minute.",
+                &["owner"],
+            )?,
             awake: gauges(
                 "miyako_nodes_awake",
                 "Nodes that nothing on them keeps awake, by why they are awake all the same.",

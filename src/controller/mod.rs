@@ -4,6 +4,7 @@
 
 mod deadline;
 mod energy;
+mod held;
 mod history;
 mod hung;
 mod lease;

@@ -96,13 +96,15 @@ pub struct Operator {
     /// Modes whose MigrationPolicy of ours was mended lately.
     pub(super) mended: BTreeMap<MigrationMode, Timestamp>,
     view: watch::Sender<Arc<View>>,
-    chronicle: Chronicle,
+    pub(super) chronicle: Chronicle,
     pub(super) ledger: Ledger,
-    wakes: Wakes,
-    stuck: StuckNodes,
+    pub(super) wakes: Wakes,
+    pub(super) stuck: StuckNodes,
     pub(super) hung: Hung,
     onlookers: Onlookers,
     led: bool,
+    /// When what is kept was last counted.
+    pub(super) counted: Option<Timestamp>,
 }
 
 impl Operator {
@@ -139,6 +141,7 @@ impl Operator {
             hung: Hung::default(),
             onlookers: Onlookers::default(),
             led: false,
+            counted: None,
         }
     }
 
@@ -200,6 +203,7 @@ impl Operator {
         self.metrics.decision.observe(began.elapsed().as_secs_f64());
         self.metrics.leading.set(i64::from(leading));
         self.metrics.observe(&thoughts.report);
+        self.tell_held(now);
         self.metrics.energy(&self.ledger, leading);
         let woken = self.wakes.look(&thoughts.report, self.observer.snapshot().0, now);
         if leading {

@@ -55,6 +55,11 @@ impl Refusals {
         }
     }
 
+    /// How many objects are refused.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Forgets the objects of a kind that nobody wants to write to any more.
     pub(super) fn retain(&mut self, kind: &'static str, wanted: impl Fn(&str) -> bool) {
         self.0.retain(|(of, name), _| *of != kind || wanted(name));

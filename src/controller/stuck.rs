@@ -39,6 +39,11 @@ struct Since {
 pub(super) struct StuckNodes(BTreeMap<NodeName, Since>);
 
 impl StuckNodes {
+    /// How many nodes are stuck, or were a moment ago.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Looks at what was decided, and names the nodes that have been stuck for some time. A node that is gated is not
     /// stuck: its policy says itself why it does nothing.
     pub(super) fn look(&mut self, report: &Report, snapshot: &Snapshot, now: Timestamp) -> Vec<StuckNode> {

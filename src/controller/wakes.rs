@@ -64,6 +64,11 @@ pub(super) struct Wakes {
 pub(super) type Took = (Option<ClassName>, Part, Span);
 
 impl Wakes {
+    /// How many nodes are watched.
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// Looks at all nodes, and says of those that have just become usable what each part took. A wake whose beginning this
     /// replica did not see is not told.
     pub(super) fn look(&mut self, report: &Report, snapshot: &Snapshot, now: Timestamp) -> Vec<Took> {

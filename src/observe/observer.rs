@@ -193,6 +193,12 @@ impl Observer {
         self.world.expected()
     }
 
+    /// What is kept, counted by what it is: objects by their kind, and what was concluded from them.
+    #[must_use]
+    pub fn held(&self) -> Vec<(String, usize)> {
+        self.world.held()
+    }
+
     /// What was measured: whoever collects load keeps it here.
     pub fn load_mut(&mut self) -> &mut LoadTable {
         self.world.load_mut()

@@ -18,6 +18,11 @@ pub(super) struct Pool {
 }
 
 impl Pool {
+    /// How many values are kept, those included that nobody uses any more and the next sweep takes.
+    pub(super) fn len(&self) -> usize {
+        self.shared.values().map(Vec::len).sum()
+    }
+
     /// The one copy of this value.
     pub(super) fn share(&mut self, value: Arc<Scheduling>) -> Arc<Scheduling> {
         let bucket = self.shared.entry(digest(&value)).or_default();

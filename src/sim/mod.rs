@@ -1,6 +1,7 @@
 //! The simulated cluster: everything that stands in for a real one.
 
 pub mod apiserver;
+mod at;
 pub mod cluster;
 pub mod demo;
 pub mod kubevirt;

@@ -44,7 +44,7 @@ async fn in_post_copy_a_vm_loads_its_target() {
 }
 
 /// VMs that are busy by turns: two shared nodes carry all of them only while few are.
-fn by_turns(seed: u64, window: Option<&str>) -> Scenario {
+pub(super) fn by_turns(seed: u64, window: Option<&str>) -> Scenario {
     let mut scenario = Scenario::reactive(seed);
     scenario
         .policy(|spec| spec["thresholds"] = window.map_or(json!({}), |window| json!({ "admissionWindow": window })));

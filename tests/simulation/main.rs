@@ -11,6 +11,7 @@ mod holds;
 mod kubevirt_away;
 mod leaders;
 mod meeting_others;
+mod memory;
 mod moved_again;
 mod neighbours;
 mod own_marks;

@@ -30,7 +30,7 @@ pub(crate) struct Agents {
     sequence: u64,
     turn: usize,
     next: Instant,
-    placement: Placement,
+    placement: Arc<Placement>,
     _sessions: JoinSet<()>,
 }
 

@@ -90,6 +90,11 @@ impl Meters {
         self.wakers.keys().next() == Some(waker)
     }
 
+    /// How many figures and wakers are known.
+    pub(super) fn len(&self) -> usize {
+        self.rapl.len() + self.asked.len() + self.bmc.len() + self.wakers.len()
+    }
+
     /// Forgets nodes that are no more.
     pub(super) fn keep(&mut self, inventory: &Inventory) {
         self.rapl.retain(|node, _| inventory.nodes.contains_key(node));

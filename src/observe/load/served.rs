@@ -38,6 +38,11 @@ impl Served {
         }
     }
 
+    /// How many VMs are known.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Forgets the VMs that this does not keep.
     pub(super) fn retain(&mut self, keep: impl Fn(&VmKey) -> bool) {
         self.0.retain(|vm, _| keep(vm));

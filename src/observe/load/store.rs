@@ -245,6 +245,22 @@ impl LoadStore {
         }
     }
 
+    /// What is kept, counted by what it is; the histories as long as they are not lent.
+    #[must_use]
+    pub fn held(&self) -> [(&'static str, usize); 8] {
+        let histories = self.table.as_ref().map_or(0, |table| table.nodes.len() + table.vms.len());
+        [
+            ("Histories", histories),
+            ("Waiting", self.waiting.len()),
+            ("PastWaiting", self.past_waiting.len()),
+            ("Latest", self.latest.len()),
+            ("Agents", self.agents.len()),
+            ("Reborn", self.reborn.len() + self.reborn_while_lent.len()),
+            ("Served", self.served.len()),
+            ("Meters", self.meters.len()),
+        ]
+    }
+
     /// The share of the CPU it wanted that a VM got within about the last hour, if its agent tells what it wants.
     #[must_use]
     pub fn served(&self, vm: &VmKey) -> Option<f64> {

@@ -42,6 +42,13 @@ impl History {
         }
     }
 
+    /// How many moves, refusals and VMs' lists of plans are kept.
+    pub(super) fn len(&self) -> usize {
+        let moves: usize = self.moves.values().map(Vec::len).sum();
+        let refusals: usize = self.refusals.values().map(Vec::len).sum();
+        moves + refusals + self.plans_of.len()
+    }
+
     /// All plans that tell of moves.
     pub(super) fn plans(&self) -> impl Iterator<Item = &PlanName> {
         self.moves.keys()

@@ -294,6 +294,22 @@ impl World {
         }
     }
 
+    /// What is kept, counted by what it is.
+    pub(super) fn held(&self) -> Vec<(String, usize)> {
+        let concluded = [
+            ("Identities", self.own.len()),
+            ("PlansOver", self.over.len()),
+            ("Moves", self.history.len()),
+            ("PowerSteps", self.power_steps.len()),
+            ("Holds", self.ledger.len()),
+            ("Expectations", self.expectations.len()),
+            ("Constraints", self.pool.len()),
+            ("Handlers", self.handlers.values().map(BTreeSet::len).sum::<usize>() + self.handler_nodes.len()),
+        ];
+        let objects = Kind::ALL.iter().map(|kind| (kind.to_string(), self.known(*kind).len()));
+        objects.chain(concluded.map(|(what, entries)| (what.to_owned(), entries))).collect()
+    }
+
     /// All objects of a kind that something is known about.
     fn known(&self, kind: Kind) -> Vec<ObjectKey> {
         let cluster = |name: &str| ObjectKey { namespace: Name::from(""), name: Name::from(name) };

@@ -41,6 +41,11 @@ impl PowerSteps {
         self.dirty |= self.plans.remove(plan).is_some();
     }
 
+    /// How many plans with such steps are kept.
+    pub(super) fn len(&self) -> usize {
+        self.plans.len()
+    }
+
     /// Folds anew if anything changed.
     pub(super) fn refresh(&mut self, history: &mut PowerHistory) {
         if !std::mem::take(&mut self.dirty) {

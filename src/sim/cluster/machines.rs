@@ -8,6 +8,7 @@
 use super::fate::{AgentFate, BmcTalk, Fate, WakeFate};
 use super::power::{fall_asleep, wake_up};
 use crate::sim::apiserver::{ApiServer, ClusterView};
+use crate::sim::at::{at, text};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
@@ -99,10 +100,6 @@ fn seconds(from: Timestamp, to: Timestamp) -> i64 {
     to.as_second() - from.as_second()
 }
 
-fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-}
-
 fn moment(object: &Value, pointer: &str) -> Option<Timestamp> {
     text(object, pointer).parse().ok()
 }
@@ -110,12 +107,12 @@ fn moment(object: &Value, pointer: &str) -> Option<Timestamp> {
 /// What is on a node that no sleep may take along: launchers, and pods that no DaemonSet owns and no file of the node's.
 fn work_on(view: &ClusterView<'_>, node: &str) -> Vec<String> {
     let owned = |pod: &Value| {
-        let owners = pod.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+        let owners = at(pod, "/metadata/ownerReferences").and_then(Value::as_array);
         owners.is_some_and(|owners| owners.iter().any(|owner| owner["kind"] == "DaemonSet"))
     };
     let unfinished = |pod: &&Value| !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
     let pods = view.list("", "pods", "").filter(|pod| text(pod, "/spec/nodeName") == node);
-    let is_static = |pod: &&Value| pod.pointer("/metadata/annotations/kubernetes.io~1config.mirror").is_some();
+    let is_static = |pod: &&Value| at(pod, "/metadata/annotations/kubernetes.io~1config.mirror").is_some();
     let names = pods
         .filter(unfinished)
         .filter(|pod| !owned(pod) && !is_static(pod))
@@ -272,7 +269,7 @@ impl Machines {
 
     /// A second of a machine that sleeps.
     async fn sleep_on(&mut self, node: &str, power: &Value, now: Timestamp) -> kube::Result<()> {
-        let generation = power.pointer("/spec/generation").and_then(Value::as_i64).unwrap_or_default();
+        let generation = at(power, "/spec/generation").and_then(Value::as_i64).unwrap_or_default();
         let machine = self.machine(node);
         let Some(since) = machine.asleep_since else { return Ok(()) };
         if ordered_awake(power) && machine.asked != Some(generation) {
@@ -363,8 +360,8 @@ impl Machines {
             let told = json!({"attempt": null, "resumedAt": resumed, "refusal": null, "lastSleep": sleep});
             return self.say(node, told).await;
         }
-        let generation = power.pointer("/spec/generation").and_then(Value::as_i64).unwrap_or_default();
-        let acknowledged = power.pointer("/status/agent/acknowledgedGeneration").and_then(Value::as_i64);
+        let generation = at(power, "/spec/generation").and_then(Value::as_i64).unwrap_or_default();
+        let acknowledged = at(power, "/status/agent/acknowledgedGeneration").and_then(Value::as_i64);
         if acknowledged.is_some_and(|acknowledged| acknowledged >= generation) {
             return Ok(());
         }
@@ -389,11 +386,11 @@ impl Machines {
 
     /// A waker asks the BMC of a machine that shuts down whether it is off.
     async fn watch_shutdown(&mut self, node: &str, power: &Value, now: Timestamp) -> kube::Result<()> {
-        let generation = power.pointer("/spec/generation").and_then(Value::as_i64).unwrap_or_default();
+        let generation = at(power, "/spec/generation").and_then(Value::as_i64).unwrap_or_default();
         let ordered = text(power, "/spec/desired") == "Suspended"
             && text(power, "/spec/method") == "PowerOff"
             && text(power, "/status/phase") == "Suspending"
-            && power.pointer("/status/agent/attempt").and_then(Value::as_i64) == Some(generation);
+            && at(power, "/status/agent/attempt").and_then(Value::as_i64) == Some(generation);
         let machine = self.machine(node);
         let gone = machine.asleep_since.is_some_and(|since| seconds(since, now) >= SHUTDOWN_SECONDS);
         let says_off = match machine.bmc {

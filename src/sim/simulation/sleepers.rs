@@ -1,7 +1,8 @@
 //! The watchdog's look at sleep: every new order to suspend is judged by what the API server holds at that moment, and
 //! what nodes carry by what their NodePowers say.
 
-use super::watchdog::{Objects, millis, text};
+use super::watchdog::{Objects, millis};
+use crate::sim::at::{at, text};
 use miyako_api::names::{kubernetes, marks, ours};
 use miyako_core::model::{Purpose, Timestamp};
 use serde_json::Value;
@@ -28,11 +29,11 @@ fn pointer_of(key: &str) -> String {
 }
 
 fn taints(node: &Value) -> impl Iterator<Item = &Value> {
-    node.pointer("/spec/taints").and_then(Value::as_array).into_iter().flatten()
+    at(node, "/spec/taints").and_then(Value::as_array).into_iter().flatten()
 }
 
 fn is_usable(node: &Value) -> bool {
-    let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
+    let conditions = at(node, "/status/conditions").and_then(Value::as_array);
     let ready = conditions.is_some_and(|all| all.iter().any(|it| it["type"] == "Ready" && it["status"] == "True"));
     ready && taints(node).all(|taint| taint["effect"] == "PreferNoSchedule")
 }
@@ -52,8 +53,8 @@ impl Sleepers {
     }
 
     fn note_kept(&mut self, name: &str, node: &Value, now: Timestamp) {
-        let cordoned = node.pointer("/spec/unschedulable") == Some(&Value::Bool(true));
-        let pinned = node.pointer(&format!("/metadata/annotations/{}", pointer_of(marks::KEEP_AWAKE))).is_some();
+        let cordoned = at(node, "/spec/unschedulable") == Some(&Value::Bool(true));
+        let pinned = at(node, &format!("/metadata/annotations/{}", pointer_of(marks::KEEP_AWAKE))).is_some();
         if cordoned || pinned {
             self.kept.entry(name.to_owned()).or_insert_with(|| now.millis());
         } else {
@@ -62,7 +63,7 @@ impl Sleepers {
     }
 
     fn judge_order(&mut self, view: &dyn Objects, name: &str, power: &Value, node: &Value, broken: &mut Vec<String>) {
-        let generation = power.pointer("/spec/generation").and_then(Value::as_i64).unwrap_or_default();
+        let generation = at(power, "/spec/generation").and_then(Value::as_i64).unwrap_or_default();
         if text(power, "/spec/desired") != "Suspended" || self.judged.get(name) == Some(&generation) {
             return;
         }
@@ -92,7 +93,7 @@ impl Sleepers {
             broken
                 .push(format!("rule 3: {name} was ordered to sleep while somebody has cordoned it or keeps it awake"));
         }
-        if power.pointer("/status/lastWakeTest/succeeded") != Some(&Value::Bool(true))
+        if at(power, "/status/lastWakeTest/succeeded") != Some(&Value::Bool(true))
             && !Purpose::from(purpose.clone()).is_wake_test()
         {
             broken.push(format!("rule 3: {name} was ordered to sleep and never showed that it wakes"));
@@ -112,7 +113,7 @@ fn left_behind(name: &str, power: &Value, node: &Value, now: Timestamp, broken: 
     let awake = matches!(text(power, "/status/phase"), "" | "Awake");
     let long = millis(power, "/status/since").is_some_and(|since| now.millis() - since > MARKS_LINGER_MILLIS);
     let marked = taints(node).any(|taint| taint["key"] == ours::POWER)
-        || node.pointer(&format!("/metadata/labels/{}", pointer_of(ours::POWER))).is_some();
+        || at(node, &format!("/metadata/labels/{}", pointer_of(ours::POWER))).is_some();
     if awake && long && marked {
         broken.push(format!("{name} is awake and still carries our marks"));
     }

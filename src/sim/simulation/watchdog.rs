@@ -4,6 +4,7 @@
 use super::sleepers::Sleepers;
 use super::{Scenario, scenario::CLASS_LABEL};
 use crate::sim::apiserver::ClusterView;
+use crate::sim::at::{at, text};
 use crate::sim::cluster::Machines;
 use miyako_api::names::ours;
 use miyako_core::model::{Timestamp, VmKey};
@@ -58,10 +59,6 @@ struct Vm<'a> {
     never: bool,
 }
 
-pub(super) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-}
-
 pub(super) fn millis(object: &Value, pointer: &str) -> Option<i64> {
     text(object, pointer).parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
 }
@@ -110,18 +107,19 @@ impl Watchdog {
         let mut vms = BTreeMap::new();
         for vmi in view.all("kubevirt.io", "virtualmachineinstances") {
             let key = VmKey::new(text(vmi, "/metadata/namespace"), text(vmi, "/metadata/name"));
-            let cpu =
-                |name: &str| vmi.pointer(&format!("/spec/domain/cpu/{name}")).and_then(Value::as_u64).unwrap_or(1);
+            let cpu = |field: &str| at(vmi, field).and_then(Value::as_u64).unwrap_or(1);
             if let Some(ended) = millis(vmi, "/status/migrationState/endTimestamp") {
                 self.ended.insert(key.clone(), ended);
             }
-            let mark = |kind: &str| text(vmi, &format!("/metadata/{kind}/miyako.dev~1consolidate")) == "never";
             vms.insert(
                 key,
                 Vm {
                     node: text(vmi, "/status/nodeName"),
-                    vcpus: cpu("cores") * cpu("sockets") * cpu("threads"),
-                    never: mark("labels") || mark("annotations"),
+                    vcpus: cpu("/spec/domain/cpu/cores")
+                        * cpu("/spec/domain/cpu/sockets")
+                        * cpu("/spec/domain/cpu/threads"),
+                    never: text(vmi, "/metadata/labels/miyako.dev~1consolidate") == "never"
+                        || text(vmi, "/metadata/annotations/miyako.dev~1consolidate") == "never",
                 },
             );
         }
@@ -131,10 +129,11 @@ impl Watchdog {
         }
         let mut ours_unfinished = 0;
         let mut moving: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut present = BTreeSet::new();
         for migration in view.all("kubevirt.io", "virtualmachineinstancemigrations") {
             let phase = text(migration, "/status/phase");
             let unfinished = !matches!(phase, "Succeeded" | "Failed");
-            let plan = migration.pointer(&format!("/metadata/labels/{}", ours::PLAN.replace('/', "~1")));
+            let plan = at(migration, "/metadata/labels").and_then(|labels| labels.get(ours::PLAN));
             if plan.is_none() {
                 continue;
             }
@@ -147,14 +146,20 @@ impl Watchdog {
                     *moving.entry(vm.node).or_default() += 1;
                 }
             }
-            let aborted = migration.pointer("/metadata/deletionTimestamp").is_some();
+            let aborted = at(migration, "/metadata/deletionTimestamp").is_some();
             if aborted && unfinished && text(migration, "/status/migrationState/mode") == "PostCopy" {
                 self.note(format!("rule 7: the post-copy migration of {key} was deleted"), now);
             }
-            if self.seen.insert(text(migration, "/metadata/uid").to_owned()) {
+            let uid = text(migration, "/metadata/uid");
+            present.insert(uid);
+            if !self.seen.contains(uid) {
+                self.seen.insert(uid.to_owned());
                 let created = millis(migration, "/metadata/creationTimestamp").unwrap_or_else(|| now.millis());
                 self.judge_new(&key, vms.get(&key), target, created, now);
             }
+        }
+        if self.seen.len() > present.len() {
+            self.seen.retain(|uid| present.contains(uid.as_str()));
         }
         if ours_unfinished > OUR_SLOTS {
             self.note(format!("rule 4: {ours_unfinished} migrations of ours at once"), now);

@@ -16,12 +16,15 @@ use kube::{Api, Client, ResourceExt};
 use miyako_api::kubevirt::VirtualMachineInstance;
 use miyako_core::model::{NodeName, Timestamp, Uid, VmKey};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Feeds a load store once a second, as agents on every node would.
 pub struct Feeder {
     meter: Meter,
     nodes: Watched<Node>,
     vmis: Watched<VirtualMachineInstance>,
+    /// Where VMs were at the last look.
+    placement: Arc<Placement>,
     streams: BTreeMap<NodeName, StreamId>,
     sequence: u64,
 }
@@ -34,6 +37,7 @@ impl Feeder {
             meter,
             nodes: Watched::new(Api::all(client.clone()), None, Index { tags: |_| Vec::new(), prune: |_| {} }),
             vmis: Watched::new(Api::all(client), None, Index { tags: |_| Vec::new(), prune: |_| {} }),
+            placement: Arc::default(),
             streams: BTreeMap::new(),
             sequence: 0,
         }
@@ -48,9 +52,18 @@ impl Feeder {
     ///
     /// # Errors
     /// When the cluster can't be seen.
-    pub async fn placement(&mut self) -> kube::Result<Placement> {
+    pub async fn placement(&mut self) -> kube::Result<Arc<Placement>> {
         self.nodes.refresh().await?;
         self.vmis.refresh().await?;
+        // Most seconds bring no news.
+        let (nodes, vmis) = (self.nodes.take_changed(), self.vmis.take_changed());
+        if !nodes.is_empty() || !vmis.is_empty() {
+            self.placement = Arc::new(self.look());
+        }
+        Ok(Arc::clone(&self.placement))
+    }
+
+    fn look(&self) -> Placement {
         let mut placement: Placement =
             self.nodes.all().map(|node| (NodeName::new(node.name_any()), placed_node(node))).collect();
         for vmi in self.vmis.all() {
@@ -60,7 +73,7 @@ impl Feeder {
                 }
             }
         }
-        Ok(placement)
+        placement
     }
 
     /// Measures the second that ends at `at` and tells the store. What was measured comes back, for reports.

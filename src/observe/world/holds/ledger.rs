@@ -42,6 +42,11 @@ impl Ledger {
         own.unwrap_or(*first).min(now)
     }
 
+    /// How many holds are known.
+    pub(in crate::observe) fn len(&self) -> usize {
+        self.first.len() + self.told.len() + self.alive.len()
+    }
+
     /// Whatever was not asked for has ended.
     pub(super) fn forget_the_rest(&mut self) {
         let alive = std::mem::take(&mut self.alive);
