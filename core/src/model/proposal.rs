@@ -1,8 +1,8 @@
 //! ConsolidationPlans as the API server holds them: what was wished, approved and done.
 
 use super::{
-    MigrationMode, MigrationName, MoveFailure, MoveKind, NodeName, PlanName, PolicyName, Purpose, TakenBack, Timestamp,
-    Uid, VmKey, WakeKind,
+    MigrationMode, MigrationName, MoveFailure, MoveKind, NodeName, PlanName, PolicyName, Purpose, Step, TakenBack,
+    Timestamp, Uid, VmKey, WakeKind, WakeReason,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -155,6 +155,41 @@ pub enum RecordedStep {
 }
 
 impl RecordedStep {
+    /// What a step is once its plan is written, before anything of it is done; none of an abort, which no plan records.
+    #[must_use]
+    pub fn of(step: &Step) -> Option<Self> {
+        let (started, outcome) = (None, StepOutcome::Waiting);
+        match step {
+            Step::Migrate(step) => Some(Self::Migrate {
+                vm: step.vm.clone(),
+                uid: step.uid.clone(),
+                source: step.source.clone(),
+                target: step.target.clone(),
+                mode: step.mode,
+                migration: step.migration.clone(),
+                reason: step.reason.kind(),
+                migration_uid: None,
+                started,
+                ended: None,
+                outcome,
+                mode_ignored: false,
+                taken_back: None,
+                failure: None,
+            }),
+            Step::Wake(step) => {
+                let pod = match &step.reason {
+                    WakeReason::PendingPod { uid, .. } => Some(uid.clone()),
+                    _ => None,
+                };
+                Some(Self::Wake { node: step.node.clone(), reason: step.reason.kind(), pod, started, outcome })
+            }
+            Step::Suspend(step) => {
+                Some(Self::Suspend { node: step.node.clone(), reason: step.reason, started, outcome })
+            }
+            Step::Abort { .. } => None,
+        }
+    }
+
     /// A wake that nobody is asked about.
     fn is_due(&self) -> bool {
         matches!(self, Self::Wake { reason, .. } if reason.is_due())

@@ -3,7 +3,7 @@
 use crate::{
     model::{
         NodeName, Plan, PlanName, PlanPhase, PlanRecord, Policy, PolicyMode, PolicyName, RecordedStep, Span, Step,
-        StepOutcome, Timestamp, WakeReason,
+        Timestamp,
     },
     plan::{Report, SuspendProof},
 };
@@ -55,41 +55,8 @@ impl NewPlan {
             expires: self.expires,
             ended: None,
             phase: PlanPhase::Proposed,
-            steps: self.plan.steps.iter().filter_map(recorded).collect(),
+            steps: self.plan.steps.iter().filter_map(RecordedStep::of).collect(),
             refusals: Vec::new(),
         }
-    }
-}
-
-fn recorded(step: &Step) -> Option<RecordedStep> {
-    let (started, outcome) = (None, StepOutcome::Waiting);
-    match step {
-        Step::Migrate(step) => Some(RecordedStep::Migrate {
-            vm: step.vm.clone(),
-            uid: step.uid.clone(),
-            source: step.source.clone(),
-            target: step.target.clone(),
-            mode: step.mode,
-            migration: step.migration.clone(),
-            reason: step.reason.kind(),
-            migration_uid: None,
-            started,
-            ended: None,
-            outcome,
-            mode_ignored: false,
-            taken_back: None,
-            failure: None,
-        }),
-        Step::Wake(step) => {
-            let pod = match &step.reason {
-                WakeReason::PendingPod { uid, .. } => Some(uid.clone()),
-                _ => None,
-            };
-            Some(RecordedStep::Wake { node: step.node.clone(), reason: step.reason.kind(), pod, started, outcome })
-        }
-        Step::Suspend(step) => {
-            Some(RecordedStep::Suspend { node: step.node.clone(), reason: step.reason, started, outcome })
-        }
-        Step::Abort { .. } => None,
     }
 }

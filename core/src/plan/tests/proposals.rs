@@ -8,32 +8,6 @@ fn proposed(world: &mut World, mode: PolicyMode) -> PlanName {
     let (plan, _) = world.decide();
     let policy = &world.policies.policies[&PolicyName::new("pack")];
     let name = plan_name(policy, None, &plan, 0);
-    let steps = plan.steps.iter().map(|step| match step {
-        Step::Migrate(step) => RecordedStep::Migrate {
-            vm: step.vm.clone(),
-            uid: step.uid.clone(),
-            source: step.source.clone(),
-            target: step.target.clone(),
-            mode: step.mode,
-            migration: step.migration.clone(),
-            reason: step.reason.kind(),
-            migration_uid: None,
-            started: None,
-            ended: None,
-            outcome: StepOutcome::Waiting,
-            mode_ignored: false,
-            taken_back: None,
-            failure: None,
-        },
-        Step::Wake(step) => RecordedStep::Wake {
-            node: step.node.clone(),
-            reason: step.reason.kind(),
-            pod: None,
-            started: None,
-            outcome: StepOutcome::Waiting,
-        },
-        other => panic!("not expected here: {other:?}"),
-    });
     let record = PlanRecord {
         name: name.clone(),
         policy: "pack".into(),
@@ -43,10 +17,12 @@ fn proposed(world: &mut World, mode: PolicyMode) -> PlanName {
         ended: None,
         expires: NOW + Span::from_secs(3600),
         phase: PlanPhase::Proposed,
-        steps: steps.collect(),
+        steps: plan.steps.iter().filter_map(RecordedStep::of).collect(),
         refusals: Vec::new(),
     };
     assert!(!record.steps.is_empty(), "something is wished");
+    let expected = |step: &Step| matches!(step, Step::Migrate(_) | Step::Wake(_));
+    assert!(plan.steps.iter().all(expected), "not expected here: {:?}", plan.steps);
     world.snapshot.plans.insert(name.clone(), record);
     name
 }
