@@ -203,7 +203,6 @@ impl Operator {
         self.metrics.decision.observe(began.elapsed().as_secs_f64());
         self.metrics.leading.set(i64::from(leading));
         self.metrics.observe(&thoughts.report);
-        self.tell_held(now);
         self.metrics.energy(&self.ledger, leading);
         let woken = self.wakes.look(&thoughts.report, self.observer.snapshot().0, now);
         if leading {
@@ -232,6 +231,8 @@ impl Operator {
         let energy = self.ledger.sum(|_| true);
         let report = thoughts.report;
         self.view.send_replace(Arc::new(View { at: now, leading, incomplete, report, energy, history, picture }));
+        // Nothing waits for it.
+        self.tell_held(now);
         self.metrics.tick.observe(began.elapsed().as_secs_f64());
     }
 
