@@ -1,7 +1,7 @@
 //! Objects of ours that somebody edits by hand: each is put right, or the edit is that person's right, or it is refused.
 //! `docs/concepts.md` has the table.
 
-use super::wake_tests::{phase, rested};
+use super::wake_tests::{phase, phases, rested, two_asleep};
 use super::{begin, run, unfinished};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
@@ -14,18 +14,6 @@ use miyako_api::node_power::{DesiredPower, NodePower, PowerPhase};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::fmt::Debug;
-
-/// `dedicated-0` and `dedicated-1` sleep.
-async fn two_asleep() -> Simulation {
-    let mut world = begin(rested(2)).await;
-    run(&mut world, 300).await;
-    assert_eq!(phases(&world).await, [PowerPhase::Suspended; 2]);
-    world
-}
-
-async fn phases(world: &Simulation) -> [PowerPhase; 2] {
-    [phase(world, "dedicated-0").await, phase(world, "dedicated-1").await]
-}
 
 /// Somebody edits an object that is the cluster's.
 async fn edit<K>(world: &Simulation, name: &str, change: Value) -> kube::Result<K>

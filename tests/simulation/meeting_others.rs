@@ -1,10 +1,11 @@
 //! What else works on nodes, and what becomes of it when a node sleeps: one answer each, told to operators in
 //! `docs/sleep.md`.
 
-use super::wake_tests::{classes, phase, rested};
+use super::wake_tests::{classes, phase, phases, rested, two_asleep};
 use super::{begin, condition, run, unfinished};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use miyako::sim::neighbours::definition;
 use miyako::sim::simulation::{CLASS_LABEL, Simulation, USER};
 use miyako_api::machine_health_check::OpenShiftMachineHealthCheck;
 use miyako_api::names::{condition, kubernetes, ours};
@@ -12,18 +13,6 @@ use miyako_api::neighbours::{BareMetalHost, MachineConfigPool};
 use miyako_api::node_health_check::NodeHealthCheck;
 use miyako_api::node_power::PowerPhase;
 use serde_json::{Value, json};
-
-/// Two dedicated nodes sleep, because nobody needs them.
-async fn two_asleep() -> Simulation {
-    let mut world = begin(rested(2)).await;
-    run(&mut world, 300).await;
-    assert_eq!(phases(&world).await, [PowerPhase::Suspended; 2]);
-    world
-}
-
-async fn phases(world: &Simulation) -> [PowerPhase; 2] {
-    [phase(world, "dedicated-0").await, phase(world, "dedicated-1").await]
-}
 
 async fn change_node(world: &Simulation, node: &str, patch: Value) {
     let nodes: Api<Node> = Api::all(world.world.server.client(USER));
@@ -227,28 +216,9 @@ async fn network_ready(world: &Simulation, node: &str, status: &str) {
     nodes.patch_status(node, &PatchParams::default(), &patch).await.expect("a network plugin may");
 }
 
-/// A CRD of somebody else's, as far as it matters here.
-fn foreign_crd(group: &str, scope: &str, version: &str, kind: &str) -> Value {
-    let (plural, singular) = (format!("{}s", kind.to_lowercase()), kind.to_lowercase());
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{plural}.{group}")},
-        "spec": {
-            "group": group,
-            "scope": scope,
-            "names": {"kind": kind, "listKind": format!("{kind}List"), "plural": plural, "singular": singular},
-            "versions": [{
-                "name": version, "served": true, "storage": true,
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
-            }],
-        },
-    })
-}
-
 /// The CRD of NodeHealthChecks.
 fn health_check_crd() -> Value {
-    foreign_crd("remediation.medik8s.io", "Cluster", "v1alpha1", "NodeHealthCheck")
+    definition("remediation.medik8s.io", "Cluster", "v1alpha1", "NodeHealthCheck")
 }
 
 #[tokio::test(start_paused = true)]
@@ -295,7 +265,7 @@ async fn nodes_that_a_machine_health_check_would_replace_stay_awake_until_it_is_
     const GROUP: &str = "machine.openshift.io";
     let mut world = two_asleep().await;
     for kind in ["MachineHealthCheck", "Machine"] {
-        world.world.server.add_crd(&foreign_crd(GROUP, "Namespaced", "v1beta1", kind)).expect("the CRD is taken");
+        world.world.server.add_crd(&definition(GROUP, "Namespaced", "v1beta1", kind)).expect("the CRD is taken");
     }
     let object = |kind: &str, name: &str, rest: Value| {
         let mut object = json!({
@@ -339,7 +309,7 @@ async fn asleep_beside(world: &mut Simulation, seconds: u32) -> [PowerPhase; 2] 
 #[tokio::test(start_paused = true)]
 async fn nodes_that_metal3_would_turn_on_stay_awake_until_their_host_is_detached() {
     let mut world = two_asleep().await;
-    let crd = foreign_crd("metal3.io", "Namespaced", "v1alpha1", "BareMetalHost");
+    let crd = definition("metal3.io", "Namespaced", "v1alpha1", "BareMetalHost");
     world.world.server.add_crd(&crd).expect("the CRD is taken");
     let host = json!({
         "apiVersion": "metal3.io/v1alpha1", "kind": "BareMetalHost",
@@ -358,7 +328,7 @@ async fn nodes_that_metal3_would_turn_on_stay_awake_until_their_host_is_detached
 #[tokio::test(start_paused = true)]
 async fn a_pool_that_rolls_a_configuration_out_has_its_nodes_awake_until_it_is_done() {
     let mut world = two_asleep().await;
-    let crd = foreign_crd("machineconfiguration.openshift.io", "Cluster", "v1", "MachineConfigPool");
+    let crd = definition("machineconfiguration.openshift.io", "Cluster", "v1", "MachineConfigPool");
     world.world.server.add_crd(&crd).expect("the CRD is taken");
     let pool = json!({
         "apiVersion": "machineconfiguration.openshift.io/v1", "kind": "MachineConfigPool",

@@ -42,6 +42,18 @@ async fn status(world: &Simulation, node: &str) -> NodePowerStatus {
     power.status.unwrap_or_default()
 }
 
+/// Two dedicated nodes sleep, because nobody needs them.
+pub(super) async fn two_asleep() -> Simulation {
+    let mut world = begin(rested(2)).await;
+    run(&mut world, 300).await;
+    assert_eq!(phases(&world).await, [PowerPhase::Suspended; 2]);
+    world
+}
+
+pub(super) async fn phases(world: &Simulation) -> [PowerPhase; 2] {
+    [phase(world, "dedicated-0").await, phase(world, "dedicated-1").await]
+}
+
 pub(super) async fn phase(world: &Simulation, node: &str) -> PowerPhase {
     status(world, node).await.phase.unwrap_or(PowerPhase::Awake)
 }

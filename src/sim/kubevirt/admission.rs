@@ -4,6 +4,7 @@
 //! those of a real one. Source: `pkg/virt-api/webhooks/{mutating-webhook/mutators,validating-webhook/admitters}`.
 
 use super::names::{self, RESERVED_VMI_LABELS, VIRT_CONTROLLER, VMI_FINALIZER, phase};
+use crate::sim::at::text;
 use miyako_api::names::kubevirt::{DOMAIN, EVICTION_SOURCE, LAUNCHER, MIGRATION_FINALIZER, VMI_NAME};
 use serde_json::{Map, Value, json};
 
@@ -297,10 +298,6 @@ pub fn judge_eviction(request: &Request<'_>, eviction: &Value, view: &dyn ReadVi
 
 fn second(now: jiff::Timestamp) -> Value {
     json!(jiff::Timestamp::from_second(now.as_second()).unwrap_or(now))
-}
-
-fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn labels(object: &Value) -> Map<String, Value> {

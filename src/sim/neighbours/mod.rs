@@ -27,6 +27,7 @@ pub use velero::Velero;
 
 use super::apiserver::ApiServer;
 use super::cluster::Machines;
+use crate::sim::at::text;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
@@ -96,10 +97,6 @@ impl Scene<'_> {
     }
 }
 
-fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-}
-
 fn name(object: &Value) -> &str {
     text(object, "/metadata/name")
 }
@@ -142,7 +139,8 @@ fn selects(selector: &Value, object: &Value) -> bool {
 }
 
 /// A CustomResourceDefinition of somebody else's that takes whatever it is given.
-fn definition(group: &str, scope: &str, version: &str, kind: &str) -> Value {
+#[must_use]
+pub fn definition(group: &str, scope: &str, version: &str, kind: &str) -> Value {
     let (plural, singular) = (format!("{}s", kind.to_lowercase()), kind.to_lowercase());
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
